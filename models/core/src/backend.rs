@@ -1,0 +1,66 @@
+//! The traits of an inference engine.
+
+use std::sync::Arc;
+
+use crate::{ArtifactDir, LoadError, RunError, Tensors};
+
+/// An inference engine: turns a model file into a [`Model`].
+pub trait Backend: Send + Sync {
+    /// The engine's name as manifests and metrics say it, such as `forest`.
+    fn name(&self) -> &'static str;
+
+    /// Loads one file of an artifact.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the file is missing, not of a format this backend reads, of a version it does not support,
+    /// or inconsistent; the error names the place.
+    fn load(&self, artifact: &ArtifactDir, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
+}
+
+/// What to load and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Path of the model file inside the artifact.
+    pub file: String,
+    /// Number of float32 columns the manifest gives the model; a file that wants another number is refused.
+    pub columns: usize,
+}
+
+/// What a loaded model takes and gives, as the file itself says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadSignature {
+    /// Columns of a row.
+    pub columns: usize,
+    /// Values of a row's margin and prediction: 1, or the number of classes.
+    pub outputs: usize,
+    /// One line for operators: format, number of trees, kernel chosen.
+    pub description: String,
+}
+
+/// A loaded model: immutable, shared by its instances.
+pub trait Model: Send + Sync {
+    /// What it takes and gives.
+    fn signature(&self) -> &HeadSignature;
+
+    /// Makes an instance with scratch buffers of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the engine cannot make another one.
+    fn instantiate(&self) -> Result<Box<dyn Instance>, LoadError>;
+}
+
+/// One owner at a time: a worker thread, or a serving thread for inline work.
+pub trait Instance: Send {
+    /// Runs a batch.
+    ///
+    /// `batch` holds one float32 tensor `[rows, columns]`, with NaN for a value that was not given.
+    /// The answer, valid until the next run, holds two float32 tensors `[rows, outputs]`:
+    /// the margin (raw score) and the prediction (what the training library's own predict returns).
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] when the shape is not the model's, or the engine fails.
+    fn run(&mut self, batch: &Tensors) -> Result<&Tensors, RunError>;
+}
