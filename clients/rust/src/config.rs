@@ -1,0 +1,49 @@
+//! Bounds of a client.
+
+use std::time::Duration;
+
+use crate::RetryPolicy;
+
+/// Bounds of a client; every one has a default that suits a service in the same data centre.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Longest time to establish the connection. 5 s.
+    pub connect_timeout: Duration,
+    /// Longest time of one unary call, its retries included; the server is told. 10 s.
+    pub deadline: Duration,
+    /// Longest time of one upload or verification of a model version. 10 min.
+    pub upload_deadline: Duration,
+    /// How often an idle connection is checked. 30 s.
+    pub keepalive_interval: Duration,
+    /// How long the answer to such a check may take. 10 s.
+    pub keepalive_timeout: Duration,
+    /// Largest message sent or received, in bytes. 16 MiB.
+    pub message_size_max_bytes: usize,
+    /// Put before `ev-client/<version>` in the `user-agent`; empty for nothing.
+    pub user_agent: String,
+    /// When a call is repeated.
+    pub retry: RetryPolicy,
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            connect_timeout: Duration::from_secs(5),
+            deadline: Duration::from_secs(10),
+            upload_deadline: Duration::from_secs(600),
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+            message_size_max_bytes: 16 << 20,
+            user_agent: String::new(),
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn full_user_agent(&self) -> String {
+        format!("{} ev-client/{}", self.user_agent, env!("CARGO_PKG_VERSION")).trim_start().to_owned()
+    }
+}

@@ -1,0 +1,173 @@
+//! The model registry.
+
+use std::path::Path;
+
+use ev_proto::ev::registry::v1::{
+    GetVersionRequest, GetVersionResponse, ListModelsRequest, ListVersionsRequest, Model, RegisterVersionResponse,
+    SetAliasRequest, SetAliasResponse, VerifyVersionRequest, VerifyVersionResponse, Version,
+    model_registry_client::ModelRegistryClient,
+};
+use tokio::sync::oneshot;
+use tonic::{Request, transport::Channel};
+
+use crate::{
+    Client, Error, VersionRef,
+    client::Repeat,
+    upload::{Progress, Upload},
+};
+
+const PAGE_SIZE: u32 = 1000;
+
+/// The model registry.
+#[derive(Debug, Clone)]
+pub struct ModelRegistry {
+    client: Client,
+    inner: ModelRegistryClient<Channel>,
+}
+
+// === impl ModelRegistry ===
+
+impl ModelRegistry {
+    pub(crate) fn new(client: Client) -> ModelRegistry {
+        let size = client.config().message_size_max_bytes;
+        let inner =
+            ModelRegistryClient::new(client.channel()).max_decoding_message_size(size).max_encoding_message_size(size);
+        ModelRegistry { client, inner }
+    }
+
+    /// All models, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`], [`Error::Call`].
+    pub async fn list_models(&self) -> Result<Vec<Model>, Error> {
+        let mut models = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListModelsRequest { page_size: PAGE_SIZE, page_token };
+            let page = self
+                .client
+                .unary(Repeat::Idempotent, request, |request| {
+                    let mut inner = self.inner.clone();
+                    async move { inner.list_models(request).await }
+                })
+                .await?;
+            models.extend(page.models);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(models);
+            }
+        }
+    }
+
+    /// All versions of a model, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model, [`Error::Unreachable`].
+    pub async fn list_versions(&self, model: &str) -> Result<Vec<Version>, Error> {
+        let mut versions = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListVersionsRequest { model: model.to_owned(), page_size: PAGE_SIZE, page_token };
+            let page = self
+                .client
+                .unary(Repeat::Idempotent, request, |request| {
+                    let mut inner = self.inner.clone();
+                    async move { inner.list_versions(request).await }
+                })
+                .await?;
+            versions.extend(page.versions);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(versions);
+            }
+        }
+    }
+
+    /// One version with its manifest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model, version or alias, [`Error::Unreachable`].
+    pub async fn get_version(&self, version: VersionRef) -> Result<GetVersionResponse, Error> {
+        self.client
+            .unary(Repeat::Idempotent, GetVersionRequest::from(version), |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.get_version(request).await }
+            })
+            .await
+    }
+
+    /// Has the server read every file of a version again, compare digests and run its golden requests.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model, version or alias, [`Error::Unreachable`].
+    pub async fn verify_version(&self, version: VersionRef) -> Result<VerifyVersionResponse, Error> {
+        self.client
+            .with_deadline(self.client.config().upload_deadline)
+            .unary(Repeat::Idempotent, VerifyVersionRequest::from(version), |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.verify_version(request).await }
+            })
+            .await
+    }
+
+    /// Points an alias at a version. With `expected`, only if it points there now; 0 when it must not exist yet.
+    /// Made once: a repetition could undo someone else's move.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `ABORTED` when it points elsewhere, `NOT_FOUND` for an unknown model or version,
+    /// `FAILED_PRECONDITION` when the version cannot serve; [`Error::Unreachable`].
+    pub async fn set_alias(
+        &self,
+        model: &str,
+        alias: &str,
+        version: u32,
+        expected: Option<u32>,
+    ) -> Result<SetAliasResponse, Error> {
+        let request =
+            SetAliasRequest { model: model.to_owned(), alias: alias.to_owned(), version, expected_version: expected };
+        self.client
+            .unary(Repeat::Once, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.set_alias(request).await }
+            })
+            .await
+    }
+
+    /// Registers the version in a directory: its `manifest.toml`, and every file that names.
+    /// `progress` is called as pieces are handed to the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Upload`] when a file cannot be read, [`Error::Call`] when the version is refused, [`Error::Unreachable`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the upload; the server keeps nothing of it.
+    pub async fn register_directory(
+        &self,
+        directory: impl AsRef<Path>,
+        progress: impl FnMut(Progress<'_>) + Send + 'static,
+    ) -> Result<RegisterVersionResponse, Error> {
+        let deadline = self.client.config().upload_deadline;
+        let upload = Upload::open(directory.as_ref()).await?;
+        let (failed, failure) = oneshot::channel();
+        let mut request = Request::new(upload.into_stream(progress, failed));
+        request.set_timeout(deadline);
+        let mut inner = self.inner.clone();
+        let call = tokio::time::timeout(deadline, inner.register_version(request));
+        tokio::select! {
+            // A file that could not be read: the call is dropped, so that the server never takes a part for the whole.
+            Ok(error) = failure => Err(Error::Upload(error)),
+            result = call => match result {
+                Ok(Ok(response)) => Ok(response.into_inner()),
+                Ok(Err(status)) => Err(self.client.error(status)),
+                Err(_) => Err(Error::deadline(deadline)),
+            },
+        }
+    }
+}
