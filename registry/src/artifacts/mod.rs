@@ -1,0 +1,51 @@
+//! Where the bytes lie.
+
+mod directory;
+mod staging;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use ev_models_core::{Digest, manifest::FileEntry};
+
+pub use directory::DirectoryArtifactStore;
+pub(crate) use directory::sync_folder;
+pub use staging::{Staged, Staging};
+
+use crate::RegistryError;
+
+/// Keeps bytes by their SHA-256.
+///
+/// Bytes come in two steps, so that nothing half-written is ever found: they are staged in a local temporary file, which makes them safe on disk and finds their digest, and then committed, which makes them readable under that digest.
+#[async_trait]
+pub trait ArtifactStore: Send + Sync {
+    /// Begins to take a file's bytes; `file` is for error messages only.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotWritable`] and [`RegistryError::Storage`].
+    async fn stage(&self, file: &str, max_bytes: u64) -> Result<Staging, RegistryError>;
+
+    /// Makes staged bytes readable. When it returns, they survive a power cut.
+    /// Bytes that are stored already are left as they are, unless they have become corrupt: then they are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Storage`]; some of the bytes may be readable then, which does no harm.
+    async fn commit(&self, staged: Vec<Staged>) -> Result<(), RegistryError>;
+
+    /// A place on the local disk where the file's bytes lie, all of them read and verified.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Corrupt`], [`RegistryError::Lost`] and [`RegistryError::Storage`].
+    async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError>;
+
+    /// Bytes of a small file, verified; `file` is for error messages only.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Corrupt`], [`RegistryError::Lost`] and [`RegistryError::Storage`];
+    /// more than `max_bytes` are corrupt.
+    async fn read(&self, file: &str, digest: &Digest, max_bytes: u64) -> Result<Vec<u8>, RegistryError>;
+}

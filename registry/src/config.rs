@@ -1,0 +1,54 @@
+//! Where a registry lies and what it takes.
+
+use std::path::PathBuf;
+
+/// Where a registry lies and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// Its directory; made when it does not exist.
+    pub directory: PathBuf,
+    /// What one version may hold.
+    pub limits: Limits,
+}
+
+/// What one version may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub max_file_bytes: u64,
+    /// Bytes of all files together.
+    pub max_total_bytes: u64,
+    /// Number of files.
+    pub max_files: usize,
+}
+
+// === impl RegistryConfig ===
+
+impl RegistryConfig {
+    /// A registry in this directory, with the default limits.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> RegistryConfig {
+        RegistryConfig { directory: directory.into(), limits: Limits::default() }
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// 512 MiB: an order of magnitude above the largest image model that is bundled or converted.
+    pub const MAX_FILE_BYTES: u64 = 512 << 20;
+    /// 2 GiB: the most that one upload may take of the disk before it is checked.
+    pub const MAX_TOTAL_BYTES: u64 = 2 << 30;
+    /// A model per cell family or maker, each with two heads, stays far below.
+    pub const MAX_FILES: usize = 256;
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_file_bytes: Self::MAX_FILE_BYTES,
+            max_total_bytes: Self::MAX_TOTAL_BYTES,
+            max_files: Self::MAX_FILES,
+        }
+    }
+}

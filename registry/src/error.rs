@@ -1,0 +1,167 @@
+//! Errors of the registry.
+
+use std::{error::Error, path::PathBuf};
+
+use ev_models_core::{Digest, ManifestError};
+
+/// The registry refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No such model, version or alias.
+    #[error("{what} does not exist")]
+    NotFound {
+        /// Such as ``model `ev-range` `` or ``alias `canary` of model `ev-range` ``.
+        what: String,
+    },
+    /// The manifest cannot be read or is not consistent.
+    #[error("the manifest is refused")]
+    InvalidManifest(#[source] ManifestError),
+    /// Not a name an alias may have.
+    #[error("`{alias}` is no alias, expected a lower-case letter, then lower-case letters, digits and `-`, at most 63")]
+    InvalidAlias {
+        /// What was given, shortened.
+        alias: String,
+    },
+    /// The page asked for cannot be.
+    #[error("the page is refused: {problem}")]
+    InvalidPage {
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// A file was given that the manifest does not name.
+    #[error("`{file}` is not named by the manifest")]
+    UnknownFile {
+        /// Path as it was given, shortened.
+        file: String,
+    },
+    /// A file the manifest names was not given.
+    #[error("`{file}` is named by the manifest and missing")]
+    MissingFile {
+        /// Path in the manifest.
+        file: String,
+    },
+    /// More of a file came after it had ended: after another file's pieces, or a second time.
+    #[error("`{file}` goes on after it ended; the pieces of a file come in order and together")]
+    OutOfOrder {
+        /// Path in the manifest.
+        file: String,
+    },
+    /// A link, a device, a directory, or a file that changed while it was read.
+    #[error("`{file}` is refused: {problem}")]
+    RefusedFile {
+        /// Path in the manifest.
+        file: String,
+        /// What was found.
+        problem: String,
+    },
+    /// What was given is not what the manifest's `[[files]]` says; nothing was stored.
+    #[error("`{file}` has the digest {found}, its manifest says {expected}")]
+    DigestMismatch {
+        /// Path in the manifest.
+        file: String,
+        /// What the manifest says.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// What was given is not as long as the manifest's `[[files]]` says; nothing was stored.
+    #[error("`{file}` has {found} bytes, its manifest says {expected}")]
+    SizeMismatch {
+        /// Path in the manifest.
+        file: String,
+        /// Bytes the manifest says.
+        expected: u64,
+        /// Bytes that came until it was refused.
+        found: u64,
+    },
+    /// More bytes than a limit allows.
+    #[error("{what} has more than {max_bytes} bytes")]
+    TooLarge {
+        /// A file or the whole version.
+        what: String,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// More files than a limit allows.
+    #[error("the manifest names {found} files, expected at most {max}")]
+    TooManyFiles {
+        /// Files it names.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The upload failed before: drop it and begin another.
+    #[error("the upload has failed before and takes nothing more")]
+    UploadFailed,
+    /// The alias does not point where the caller expected.
+    #[error("alias `{alias}` of model `{model}` points at {}", .found.map_or("nothing".to_owned(), |version| format!("version {version}")))]
+    Conflict {
+        /// Model name.
+        model: String,
+        /// Alias.
+        alias: String,
+        /// The version it points at.
+        found: Option<u32>,
+    },
+    /// A stored file is not what was stored: import the version again, or restore a backup.
+    #[error("stored file `{file}` is corrupt: its digest is {found}, expected {expected}")]
+    Corrupt {
+        /// Path in the manifest, or `manifest`.
+        file: String,
+        /// What was stored.
+        expected: Digest,
+        /// What is there.
+        found: Digest,
+    },
+    /// A stored file is gone: import the version again, or restore a backup.
+    #[error("stored file `{file}` is gone: nothing has the digest {expected}")]
+    Lost {
+        /// Path in the manifest, or `manifest`.
+        file: String,
+        /// What was stored.
+        expected: Digest,
+    },
+    /// The database holds what evserve never writes.
+    #[error("the registry's database is malformed: {problem}")]
+    Malformed {
+        /// Where, and what was found.
+        problem: String,
+    },
+    /// The registry's directory cannot be made or written.
+    #[error("cannot write to `{}`, choose a directory this process may write to", path.display())]
+    NotWritable {
+        /// The directory or the file in it.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The disk or the database failed; the same call may succeed later.
+    #[error("cannot {doing}")]
+    Storage {
+        /// What was being done.
+        doing: String,
+        /// What the system or the database said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The runtime is shutting down.
+    #[error("the registry is shutting down")]
+    ShuttingDown,
+}
+
+// === impl RegistryError ===
+
+impl RegistryError {
+    /// A failure of the disk or the database while `doing` something.
+    pub(crate) fn storage(doing: impl Into<String>) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> RegistryError {
+        let doing = doing.into();
+        |source| RegistryError::Storage { doing, source }
+    }
+}
+
+/// A caller's text, short enough for a message.
+pub(crate) fn clip(text: &str) -> String {
+    text.chars().take(100).collect()
+}

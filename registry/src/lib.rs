@@ -1,0 +1,76 @@
+//! The model registry: immutable, numbered versions of models, the aliases that point at them, and their files by digest.
+//!
+//! Invariants:
+//!
+//! - A version that can be found is whole: its files are on disk, synced, before the transaction that names it.
+//!   What an import leaves behind that was cut off can never be found, and is removed when the store is opened next.
+//! - A version's digest is the SHA-256 of its canonical manifest, which lists every file with its own: one digest names every byte.
+//!   The same content is one version, however often and from however many processes it is imported.
+//! - A number is never given twice, and what it names never changes.
+//! - An alias moves by compare-and-set: of two callers that saw the same state, one wins and the other is told.
+//! - Files are verified whenever they are fetched; importing the same content again repairs those that were lost.
+//! - Nothing in a file or in the database makes this crate panic.
+//!
+//! Not here: loading or running models and their golden requests (the server does, with `ev-models`), protobuf and gRPC,
+//! the clock (callers say when), and removal: versions stay, and files that no version names, left where an import failed between storing and registering, are harmless and are used by the next import of the same content.
+//!
+//! ```
+//! use ev_registry::{ExpectedVersion, Registry, RegistryConfig, VersionChoice};
+//!
+//! # const MANIFEST: &str = r#"
+//! # [model]
+//! # name = "doubler"
+//! # task = "generic"
+//! # description = "Doubles."
+//! # backend = "forest"
+//! # license = "Apache-2.0"
+//! # [[inputs]]
+//! # name = "x"
+//! # dtype = "FP32"
+//! # [[heads]]
+//! # name = "point"
+//! # file = "model.ubj"
+//! # [[outputs]]
+//! # name = "y"
+//! # kind = "prediction"
+//! # "#;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! let registry = Registry::open(&RegistryConfig::new(directory.path())).await?;
+//!
+//! let imported = registry.import_files(MANIFEST, [("model.ubj", &b"trees"[..])], 1_767_225_600_000).await?;
+//! assert!(imported.created);
+//! assert_eq!(imported.version.version, 1);
+//!
+//! registry.set_alias("doubler", "production", 1, ExpectedVersion::Absent).await?;
+//! let version = registry.get("doubler", &VersionChoice::Alias("production".into())).await?;
+//! let files = registry.fetch(&version).await?;
+//! assert_eq!(fs_err::read(files.path("model.ubj")?)?, b"trees");
+//! # Ok(())
+//! # }
+//! ```
+
+mod artifacts;
+mod blocking;
+mod config;
+mod error;
+mod import;
+mod lock;
+mod metadata;
+mod page;
+mod plan;
+mod record;
+mod registry;
+mod source;
+mod upload;
+
+pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Staged, Staging};
+pub use config::{Limits, RegistryConfig};
+pub use error::RegistryError;
+pub use import::Bundle;
+pub use metadata::{MetadataStore, SqliteMetadataStore};
+pub use page::{Listing, Page};
+pub use record::{ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord};
+pub use registry::{Check, Registry};
+pub use upload::Upload;

@@ -1,0 +1,73 @@
+//! What is registered under which name.
+
+mod sqlite;
+
+use async_trait::async_trait;
+use ev_models_core::Digest;
+
+pub use sqlite::SqliteMetadataStore;
+
+use crate::{ExpectedVersion, Imported, ModelRecord, NewVersion, RegistryError, VersionChoice, VersionRecord};
+
+/// Keeps models, versions and aliases.
+///
+/// Every method is one transaction, and what it changed survives a power cut when it returns.
+/// Aliases and page sizes were checked by the caller.
+#[async_trait]
+pub trait MetadataStore: Send + Sync {
+    /// Registers versions, all or none. A version whose digest its model already has is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Storage`] and [`RegistryError::Malformed`], as every method.
+    async fn register(&self, versions: &[NewVersion]) -> Result<Vec<Imported>, RegistryError>;
+
+    /// The version of a model that has this digest.
+    ///
+    /// # Errors
+    ///
+    /// As [`MetadataStore::register`].
+    async fn find(&self, model: &str, digest: &Digest) -> Result<Option<VersionRecord>, RegistryError>;
+
+    /// A version by number or alias.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`] for a model, version or alias that does not exist.
+    async fn get(&self, model: &str, choice: &VersionChoice) -> Result<VersionRecord, RegistryError>;
+
+    /// At most `limit` models by name, from the first one after `after`.
+    ///
+    /// # Errors
+    ///
+    /// As [`MetadataStore::register`].
+    async fn list_models(&self, after: Option<&str>, limit: u32) -> Result<Vec<ModelRecord>, RegistryError>;
+
+    /// At most `limit` versions of a model, newest first, from the newest one before `before`.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`] for a model that does not exist.
+    async fn list_versions(
+        &self,
+        model: &str,
+        before: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<VersionRecord>, RegistryError>;
+
+    /// Points an alias at a version if it is where the caller expects it, and returns the version it pointed at.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`] for a model or version that does not exist, [`RegistryError::Conflict`] when the alias is elsewhere.
+    async fn set_alias(
+        &self,
+        model: &str,
+        alias: &str,
+        version: u32,
+        expected: ExpectedVersion,
+    ) -> Result<Option<u32>, RegistryError>;
+
+    /// Ends all connections; later calls fail.
+    async fn close(&self);
+}

@@ -1,0 +1,328 @@
+//! Metadata in SQLite.
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use ev_models_core::Digest;
+use sqlx::{
+    Row as _, Sqlite, SqlitePool, Transaction,
+    migrate::Migrator,
+    sqlite::{
+        SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
+};
+
+use super::MetadataStore;
+use crate::{
+    ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, RegistryError, VersionChoice, VersionRecord,
+    blocking::blocking,
+    lock::FileLock,
+    record::{no_alias, no_model, no_version},
+};
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Writers take turns; a turn is a few rows and one sync, so this is hundreds of turns on a slow disk.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// One writes, the others read: SQLite has no use for more.
+const MAX_CONNECTIONS: u32 = 4;
+
+/// A version's columns, with its aliases in the same statement so that both are of one moment.
+macro_rules! select_versions {
+    ($rest:literal) => {
+        concat!(
+            "SELECT v.model, v.version, v.digest, v.created_at_ms, v.task, v.backend, v.license, v.description, \
+             v.size_bytes, (SELECT group_concat(a.alias, ' ') FROM aliases a \
+             WHERE a.model = v.model AND a.version = v.version) AS aliases FROM versions v ",
+            $rest
+        )
+    };
+}
+
+/// Metadata in one SQLite file, in WAL mode, synced at every commit.
+#[derive(Debug, Clone)]
+pub struct SqliteMetadataStore {
+    pool: SqlitePool,
+}
+
+// === impl SqliteMetadataStore ===
+
+impl SqliteMetadataStore {
+    /// Opens a database, made where there is none, and brings it up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotWritable`] and [`RegistryError::Storage`].
+    pub async fn open(path: &Path) -> Result<SqliteMetadataStore, RegistryError> {
+        // Neither the switch to WAL nor sqlx's migrations keep two processes apart, and both happen only here.
+        let lock = path.with_extension("open.lock");
+        let _opening = blocking(move || FileLock::acquire(&lock)).await?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .connect_with(options)
+            .await
+            .map_err(failed("open the registry's database"))?;
+        MIGRATOR
+            .run(&pool)
+            .await
+            .map_err(|error| RegistryError::storage("bring the registry's database up to date")(error.into()))?;
+        Ok(SqliteMetadataStore { pool })
+    }
+
+    /// A transaction that writes. It takes the write lock at once, so that what it reads is still true when it writes.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, RegistryError> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed("begin a transaction"))
+    }
+}
+
+#[async_trait]
+impl MetadataStore for SqliteMetadataStore {
+    async fn register(&self, versions: &[NewVersion]) -> Result<Vec<Imported>, RegistryError> {
+        let mut transaction = self.write().await?;
+        let mut imported = Vec::with_capacity(versions.len());
+        for version in versions {
+            let known = find(&mut transaction, &version.model, &version.digest).await?;
+            imported.push(match known {
+                Some(version) => Imported { version, created: false },
+                None => Imported { version: insert(&mut transaction, version).await?, created: true },
+            });
+        }
+        transaction.commit().await.map_err(failed("register a version"))?;
+        Ok(imported)
+    }
+
+    async fn find(&self, model: &str, digest: &Digest) -> Result<Option<VersionRecord>, RegistryError> {
+        let mut connection = self.pool.acquire().await.map_err(failed("reach the registry's database"))?;
+        find(&mut connection, model, digest).await
+    }
+
+    async fn get(&self, model: &str, choice: &VersionChoice) -> Result<VersionRecord, RegistryError> {
+        let query = match choice {
+            VersionChoice::Number(version) => {
+                sqlx::query(select_versions!("WHERE v.model = ?1 AND v.version = ?2")).bind(model).bind(version)
+            }
+            VersionChoice::Alias(alias) => sqlx::query(select_versions!(
+                "WHERE v.model = ?1 AND v.version = (SELECT version FROM aliases WHERE model = ?1 AND alias = ?2)"
+            ))
+            .bind(model)
+            .bind(alias),
+        };
+        if let Some(row) = query.fetch_optional(&self.pool).await.map_err(failed("read a version"))? {
+            return version_of(&row);
+        }
+        if !model_exists(&self.pool, model).await? {
+            return Err(no_model(model));
+        }
+        Err(match choice {
+            VersionChoice::Number(version) => no_version(model, *version),
+            VersionChoice::Alias(alias) => no_alias(model, alias),
+        })
+    }
+
+    async fn list_models(&self, after: Option<&str>, limit: u32) -> Result<Vec<ModelRecord>, RegistryError> {
+        // One or two rows a model, by name and number: the production version, if any, and the newest.
+        let rows = sqlx::query(select_versions!(
+            "JOIN (SELECT name, last_version FROM models WHERE name > ?1 ORDER BY name LIMIT ?2) m ON m.name = v.model \
+             WHERE v.version = m.last_version \
+             OR v.version = (SELECT version FROM aliases p WHERE p.model = v.model AND p.alias = ?3) \
+             ORDER BY v.model, v.version"
+        ))
+        .bind(after.unwrap_or(""))
+        .bind(limit)
+        .bind(PRODUCTION)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("list models"))?;
+        let mut models: Vec<ModelRecord> = Vec::new();
+        for row in &rows {
+            let version = version_of(row)?;
+            let production = version.aliases.iter().any(|alias| alias == PRODUCTION).then(|| version.clone());
+            match models.last_mut().filter(|model| model.name == version.model) {
+                Some(model) => {
+                    model.production = production.or_else(|| model.production.take());
+                    // Versions are never removed, so the newest number counts them.
+                    model.version_count = version.version;
+                    model.latest = version;
+                }
+                None => models.push(ModelRecord {
+                    name: version.model.clone(),
+                    version_count: version.version,
+                    production,
+                    latest: version,
+                }),
+            }
+        }
+        Ok(models)
+    }
+
+    async fn list_versions(
+        &self,
+        model: &str,
+        before: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<VersionRecord>, RegistryError> {
+        let rows =
+            sqlx::query(select_versions!("WHERE v.model = ?1 AND v.version < ?2 ORDER BY v.version DESC LIMIT ?3"))
+                .bind(model)
+                .bind(before.map_or(i64::MAX, i64::from))
+                .bind(limit)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed("list versions"))?;
+        if rows.is_empty() && !model_exists(&self.pool, model).await? {
+            return Err(no_model(model));
+        }
+        rows.iter().map(version_of).collect()
+    }
+
+    async fn set_alias(
+        &self,
+        model: &str,
+        alias: &str,
+        version: u32,
+        expected: ExpectedVersion,
+    ) -> Result<Option<u32>, RegistryError> {
+        let mut transaction = self.write().await?;
+        let version_exists = sqlx::query("SELECT 1 FROM versions WHERE model = ?1 AND version = ?2")
+            .bind(model)
+            .bind(version)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed("read a version"))?
+            .is_some();
+        if !version_exists {
+            let known = model_exists(&mut *transaction, model).await?;
+            return Err(if known { no_version(model, version) } else { no_model(model) });
+        }
+        let found = sqlx::query("SELECT version FROM aliases WHERE model = ?1 AND alias = ?2")
+            .bind(model)
+            .bind(alias)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed("read an alias"))?
+            .map(|row| row.try_get::<u32, _>(0).map_err(|error| malformed(&error)))
+            .transpose()?;
+        if !expected.holds(found) {
+            return Err(RegistryError::Conflict { model: model.to_owned(), alias: alias.to_owned(), found });
+        }
+        sqlx::query(
+            "INSERT INTO aliases (model, alias, version) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
+        )
+        .bind(model)
+        .bind(alias)
+        .bind(version)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("move an alias"))?;
+        transaction.commit().await.map_err(failed("move an alias"))?;
+        Ok(found)
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+async fn find(
+    connection: &mut SqliteConnection,
+    model: &str,
+    digest: &Digest,
+) -> Result<Option<VersionRecord>, RegistryError> {
+    let row = sqlx::query(select_versions!("WHERE v.model = ?1 AND v.digest = ?2"))
+        .bind(model)
+        .bind(digest.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("read a version"))?;
+    row.as_ref().map(version_of).transpose()
+}
+
+async fn insert(connection: &mut SqliteConnection, version: &NewVersion) -> Result<VersionRecord, RegistryError> {
+    let NewVersion { model, digest, created_at_ms, task, backend, license, description, size_bytes } = version.clone();
+    let stored_size = i64::try_from(size_bytes)
+        .map_err(|_| RegistryError::TooLarge { what: "the version".to_owned(), max_bytes: i64::MAX.unsigned_abs() })?;
+    let row = sqlx::query(
+        "INSERT INTO models (name, last_version) VALUES (?1, 1) \
+         ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1 RETURNING last_version",
+    )
+    .bind(&model)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed("number a version"))?;
+    let number: u32 = row.try_get(0).map_err(|error| malformed(&error))?;
+    sqlx::query(
+        "INSERT INTO versions \
+         (model, version, digest, created_at_ms, task, backend, license, description, size_bytes) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )
+    .bind(&model)
+    .bind(number)
+    .bind(digest.to_string())
+    .bind(created_at_ms)
+    .bind(&task)
+    .bind(&backend)
+    .bind(&license)
+    .bind(&description)
+    .bind(stored_size)
+    .execute(connection)
+    .await
+    .map_err(failed("register a version"))?;
+    let aliases = Vec::new();
+    let version = number;
+    Ok(VersionRecord {
+        model,
+        version,
+        digest,
+        created_at_ms,
+        aliases,
+        task,
+        backend,
+        license,
+        description,
+        size_bytes,
+    })
+}
+
+async fn model_exists(executor: impl sqlx::SqliteExecutor<'_>, model: &str) -> Result<bool, RegistryError> {
+    let row = sqlx::query("SELECT 1 FROM models WHERE name = ?1").bind(model).fetch_optional(executor).await;
+    Ok(row.map_err(failed("read a model"))?.is_some())
+}
+
+fn version_of(row: &SqliteRow) -> Result<VersionRecord, RegistryError> {
+    let read = || -> Result<VersionRecord, sqlx::Error> {
+        let digest: String = row.try_get("digest")?;
+        let aliases: Option<String> = row.try_get("aliases")?;
+        let mut aliases: Vec<String> = aliases.iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
+        aliases.sort_unstable();
+        Ok(VersionRecord {
+            model: row.try_get("model")?,
+            version: row.try_get("version")?,
+            digest: digest.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            created_at_ms: row.try_get("created_at_ms")?,
+            aliases,
+            task: row.try_get("task")?,
+            backend: row.try_get("backend")?,
+            license: row.try_get("license")?,
+            description: row.try_get("description")?,
+            size_bytes: u64::try_from(row.try_get::<i64, _>("size_bytes")?)
+                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        })
+    };
+    read().map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &sqlx::Error) -> RegistryError {
+    RegistryError::Malformed { problem: error.to_string() }
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> RegistryError {
+    move |error| RegistryError::storage(doing)(error.into())
+}

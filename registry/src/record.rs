@@ -1,0 +1,155 @@
+//! What the registry knows of models and versions.
+
+use ev_models_core::Digest;
+
+use crate::{RegistryError, error::clip};
+
+/// A registered version: immutable but for the aliases that point at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRecord {
+    /// Model name.
+    pub model: String,
+    /// Number, from 1, never given twice.
+    pub version: u32,
+    /// SHA-256 of the canonical manifest.
+    pub digest: Digest,
+    /// When it was registered, in milliseconds since 1970-01-01 UTC, as the importer said.
+    pub created_at_ms: i64,
+    /// Aliases that point at it, sorted.
+    pub aliases: Vec<String>,
+    /// Task, such as `range`.
+    pub task: String,
+    /// Backend, such as `forest`.
+    pub backend: String,
+    /// SPDX expression.
+    pub license: String,
+    /// One sentence.
+    pub description: String,
+    /// Bytes of all its files, without the manifest.
+    pub size_bytes: u64,
+}
+
+/// A version that is to be registered: everything but the number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVersion {
+    /// Model name.
+    pub model: String,
+    /// SHA-256 of the canonical manifest.
+    pub digest: Digest,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub created_at_ms: i64,
+    /// Task, such as `range`.
+    pub task: String,
+    /// Backend, such as `forest`.
+    pub backend: String,
+    /// SPDX expression.
+    pub license: String,
+    /// One sentence.
+    pub description: String,
+    /// Bytes of all its files, without the manifest.
+    pub size_bytes: u64,
+}
+
+/// A model: a name with at least one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRecord {
+    /// Name.
+    pub name: String,
+    /// Number of versions.
+    pub version_count: u32,
+    /// The version the alias [`PRODUCTION`] points at.
+    pub production: Option<VersionRecord>,
+    /// The newest version.
+    pub latest: VersionRecord,
+}
+
+/// The outcome of an import.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The version.
+    pub version: VersionRecord,
+    /// False when the same content was registered before.
+    pub created: bool,
+}
+
+/// The alias that serves requests which name no version.
+pub const PRODUCTION: &str = "production";
+
+/// How a caller names a version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum VersionChoice {
+    /// By number.
+    Number(u32),
+    /// By alias.
+    Alias(String),
+}
+
+/// Where the caller last saw an alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Anywhere: move it in any case.
+    Any,
+    /// Nowhere: it must not exist.
+    Absent,
+    /// At this version.
+    Is(u32),
+}
+
+// === impl ExpectedVersion ===
+
+impl ExpectedVersion {
+    /// Whether an alias that points at `found` is where the caller last saw it.
+    #[must_use]
+    pub fn holds(self, found: Option<u32>) -> bool {
+        match self {
+            ExpectedVersion::Any => true,
+            ExpectedVersion::Absent => found.is_none(),
+            ExpectedVersion::Is(version) => found == Some(version),
+        }
+    }
+}
+
+/// Refuses what is no alias. It begins with a letter, so that it is never taken for a number.
+pub(crate) fn check_alias(alias: &str) -> Result<(), RegistryError> {
+    let first = alias.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    let rest = alias.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if first && rest && alias.len() <= 63 { Ok(()) } else { Err(RegistryError::InvalidAlias { alias: clip(alias) }) }
+}
+
+pub(crate) fn no_model(model: &str) -> RegistryError {
+    RegistryError::NotFound { what: format!("model `{}`", clip(model)) }
+}
+
+pub(crate) fn no_version(model: &str, version: u32) -> RegistryError {
+    RegistryError::NotFound { what: format!("version {version} of model `{}`", clip(model)) }
+}
+
+pub(crate) fn no_alias(model: &str, alias: &str) -> RegistryError {
+    RegistryError::NotFound { what: format!("alias `{}` of model `{}`", clip(alias), clip(model)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_begin_with_a_letter_and_are_short() {
+        for (alias, good) in [
+            ("production", true),
+            ("a", true),
+            ("blue-2", true),
+            (&"a".repeat(63), true),
+            (&"a".repeat(64), false),
+            ("", false),
+            ("1", false),
+            ("2024", false),
+            ("1st", false),
+            ("-a", false),
+            ("Production", false),
+            ("a b", false),
+            ("é", false),
+        ] {
+            assert_eq!(check_alias(alias).is_ok(), good, "{alias}");
+        }
+    }
+}
