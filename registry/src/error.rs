@@ -1,6 +1,10 @@
 //! Errors of the registry.
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+};
 
 use ev_models_core::{Digest, ManifestError};
 
@@ -154,6 +158,18 @@ pub enum RegistryError {
 // === impl RegistryError ===
 
 impl RegistryError {
+    /// Something could not be made at `path`: either it is the wrong place, or the disk failed.
+    pub(crate) fn unwritable(path: &Path, error: io::Error) -> RegistryError {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::AlreadyExists
+            | io::ErrorKind::NotFound => RegistryError::NotWritable { path: path.to_owned(), source: error.into() },
+            _ => RegistryError::storage(format!("write to `{}`", path.display()))(error.into()),
+        }
+    }
+
     /// A failure of the disk or the database while `doing` something.
     pub(crate) fn storage(doing: impl Into<String>) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> RegistryError {
         let doing = doing.into();

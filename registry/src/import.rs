@@ -74,7 +74,7 @@ impl Registry {
     pub async fn import_dir(&self, dir: &Path, created_at_ms: i64) -> Result<Imported, RegistryError> {
         let from = dir.to_owned();
         let manifest_toml = blocking(move || source::read_manifest(&from)).await?;
-        let plan = Plan::new(&manifest_toml, self.limits())?;
+        let plan = self.plan(manifest_toml).await?;
         let mut paths: Vec<String> = plan.required().map(str::to_owned).collect();
         if !paths.iter().any(|path| path == README) {
             paths.push(README.to_owned());
@@ -87,8 +87,12 @@ impl Registry {
                 let size = file.metadata().map_err(|error| RegistryError::storage("read a size")(error.into()))?.len();
                 Ok(Some((file, size)))
             });
-            // What is missing is named when all that is there has been checked.
-            let Some((file, size)) = opened.await? else { continue };
+            let Some((file, size)) = opened.await? else {
+                if plan.requires(&path) {
+                    return Err(RegistryError::MissingFile { file: path });
+                }
+                continue;
+            };
             plan.check_size(&path, size, taken)?;
             let mut staging = self.artifacts().stage(&path, plan.max_bytes(taken)).await?;
             staging.write_all_of(file).await?;
@@ -99,7 +103,7 @@ impl Registry {
             entries.insert(path, entry);
             staged.push(file);
         }
-        self.store(plan.complete(entries, created_at_ms)?, staged).await
+        self.store(plan, entries, staged, created_at_ms).await
     }
 
     /// Registers a version in memory.
@@ -157,8 +161,14 @@ impl Registry {
     }
 
     /// Stores and registers a version whose files are staged.
-    pub(crate) async fn store(&self, package: Package, mut staged: Vec<Staged>) -> Result<Imported, RegistryError> {
-        let Package { canonical, files: _, version } = package;
+    pub(crate) async fn store(
+        &self,
+        plan: Plan,
+        entries: BTreeMap<String, FileEntry>,
+        mut staged: Vec<Staged>,
+        created_at_ms: i64,
+    ) -> Result<Imported, RegistryError> {
+        let Package { canonical, files: _, version } = blocking(move || plan.complete(entries, created_at_ms)).await?;
         staged.extend(self.stage_all(vec![(MANIFEST.to_owned(), canonical.into())]).await?);
         self.artifacts().commit(staged).await?;
         let mut imported = self.register(&[version]).await?;

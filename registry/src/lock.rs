@@ -36,5 +36,5 @@ fn open(path: &Path) -> Result<File, RegistryError> {
         .truncate(false)
         .write(true)
         .open(path)
-        .map_err(|error| RegistryError::NotWritable { path: path.to_owned(), source: error.into() })
+        .map_err(|error| RegistryError::unwritable(path, error))
 }

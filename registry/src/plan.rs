@@ -64,9 +64,14 @@ impl Plan {
         self.required.iter().map(String::as_str)
     }
 
+    /// Whether the file must come.
+    pub(crate) fn requires(&self, path: &str) -> bool {
+        self.required.contains(path)
+    }
+
     /// Refuses a file that may not come.
     pub(crate) fn expects(&self, path: &str) -> Result<(), RegistryError> {
-        if self.required.contains(path) || path == README {
+        if self.requires(path) || path == README {
             Ok(())
         } else {
             Err(RegistryError::UnknownFile { file: clip(path) })

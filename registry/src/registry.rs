@@ -48,8 +48,10 @@ impl Registry {
     pub async fn open(config: &RegistryConfig) -> Result<Registry, RegistryError> {
         let directory = config.directory.clone();
         blocking(move || {
-            fs_err::create_dir_all(&directory)
-                .map_err(|error| RegistryError::NotWritable { path: directory.clone(), source: error.into() })
+            fs_err::create_dir_all(&directory).map_err(|error| RegistryError::unwritable(&directory, error))?;
+            // The directory's own name. Where the directory above may not be read, its owner has made this one long ago.
+            let _ = directory.parent().map(sync_folder);
+            Ok(())
         })
         .await?;
         let artifacts = DirectoryArtifactStore::open(config.directory.join("artifacts")).await?;
@@ -75,8 +77,8 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError::InvalidManifest`], [`RegistryError::TooLarge`] and [`RegistryError::TooManyFiles`].
-    pub fn begin_upload(&self, manifest_toml: &str) -> Result<Upload, RegistryError> {
-        Ok(Upload::new(self.clone(), Plan::new(manifest_toml, self.limits)?))
+    pub async fn begin_upload(&self, manifest_toml: &str) -> Result<Upload, RegistryError> {
+        Ok(Upload::new(self.clone(), self.plan(manifest_toml.to_owned()).await?))
     }
 
     /// Lists models by name.
@@ -140,7 +142,7 @@ impl Registry {
     /// and [`RegistryError::Storage`].
     pub async fn manifest(&self, version: &VersionRecord) -> Result<Manifest, RegistryError> {
         let bytes = self.artifacts.read(MANIFEST, &version.digest, Manifest::MAX_BYTES as u64).await?;
-        Manifest::parse_canonical(&bytes).map_err(RegistryError::InvalidManifest)
+        blocking(move || Manifest::parse_canonical(&bytes).map_err(RegistryError::InvalidManifest)).await
     }
 
     /// The version's files on the local disk, every byte read and verified.
@@ -185,6 +187,12 @@ impl Registry {
 
     pub(crate) fn metadata(&self) -> &dyn MetadataStore {
         &*self.metadata
+    }
+
+    /// Parses a manifest where it may take its time: the largest ones take a serving thread's time from its requests.
+    pub(crate) async fn plan(&self, manifest_toml: String) -> Result<Plan, RegistryError> {
+        let limits = self.limits;
+        blocking(move || Plan::new(&manifest_toml, limits)).await
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -63,8 +63,7 @@ impl Upload {
         }
         self.end_file().await?;
         let Upload { registry, plan, entries, staged, .. } = self;
-        let package = plan.complete(entries, created_at_ms)?;
-        registry.store(package, staged).await
+        registry.store(plan, entries, staged, created_at_ms).await
     }
 
     async fn take(&mut self, path: &str, bytes: Bytes) -> Result<(), RegistryError> {

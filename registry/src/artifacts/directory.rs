@@ -39,7 +39,7 @@ impl DirectoryArtifactStore {
             let staging = root.join("staging");
             for folder in [&files, &staging] {
                 fs_err::create_dir_all(folder)
-                    .map_err(|error| RegistryError::NotWritable { path: folder.clone(), source: error.into() })?;
+                    .map_err(|error| RegistryError::unwritable(folder, error))?;
             }
             sync_folder(&root)?;
             let area = Arc::new(Area::open(&staging)?);
@@ -98,7 +98,7 @@ fn commit(files: &Path, staged: Vec<Staged>) -> Result<(), RegistryError> {
         let place = place(files, &staged.digest());
         let folder = place.parent().unwrap_or(files).to_owned();
         fs_err::create_dir_all(&folder)
-            .map_err(|error| RegistryError::NotWritable { path: folder.clone(), source: error.into() })?;
+            .map_err(|error| RegistryError::unwritable(&folder, error))?;
         if !holds(&place, &staged.digest()) {
             staged.move_to(&place)?;
         }

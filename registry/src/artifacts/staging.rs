@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{RegistryError, blocking::blocking, lock::FileLock};
 
 const LOCK: &str = "lock";
+const OPENING: &str = "open.lock";
 /// Bytes read at once from a file that is imported: large enough that the disk is the limit, not the calls.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -26,6 +27,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Area {
     folder: PathBuf,
+    opening: PathBuf,
     next: AtomicU64,
     _lock: FileLock,
 }
@@ -67,12 +69,9 @@ struct Temporary {
 impl Area {
     /// Removes the folders of processes that died, and makes one for this handle.
     pub(super) fn open(staging: &Path) -> Result<Area, RegistryError> {
-        let not_writable = |path: &Path| {
-            let path = path.to_owned();
-            |error: std::io::Error| RegistryError::NotWritable { path, source: error.into() }
-        };
         // Held for the rest of this function: nobody else looks at a folder between its making and its locking.
-        let _opening = FileLock::acquire(&staging.join("open.lock"))?;
+        let opening = staging.join(OPENING);
+        let _opening = FileLock::acquire(&opening)?;
         let entries =
             fs_err::read_dir(staging).map_err(|error| RegistryError::storage("list staging")(error.into()))?;
         let folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
@@ -80,7 +79,7 @@ impl Area {
             let lock = folder.join(LOCK);
             if !lock.exists() || FileLock::try_acquire(&lock).is_some() {
                 tracing::info!(folder = %folder.display(), "removing files of an import that was cut off");
-                fs_err::remove_dir_all(&folder).map_err(not_writable(&folder))?;
+                fs_err::remove_dir_all(&folder).map_err(|error| RegistryError::unwritable(&folder, error))?;
             }
         }
         for number in 0u64.. {
@@ -88,10 +87,10 @@ impl Area {
             match fs_err::create_dir(&folder) {
                 Ok(()) => {
                     let lock = FileLock::acquire(&folder.join(LOCK))?;
-                    return Ok(Area { folder, next: AtomicU64::new(0), _lock: lock });
+                    return Ok(Area { folder, opening, next: AtomicU64::new(0), _lock: lock });
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(not_writable(&folder)(error)),
+                Err(error) => return Err(RegistryError::unwritable(&folder, error)),
             }
         }
         unreachable!("a directory holds fewer than 2^64 folders")
@@ -100,7 +99,9 @@ impl Area {
 
 impl Drop for Area {
     fn drop(&mut self) {
+        // Under the lock, lest the number be given to another between the removal of the folder's files and its own.
         // What stays behind is removed by the next one who opens the store.
+        let _opening = FileLock::acquire(&self.opening);
         let _ = fs_err::remove_dir_all(&self.folder);
     }
 }
@@ -112,7 +113,7 @@ impl Staging {
     pub(super) fn create(area: &Arc<Area>, name: &str, max_bytes: u64) -> Result<Staging, RegistryError> {
         let path = area.folder.join(area.next.fetch_add(1, Ordering::Relaxed).to_string());
         let file = File::create_new(&path)
-            .map_err(|error| RegistryError::NotWritable { path: path.clone(), source: error.into() })?;
+            .map_err(|error| RegistryError::unwritable(&path, error))?;
         let temporary = Temporary { path, moved: false, _area: area.clone() };
         let open = Open { name: name.to_owned(), file, hasher: Sha256::new(), size: 0, max_bytes, temporary };
         Ok(Staging { open: Some(open) })
