@@ -4,9 +4,11 @@ use std::{io::Read as _, sync::Arc};
 
 use ev_models_core::{ArtifactDir, Backend, LoadError, LoadOptions, Model};
 
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::avx512::{self, Avx512, Packed, Vbmi};
 use crate::{
     forest::Forest,
-    kernel::{Kernel, Pack, Portable, Program, portable},
+    kernel::{Kernel, Layout, Pack, Portable, Program, portable},
     limits::FILE_BYTES_MAX,
     loader::{self, Format},
     model::ForestModel,
@@ -43,28 +45,68 @@ impl ForestBackend {
         self.model(file, format, forest)
     }
 
-    fn model(&self, file: &str, format: Format, forest: Forest) -> Result<Arc<dyn Model>, LoadError> {
-        let kernel = self.kernel.unwrap_or(Kernel::Portable);
-        match kernel {
-            Kernel::Portable => {}
-            Kernel::Words | Kernel::Bytes => {
-                return Err(LoadError::Unsupported {
-                    file: file.to_owned(),
-                    what: format!("the {kernel} kernel, on this CPU or with this model"),
-                    advice: "let the backend choose the kernel".to_owned(),
-                });
-            }
+    pub(crate) fn model(&self, file: &str, format: Format, forest: Forest) -> Result<Arc<dyn Model>, LoadError> {
+        let forest = Arc::new(forest);
+        let model = self.avx512(format, &forest).or_else(|| self.portable(format, &forest));
+        model.ok_or_else(|| LoadError::Unsupported {
+            file: file.to_owned(),
+            what: self.kernel.map_or_else(
+                || "a forest of this shape".to_owned(),
+                |kernel| format!("the {kernel} kernel for this model on this CPU"),
+            ),
+            advice: "let the backend choose the kernel".to_owned(),
+        })
+    }
+
+    fn may_be(&self, kernel: Kernel) -> bool {
+        self.kernel.is_none_or(|wanted| wanted == kernel)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn avx512(&self, format: Format, forest: &Arc<Forest>) -> Option<Arc<dyn Model>> {
+        let trees = &forest.trees;
+        let layout = Layout::new(trees, avx512::DEPTH_MAX, avx512::LANES);
+        if self.kernel.is_none() && !layout.pays(trees) {
+            return None;
         }
-        if let Some(pack) = Portable::<u8>::new(&forest) {
-            return Ok(model(format, forest, pack, portable::DEPTH_MAX));
+        let layout = Arc::new(layout);
+        let bytes = || {
+            let cpu = Vbmi::detect().filter(|_| self.may_be(Kernel::Bytes))?;
+            model(format, forest, &layout, Packed::<u8, 64>::new(cpu, trees, &layout))
+                .or_else(|| model(format, forest, &layout, Packed::<u8, 128>::new(cpu, trees, &layout)))
+        };
+        let words = || {
+            let cpu = Avx512::detect().filter(|_| self.may_be(Kernel::Words))?;
+            model(format, forest, &layout, Packed::<u16, 32>::new(cpu, trees, &layout))
+                .or_else(|| model(format, forest, &layout, Packed::<u16, 64>::new(cpu, trees, &layout)))
+        };
+        bytes().or_else(words)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn avx512(&self, _format: Format, _forest: &Arc<Forest>) -> Option<Arc<dyn Model>> {
+        None
+    }
+
+    fn portable(&self, format: Format, forest: &Arc<Forest>) -> Option<Arc<dyn Model>> {
+        if !self.may_be(Kernel::Portable) {
+            return None;
         }
-        let pack = Portable::<u16>::new(&forest).unwrap_or_else(|| unreachable!("the loader bounds the columns"));
-        Ok(model(format, forest, pack, portable::DEPTH_MAX))
+        let trees = &forest.trees;
+        let layout = Arc::new(Layout::new(trees, portable::DEPTH_MAX, 1));
+        model(format, forest, &layout, Portable::<u8>::new(trees, &layout))
+            .or_else(|| model(format, forest, &layout, Portable::<u16>::new(trees, &layout)))
     }
 }
 
-fn model<P: Pack>(format: Format, forest: Forest, pack: P, depth_max: usize) -> Arc<dyn Model> {
-    Arc::new(ForestModel::new(format.name(), Program::new(forest, pack, depth_max)))
+/// The model, if its trees could be packed.
+fn model<P: Pack>(
+    format: Format,
+    forest: &Arc<Forest>,
+    layout: &Arc<Layout>,
+    pack: Option<P>,
+) -> Option<Arc<dyn Model>> {
+    Some(Arc::new(ForestModel::new(format.name(), Program::new(Arc::clone(forest), pack?, Arc::clone(layout)))))
 }
 
 impl Backend for ForestBackend {

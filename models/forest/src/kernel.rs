@@ -3,14 +3,22 @@
 //! A kernel packs trees of moderate depth into complete trees, which need no branches; deeper trees are walked.
 //! Trees of a group are added in the file's order whatever runs them, for float addition is not associative.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
-use crate::forest::{Forest, Tree};
+use self::layout::{Run, Trees};
+use crate::forest::Forest;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
 mod complete;
+mod layout;
 pub(crate) mod portable;
+#[cfg(target_arch = "x86_64")]
+mod ranks;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use self::portable::Portable;
+pub(crate) use self::{layout::Layout, portable::Portable};
 
 /// A way of running a forest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,31 +61,15 @@ pub(crate) trait Pack: Send + Sync + Sized + 'static {
 
 /// A forest made ready for a kernel.
 pub(crate) struct Program<P> {
-    forest: Forest,
+    forest: Arc<Forest>,
     pack: P,
-    runs: Vec<Run>,
+    layout: Arc<Layout>,
 }
 
 /// Buffers of one instance.
 pub(crate) struct Scratch<S> {
     pack: S,
     sums: Vec<f32>,
-}
-
-/// Consecutive trees of one group that are run the same way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Run {
-    group: usize,
-    trees: Trees,
-}
-
-/// Which trees, and how they are run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Trees {
-    /// By place among the packed trees.
-    Packed(Range<usize>),
-    /// By place in the forest.
-    Walked(Range<usize>),
 }
 
 // === impl Kernel ===
@@ -95,10 +87,9 @@ impl fmt::Display for Kernel {
 // === impl Program ===
 
 impl<P: Pack> Program<P> {
-    /// Makes a forest ready: `pack` holds its trees of at most `depth_max` splits, in order.
-    pub(crate) fn new(forest: Forest, pack: P, depth_max: usize) -> Program<P> {
-        let runs = runs(&forest.trees, depth_max);
-        Program { forest, pack, runs }
+    /// Makes a forest ready: `pack` holds the packed trees of the layout.
+    pub(crate) fn new(forest: Arc<Forest>, pack: P, layout: Arc<Layout>) -> Program<P> {
+        Program { forest, pack, layout }
     }
 
     pub(crate) fn forest(&self) -> &Forest {
@@ -111,7 +102,7 @@ impl<P: Pack> Program<P> {
 
     /// Margins `[rows, groups]` of rows `[rows, columns]`.
     pub(crate) fn margins(&self, rows: &[f32], scratch: &mut Scratch<P::Scratch>, margins: &mut [f32]) {
-        let Forest { columns, groups, .. } = self.forest;
+        let Forest { columns, groups, .. } = *self.forest;
         debug_assert_eq!(rows.len() / columns, margins.len() / groups);
         let blocks = rows.chunks(P::BLOCK_ROWS * columns).zip(margins.chunks_mut(P::BLOCK_ROWS * groups));
         for (rows, margins) in blocks {
@@ -129,7 +120,7 @@ impl<P: Pack> Program<P> {
             }
         }
         self.pack.quantise(rows, self.forest.columns, &mut scratch.pack);
-        for Run { group, trees } in &self.runs {
+        for Run { group, trees } in &self.layout.runs {
             match trees {
                 Trees::Walked(trees) => self.walk(trees.clone(), *group, rows, sums),
                 Trees::Packed(trees) if sums.len() / groups < P::ROWS_MIN => {
@@ -159,21 +150,4 @@ impl<P: Pack> Program<P> {
             }
         }
     }
-}
-
-/// Splits a forest into runs.
-fn runs(trees: &[Tree], depth_max: usize) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let mut packed = 0;
-    for (place, tree) in trees.iter().enumerate() {
-        let is_packed = tree.depth <= depth_max;
-        match runs.last_mut().filter(|run| run.group == tree.group).map(|run| &mut run.trees) {
-            Some(Trees::Packed(range)) if is_packed => range.end += 1,
-            Some(Trees::Walked(range)) if !is_packed => range.end += 1,
-            _ if is_packed => runs.push(Run { group: tree.group, trees: Trees::Packed(packed..packed + 1) }),
-            _ => runs.push(Run { group: tree.group, trees: Trees::Walked(place..place + 1) }),
-        }
-        packed += usize::from(is_packed);
-    }
-    runs
 }

@@ -9,8 +9,9 @@ use std::{fmt::Debug, ops::Range};
 use super::{
     Kernel, Pack,
     complete::{Complete, Split, used_columns},
+    layout::Layout,
 };
-use crate::forest::Forest;
+use crate::forest::Tree;
 
 /// Deepest tree that is packed: 256 leaves, 3 KB a tree.
 pub(crate) const DEPTH_MAX: usize = 8;
@@ -107,11 +108,11 @@ impl AsMut<[i32]> for WideRow {
 // === impl Portable ===
 
 impl<I: Index> Portable<I> {
-    /// Packs the trees of at most [`DEPTH_MAX`] splits; none when they look at more columns than `I` can tell apart.
-    pub(crate) fn new(forest: &Forest) -> Option<Portable<I>> {
-        let trees = || forest.trees.iter().filter(|tree| tree.depth <= DEPTH_MAX);
-        let depth = trees().map(|tree| tree.depth).max().unwrap_or(0).max(1);
-        let trees: Vec<Complete> = trees().map(|tree| Complete::new(tree, depth)).collect();
+    /// Packs the trees of a layout; none when they look at more columns than `I` can tell apart.
+    pub(crate) fn new(trees: &[Tree], layout: &Layout) -> Option<Portable<I>> {
+        let depth = layout.depth.max(1);
+        let trees = layout.packed.iter().flatten().map(|place| Complete::new(&trees[*place], depth));
+        let trees: Vec<Complete> = trees.collect();
         let columns = used_columns(&trees);
         if !columns.is_empty() {
             I::try_from(2 * columns.len() - 1).ok()?;
