@@ -5,7 +5,7 @@
 pub(crate) enum Objective {
     /// The margin itself.
     Identity,
-    /// The margin itself, with a base score that is a probability.
+    /// The margin itself, with a base score that is a probability: `binary:logitraw` of early versions.
     LogitRaw,
     /// The logistic function.
     Logistic(Tail),
@@ -58,6 +58,7 @@ impl Objective {
         let &(_, objective) = NAMES.iter().find(|(known, _)| *known == name)?;
         Some(match objective {
             Objective::Logistic(_) if version < LOGISTIC_CLIPS_SINCE => Objective::Logistic(Tail::Overflow),
+            Objective::LogitRaw if version >= LOGIT_RAW_IS_IDENTITY_SINCE => Objective::Identity,
             objective => objective,
         })
     }
@@ -100,6 +101,9 @@ impl Objective {
 
 /// The version from which the logistic function cuts off its tail; 1.5.2 does not, 1.6.2 does (tried).
 const LOGISTIC_CLIPS_SINCE: [u32; 3] = [1, 6, 0];
+
+/// The version from which the base score of `binary:logitraw` is a margin; 1.2.1 has a probability, 1.3.3 a margin (tried).
+const LOGIT_RAW_IS_IDENTITY_SINCE: [u32; 3] = [1, 3, 0];
 
 fn each(margins: &[f32], predictions: &mut [f32], link: impl Fn(f32) -> f32) {
     for (prediction, margin) in predictions.iter_mut().zip(margins) {
