@@ -38,8 +38,7 @@ impl DirectoryArtifactStore {
             let files = root.join("sha256");
             let staging = root.join("staging");
             for folder in [&files, &staging] {
-                fs_err::create_dir_all(folder)
-                    .map_err(|error| RegistryError::unwritable(folder, error))?;
+                fs_err::create_dir_all(folder).map_err(|error| RegistryError::unwritable(folder, error))?;
             }
             sync_folder(&root)?;
             let area = Arc::new(Area::open(&staging)?);
@@ -97,8 +96,7 @@ fn commit(files: &Path, staged: Vec<Staged>) -> Result<(), RegistryError> {
     for staged in staged {
         let place = place(files, &staged.digest());
         let folder = place.parent().unwrap_or(files).to_owned();
-        fs_err::create_dir_all(&folder)
-            .map_err(|error| RegistryError::unwritable(&folder, error))?;
+        fs_err::create_dir_all(&folder).map_err(|error| RegistryError::unwritable(&folder, error))?;
         if !holds(&place, &staged.digest()) {
             staged.move_to(&place)?;
         }

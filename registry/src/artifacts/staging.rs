@@ -112,8 +112,7 @@ impl Staging {
     /// Makes a temporary file.
     pub(super) fn create(area: &Arc<Area>, name: &str, max_bytes: u64) -> Result<Staging, RegistryError> {
         let path = area.folder.join(area.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let file = File::create_new(&path)
-            .map_err(|error| RegistryError::unwritable(&path, error))?;
+        let file = File::create_new(&path).map_err(|error| RegistryError::unwritable(&path, error))?;
         let temporary = Temporary { path, moved: false, _area: area.clone() };
         let open = Open { name: name.to_owned(), file, hasher: Sha256::new(), size: 0, max_bytes, temporary };
         Ok(Staging { open: Some(open) })
