@@ -1,0 +1,14 @@
+//! The registry over its own stores.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod concurrency;
+mod corruption;
+mod crash;
+mod import;
+mod listing;
+mod open;
+mod round_trip;
+mod start;
+mod support;
+mod upload;
