@@ -17,8 +17,10 @@
 
 mod error;
 mod features;
+mod risk;
 mod vehicle;
 
 pub use error::{FeatureError, Problem, VehicleIdError};
 pub use features::{Feature, FeatureKind, FeatureSpec, Value};
+pub use risk::{Action, RiskClass, Severity};
 pub use vehicle::VehicleId;

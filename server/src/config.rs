@@ -1,0 +1,323 @@
+//! Configuration: defaults, then a file, then the environment, then flags; typed, and checked once.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use ev_models_core::manifest::Task;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// The defaults, as text with comments.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// Prefix of environment variables; `__` separates table and key.
+const ENV_PREFIX: &str = "EVSERVE_";
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where data lies.
+    pub data: DataConfig,
+    /// The gRPC listener.
+    pub grpc: GrpcConfig,
+    /// The HTTP listener.
+    pub http: HttpConfig,
+    /// Who may connect.
+    pub security: SecurityConfig,
+    /// The model that answers each task.
+    pub routes: HashMap<Task, String>,
+    /// How the server ends.
+    pub shutdown: ShutdownConfig,
+    /// Logs and traces.
+    pub observability: ObservabilityConfig,
+}
+
+/// `[data]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Registry database and model files.
+    pub directory: PathBuf,
+    /// Register the models inside the program.
+    pub bundled_models: bool,
+}
+
+/// `[grpc]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpcConfig {
+    /// Listening address.
+    pub address: SocketAddr,
+    /// Serving threads; 0 for the CPU quota.
+    pub serving_cores: usize,
+    /// Connections at one time.
+    pub connections_max: usize,
+    /// Calls in flight on one connection.
+    pub streams_per_connection_max: u32,
+    /// Largest request.
+    pub message_size_max: ByteSize,
+    /// Largest request of an upload.
+    pub upload_message_size_max: ByteSize,
+    /// Rows of one batch request.
+    pub batch_rows_max: usize,
+    /// Request headers of one call.
+    pub header_list_size_max: ByteSize,
+    /// When a connection is asked to reconnect.
+    #[serde(with = "humantime_serde")]
+    pub connection_age_max: Duration,
+    /// Probe of silent connections.
+    #[serde(with = "humantime_serde")]
+    pub keepalive_interval: Duration,
+    /// Time to answer a probe.
+    #[serde(with = "humantime_serde")]
+    pub keepalive_timeout: Duration,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Listening address.
+    pub address: SocketAddr,
+}
+
+/// `[security]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// Allow addresses beyond loopback without TLS and keys.
+    pub allow_insecure_listen: bool,
+}
+
+/// `[shutdown]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownConfig {
+    /// From "not ready" to telling connections.
+    #[serde(with = "humantime_serde")]
+    pub pause: Duration,
+    /// For calls in flight.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+/// `[observability]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservabilityConfig {
+    /// Log filter.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// OTLP collector; empty for none.
+    pub otlp_endpoint: String,
+    /// Share of calls traced.
+    pub trace_sample_ratio: f64,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors.
+    Json,
+}
+
+/// The configuration was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file")]
+    Unreadable(#[source] std::io::Error),
+    /// Not TOML.
+    #[error("`{source_name}` is not TOML: {reason}")]
+    Syntax {
+        /// File name, or `defaults`.
+        source_name: String,
+        /// The parser's words.
+        reason: String,
+    },
+    /// An unknown key, or a value of the wrong type.
+    #[error("configuration is not valid: {reason}")]
+    Invalid {
+        /// Key, value, and what was expected.
+        reason: String,
+    },
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Defaults, then `file`, then `environment` (names with their prefix), then `overrides` (`grpc.address`, value).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] naming file, key and what was expected.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        let mut merged = parse("defaults", DEFAULT_TOML)?;
+        if let Some(path) = file {
+            let text = fs_err::read_to_string(path).map_err(ConfigError::Unreadable)?;
+            merge(&mut merged, parse(&path.display().to_string(), &text)?);
+        }
+        for (name, value) in environment {
+            if let Some(key) = name.strip_prefix(ENV_PREFIX)
+                && key.contains("__")
+            {
+                let key = key.to_ascii_lowercase().replace("__", ".");
+                set(&mut merged, &key, &value).map_err(|reason| invalid(format!("{name}: {reason}")))?;
+            }
+        }
+        for (key, value) in overrides {
+            set(&mut merged, &key, &value).map_err(|reason| invalid(format!("{key}: {reason}")))?;
+        }
+        let config: Config = merged.try_into().map_err(|error: toml::de::Error| invalid(error.message().to_owned()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The effective configuration as TOML. It holds no secrets yet.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let ratio = self.observability.trace_sample_ratio;
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err(invalid(format!("observability.trace_sample_ratio is {ratio}, expected 0 to 1")));
+        }
+        for (name, value) in [
+            ("grpc.connections_max", self.grpc.connections_max),
+            ("grpc.batch_rows_max", self.grpc.batch_rows_max),
+            ("grpc.streams_per_connection_max", self.grpc.streams_per_connection_max as usize),
+        ] {
+            if !(1..=1_000_000).contains(&value) {
+                return Err(invalid(format!("{name} is {value}, expected 1 to 1000000")));
+            }
+        }
+        for (name, value) in [
+            ("grpc.message_size_max", self.grpc.message_size_max),
+            ("grpc.upload_message_size_max", self.grpc.upload_message_size_max),
+            ("grpc.header_list_size_max", self.grpc.header_list_size_max),
+        ] {
+            if !(ByteSize::kib(1)..=ByteSize::mib(256)).contains(&value) {
+                return Err(invalid(format!("{name} is {value}, expected 1KiB to 256MiB")));
+            }
+        }
+        if self.grpc.serving_cores > 1024 {
+            return Err(invalid(format!("grpc.serving_cores is {}, expected at most 1024", self.grpc.serving_cores)));
+        }
+        for (name, value) in [
+            ("grpc.connection_age_max", self.grpc.connection_age_max),
+            ("grpc.keepalive_interval", self.grpc.keepalive_interval),
+            ("grpc.keepalive_timeout", self.grpc.keepalive_timeout),
+        ] {
+            if value < Duration::from_millis(10) || value > Duration::from_secs(366 * 86_400) {
+                return Err(invalid(format!("{name} is {value:?}, expected 10ms to 366days")));
+            }
+        }
+        for (name, address) in [("grpc.address", self.grpc.address), ("http.address", self.http.address)] {
+            if !address.ip().is_loopback() && !self.security.allow_insecure_listen {
+                return Err(invalid(format!(
+                    "{name} is {address}, which others can reach, and neither TLS nor API keys are configured; \
+                     listen on 127.0.0.1, or set security.allow_insecure_listen = true if the network protects it"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(reason: String) -> ConfigError {
+    ConfigError::Invalid { reason }
+}
+
+fn parse(source_name: &str, text: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        source_name: source_name.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Lays `over` on `base`, table by table.
+fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Sets a dotted key to a value written as text, typed as the value it replaces.
+fn set(table: &mut Table, key: &str, text: &str) -> Result<(), String> {
+    let (section, name) = key.split_once('.').ok_or("has no table, expected such as grpc.address")?;
+    let section = table.get_mut(section).and_then(Value::as_table_mut).ok_or_else(|| format!("no table `{section}`"))?;
+    let value = match section.get(name) {
+        Some(Value::Boolean(_)) => Value::Boolean(text.parse().map_err(|_| format!("`{text}` is not true or false"))?),
+        Some(Value::Integer(_)) => Value::Integer(text.parse().map_err(|_| format!("`{text}` is not a whole number"))?),
+        Some(Value::Float(_)) => Value::Float(text.parse().map_err(|_| format!("`{text}` is not a number"))?),
+        _ => Value::String(text.to_owned()),
+    };
+    section.insert(name.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(overrides: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::load(None, [], overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_print_what_they_read() {
+        let config = load(&[]).expect("defaults");
+        let again: Config = toml::from_str(&config.to_toml()).expect("printed");
+        assert_eq!(config, again);
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("evserve.toml");
+        fs_err::write(&path, "[grpc]\naddress = \"127.0.0.1:1\"\nbatch_rows_max = 7\n").expect("written");
+        let environment = [("EVSERVE_GRPC__BATCH_ROWS_MAX".to_owned(), "8".to_owned())];
+        let overrides = [("grpc.address".to_owned(), "127.0.0.1:2".to_owned())];
+        let config = Config::load(Some(&path), environment, overrides).expect("valid");
+        assert_eq!((config.grpc.batch_rows_max, config.grpc.address.port()), (8, 2));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let check = |key: &str, value: &str, expected: &str| {
+            let error = load(&[(key, value)]).expect_err(key).to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("grpc.adress", "127.0.0.1:1", "unknown field `adress`");
+        check("grpc.address", "localhost", "invalid socket address");
+        check("grpc.batch_rows_max", "many", "`many` is not a whole number");
+        check("grpc.batch_rows_max", "0", "grpc.batch_rows_max is 0, expected 1 to 1000000");
+        check("grpc.message_size_max", "1TiB", "expected 1KiB to 256MiB");
+        check("shutdown.grace", "soon", "invalid value");
+        check("grpc.address", "0.0.0.0:50051", "security.allow_insecure_listen");
+        check("nothing", "1", "has no table");
+        check("no.thing", "1", "no table `no`");
+    }
+}

@@ -1,0 +1,18 @@
+//! From what the registry says to what serves: loading, warming, publishing.
+//!
+//! Only [`Deployer`] publishes; requests read one immutable [`Snapshot`] without a lock.
+
+mod deployer;
+mod deployment;
+mod snapshot;
+mod stats;
+mod vocabulary;
+mod warmup;
+
+pub(crate) use deployer::{Deployer, DeployerConfig};
+pub(crate) use snapshot::VersionStatus;
+
+pub(crate) use deployment::{Deployment, enter_core};
+pub(crate) use snapshot::{ModelRoutes, Routes, Snapshot, VersionChoice};
+pub(crate) use stats::{BatchStats, HISTOGRAM_BUCKETS, Histogram, Stats};
+pub(crate) use vocabulary::check_vocabulary;

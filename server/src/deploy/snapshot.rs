@@ -1,0 +1,187 @@
+//! What requests read: one immutable table of routes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use ev_models_core::manifest::Task;
+
+use super::Deployment;
+use crate::pipeline::PredictError;
+
+/// Which version a caller asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VersionChoice<'a> {
+    /// By number.
+    Number(u32),
+    /// By alias.
+    Alias(&'a str),
+}
+
+/// Whether a registered version serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum VersionStatus {
+    /// Stored; no alias points at it.
+    Registered,
+    /// Being loaded.
+    Loading,
+    /// Taking requests.
+    Ready,
+    /// Could not be loaded; the reason.
+    Failed(String),
+}
+
+/// All routes at one moment.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    pub(crate) models: BTreeMap<String, Arc<ModelRoutes>>,
+    by_task: HashMap<Task, Arc<ModelRoutes>>,
+}
+
+/// One model's versions.
+pub(crate) struct ModelRoutes {
+    pub(crate) name: String,
+    pub(crate) aliases: BTreeMap<String, u32>,
+    pub(crate) versions: BTreeMap<u32, VersionStatus>,
+    pub(crate) deployments: BTreeMap<u32, Arc<Deployment>>,
+    pub(crate) production: Option<Arc<Deployment>>,
+}
+
+/// The place a snapshot is published to and read from.
+#[derive(Default)]
+pub(crate) struct Routes(ArcSwap<Snapshot>);
+
+/// Alias that requests without a choice go to.
+pub(crate) const PRODUCTION: &str = "production";
+
+// === impl Routes ===
+
+impl Routes {
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.0.load()
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    pub(super) fn new(models: BTreeMap<String, Arc<ModelRoutes>>, tasks: &HashMap<Task, String>) -> Snapshot {
+        let by_task =
+            tasks.iter().filter_map(|(task, name)| models.get(name).map(|model| (*task, Arc::clone(model)))).collect();
+        Snapshot { models, by_task }
+    }
+
+    /// The model that answers a task.
+    pub(crate) fn task(&self, task: Task) -> Option<&Arc<ModelRoutes>> {
+        self.by_task.get(&task)
+    }
+
+    /// The deployment for a typed request: the task's own model unless another is named.
+    ///
+    /// # Errors
+    ///
+    /// Unknown model, version or alias; a version that does not serve; a model of another task.
+    #[inline]
+    pub(crate) fn route(
+        &self,
+        task: Task,
+        name: &str,
+        choice: Option<VersionChoice<'_>>,
+    ) -> Result<&Arc<Deployment>, PredictError> {
+        let model = if name.is_empty() { self.by_task.get(&task) } else { self.models.get(name) };
+        let Some(model) = model else { return Err(self.unknown_model(task, name)) };
+        let deployment = model.choose(choice)?;
+        let found = deployment.manifest.model.task;
+        if found != task {
+            return Err(PredictError::WrongTask {
+                name: model.name.clone(),
+                found: found.name(),
+                expected: task.name(),
+            });
+        }
+        Ok(deployment)
+    }
+
+    /// A model by name.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictError::UnknownModel`].
+    pub(crate) fn model(&self, name: &str) -> Result<&Arc<ModelRoutes>, PredictError> {
+        self.models.get(name).ok_or_else(|| self.unknown_model(Task::Generic, name))
+    }
+
+    #[cold]
+    fn unknown_model(&self, task: Task, name: &str) -> PredictError {
+        let name = if name.is_empty() { format!("(for task {})", task.name()) } else { name.chars().take(64).collect() };
+        PredictError::UnknownModel { name, known: listed(self.models.keys()) }
+    }
+}
+
+// === impl ModelRoutes ===
+
+impl ModelRoutes {
+    /// The deployment of a version; `production` when none is chosen.
+    ///
+    /// # Errors
+    ///
+    /// Unknown version or alias, or a version that does not serve.
+    #[inline]
+    pub(crate) fn choose(&self, choice: Option<VersionChoice<'_>>) -> Result<&Arc<Deployment>, PredictError> {
+        match (choice, &self.production) {
+            (None | Some(VersionChoice::Alias(PRODUCTION)), Some(production)) => Ok(production),
+            (None, None) => self.by_alias(PRODUCTION),
+            (Some(VersionChoice::Alias(alias)), _) => self.by_alias(alias),
+            (Some(VersionChoice::Number(version)), _) => self.by_number(version),
+        }
+    }
+
+    fn by_alias(&self, alias: &str) -> Result<&Arc<Deployment>, PredictError> {
+        match self.aliases.get(alias) {
+            Some(version) => self.by_number(*version),
+            None => Err(PredictError::UnknownAlias {
+                name: self.name.clone(),
+                alias: alias.chars().take(64).collect(),
+                known: listed(self.aliases.keys()),
+            }),
+        }
+    }
+
+    fn by_number(&self, version: u32) -> Result<&Arc<Deployment>, PredictError> {
+        if let Some(deployment) = self.deployments.get(&version) {
+            return Ok(deployment);
+        }
+        let name = self.name.clone();
+        Err(match self.versions.get(&version) {
+            None => {
+                PredictError::UnknownVersion { name, version: version.to_string(), known: listed(self.versions.keys()) }
+            }
+            Some(VersionStatus::Loading | VersionStatus::Ready) => PredictError::Loading { name, version },
+            Some(VersionStatus::Registered) => PredictError::NotServable {
+                reason: format!("no alias points at it; set one with: evctl models alias {name} canary {version}"),
+                name,
+                version,
+            },
+            Some(VersionStatus::Failed(reason)) => PredictError::NotServable { name, version, reason: reason.clone() },
+        })
+    }
+}
+
+/// The first names of a list that may be long.
+fn listed<T: ToString>(names: impl ExactSizeIterator<Item = T>) -> String {
+    const SHOWN: usize = 12;
+    let count = names.len();
+    let mut text = names.take(SHOWN).map(|name| name.to_string()).collect::<Vec<_>>().join(", ");
+    if count > SHOWN {
+        text.push_str(&format!(" and {} more", count - SHOWN));
+    } else if count == 0 {
+        text.push_str("none");
+    }
+    text
+}

@@ -1,0 +1,218 @@
+//! What one core counted for one deployment. Summed over cores when somebody asks.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::pipeline::Timings;
+
+/// Counts and total times since the deployment was loaded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stats {
+    /// Requests answered.
+    pub(crate) success: Total,
+    /// Requests that failed after they were routed.
+    pub(crate) fail: Total,
+    /// Rows answered.
+    pub(crate) rows: u64,
+    /// Runs of the model.
+    pub(crate) executions: u64,
+    /// Checking and assembling.
+    pub(crate) features: Total,
+    /// Running the heads.
+    pub(crate) inference: Total,
+    /// Calibrating.
+    pub(crate) output: Total,
+    /// By rows of a run; bounded by the rows of a slice.
+    pub(crate) batches: BTreeMap<usize, BatchStats>,
+    /// Runs of one row, which are nearly all of them, outside the map.
+    pub(crate) single: BatchStats,
+    /// Total time of single-row requests.
+    pub(crate) total_seconds: Histogram,
+    /// Time in the heads of single-row requests.
+    pub(crate) inference_seconds: Histogram,
+}
+
+/// How often, and how long in total.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Total {
+    pub(crate) count: u64,
+    pub(crate) ns: u64,
+}
+
+/// Runs of one batch size.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BatchStats {
+    pub(crate) features: Total,
+    pub(crate) inference: Total,
+    pub(crate) output: Total,
+}
+
+/// Buckets of [`Histogram`]: the first holds everything up to 1.024 us, each further one twice as much.
+pub(crate) const HISTOGRAM_BUCKETS: usize = 24;
+
+/// Durations in buckets that double.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Histogram {
+    /// Observations of each bucket, not cumulative; the last also holds everything above it.
+    pub(crate) buckets: [u64; HISTOGRAM_BUCKETS],
+    pub(crate) sum_ns: u64,
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+// === impl Stats ===
+
+impl Stats {
+    /// A request of one row was answered.
+    #[inline]
+    pub(crate) fn row(&mut self, timings: &Timings) {
+        let output = timings.total.saturating_sub(timings.features + timings.inference + timings.queue);
+        self.success.add(timings.total);
+        self.rows += 1;
+        self.executions += 1;
+        self.features.add(timings.features);
+        self.inference.add(timings.inference);
+        self.output.add(output);
+        self.single.add(timings.features, timings.inference, output);
+        self.total_seconds.observe(timings.total);
+        self.inference_seconds.observe(timings.inference);
+    }
+
+    /// A slice of a batch ran.
+    pub(crate) fn execution(&mut self, rows: usize, features: Duration, inference: Duration, output: Duration) {
+        self.executions += 1;
+        self.features.add(features);
+        self.inference.add(inference);
+        self.output.add(output);
+        self.batches.entry(rows).or_default().add(features, inference, output);
+    }
+
+    /// Rows of a batch were answered.
+    pub(crate) fn rows(&mut self, rows: usize) {
+        self.rows += rows as u64;
+    }
+
+    /// A batch was answered.
+    pub(crate) fn request(&mut self, total: Duration) {
+        self.success.add(total);
+    }
+
+    /// A request failed.
+    pub(crate) fn failed(&mut self, total: Duration) {
+        self.fail.add(total);
+    }
+
+    /// Adds another core's counts.
+    pub(crate) fn merge(&mut self, other: &Stats) {
+        self.success.merge(other.success);
+        self.fail.merge(other.fail);
+        self.rows += other.rows;
+        self.executions += other.executions;
+        self.features.merge(other.features);
+        self.inference.merge(other.inference);
+        self.output.merge(other.output);
+        for (rows, batch) in &other.batches {
+            self.batches.entry(*rows).or_default().merge(batch);
+        }
+        self.single.merge(&other.single);
+        self.total_seconds.merge(&other.total_seconds);
+        self.inference_seconds.merge(&other.inference_seconds);
+    }
+}
+
+// === impl Total ===
+
+impl Total {
+    #[inline]
+    fn add(&mut self, duration: Duration) {
+        self.count += 1;
+        self.ns = self.ns.saturating_add(ns(duration));
+    }
+
+    fn merge(&mut self, other: Total) {
+        self.count += other.count;
+        self.ns = self.ns.saturating_add(other.ns);
+    }
+}
+
+// === impl BatchStats ===
+
+impl BatchStats {
+    #[inline]
+    fn add(&mut self, features: Duration, inference: Duration, output: Duration) {
+        self.features.add(features);
+        self.inference.add(inference);
+        self.output.add(output);
+    }
+
+    pub(crate) fn merge(&mut self, other: &BatchStats) {
+        self.features.merge(other.features);
+        self.inference.merge(other.inference);
+        self.output.merge(other.output);
+    }
+}
+
+// === impl Histogram ===
+
+impl Histogram {
+    #[inline]
+    fn observe(&mut self, duration: Duration) {
+        let ns = ns(duration);
+        let bucket = (64 - (ns.saturating_sub(1) >> 10).leading_zeros()) as usize;
+        self.buckets[bucket.min(HISTOGRAM_BUCKETS - 1)] += 1;
+        self.sum_ns = self.sum_ns.saturating_add(ns);
+    }
+
+    fn merge(&mut self, other: &Histogram) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+    }
+
+    /// Upper bound of a bucket in seconds; the last has none.
+    pub(crate) fn upper_bound_seconds(bucket: usize) -> f64 {
+        if bucket + 1 >= HISTOGRAM_BUCKETS { f64::MAX } else { (1024u64 << bucket) as f64 * 1e-9 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_double_from_one_microsecond() {
+        let check = |ns: u64, bucket: usize| {
+            let mut histogram = Histogram::default();
+            histogram.observe(Duration::from_nanos(ns));
+            assert_eq!(histogram.buckets[bucket], 1, "{ns} ns");
+        };
+        check(0, 0);
+        check(1024, 0);
+        check(1025, 1);
+        check(2048, 1);
+        check(2049, 2);
+        check(u64::MAX, HISTOGRAM_BUCKETS - 1);
+    }
+
+    #[test]
+    fn counts_of_cores_add_up() {
+        let mut sum = Stats::default();
+        let timings = Timings {
+            total: Duration::from_micros(3),
+            features: Duration::from_micros(1),
+            inference: Duration::from_micros(2),
+            ..Timings::default()
+        };
+        for _ in 0..2 {
+            let mut core = Stats::default();
+            core.row(&timings);
+            core.execution(64, timings.features, timings.inference, Duration::ZERO);
+            core.rows(64);
+            sum.merge(&core);
+        }
+        assert_eq!((sum.rows, sum.executions, sum.success.count), (130, 4, 2));
+        assert_eq!(sum.batches[&64].inference.ns, 4_000);
+    }
+}

@@ -1,0 +1,180 @@
+//! Before a version takes a request: its golden requests are reproduced, and a row's cost is measured.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use ev_models_core::{
+    ArtifactDir, DataType,
+    manifest::{GoldenAnswer, GoldenCase, GoldenFile, Manifest},
+};
+
+use super::Deployment;
+use crate::pipeline::{Estimate, InputValue, Outcome, RowBuilder, Want, predict_row};
+
+/// Largest golden file that is read.
+const GOLDEN_MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// Rows run to measure the cost of one.
+const MEASURED_ROWS: usize = 256;
+/// Most time spent on measuring.
+const MEASURED_TIME: Duration = Duration::from_millis(20);
+
+/// Reproduces the golden requests and measures a row. Blocking.
+///
+/// # Errors
+///
+/// What was not reproduced: case, value expected, value found.
+pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result<usize, String> {
+    let golden = read_golden(&deployment.manifest, artifact)?;
+    let cases = golden.as_ref().map_or(&[][..], |golden| golden.cases.as_slice());
+    let tolerance = deployment.manifest.golden.as_ref().map_or(1e-5, |golden| golden.tolerance);
+    for (index, case) in cases.iter().enumerate() {
+        reproduce(deployment, case, tolerance).map_err(|problem| format!("golden request {index}: {problem}"))?;
+    }
+    let usual = usual_values(&deployment.manifest);
+    let inputs = cases.first().map_or(&usual, |case| &case.inputs);
+    measure(deployment, inputs);
+    deployment.reset_stats();
+    Ok(cases.len())
+}
+
+fn read_golden(manifest: &Manifest, artifact: &ArtifactDir) -> Result<Option<GoldenFile>, String> {
+    let Some(golden) = &manifest.golden else { return Ok(None) };
+    let path = artifact.path(&golden.file).map_err(|error| error.to_string())?;
+    let size = fs_err::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > GOLDEN_MAX_BYTES {
+        return Err(format!("`{}` has {size} bytes, expected at most {GOLDEN_MAX_BYTES}", golden.file));
+    }
+    let bytes = fs_err::read(path).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| format!("`{}` cannot be read: {error}", golden.file))
+}
+
+fn reproduce(deployment: &Deployment, case: &GoldenCase, tolerance: f64) -> Result<(), String> {
+    let outcome = predict(deployment, &case.inputs)?;
+    if let Some(expected) = &case.prediction {
+        let same = outcome.raw.len() == expected.len()
+            && outcome.raw.iter().zip(expected).all(|(found, expected)| found.to_bits() == expected.to_bits());
+        if !same && !matches!(outcome.estimate, Estimate::Unknown) {
+            return Err(format!("the head predicts {:?}, expected {expected:?} bit for bit", outcome.raw));
+        }
+    }
+    if let Some(coverage) = case.coverage
+        && (f64::from(outcome.coverage) - coverage).abs() > 1e-6
+    {
+        return Err(format!("feature coverage is {}, expected {coverage}", outcome.coverage));
+    }
+    let mut flagged: Vec<&str> = outcome
+        .out_of_distribution
+        .iter()
+        .filter_map(|field| deployment.plan().inputs.get(field.input).map(|input| input.name.as_str()))
+        .collect();
+    flagged.sort_unstable();
+    let mut expected: Vec<&str> = case.out_of_distribution.iter().map(String::as_str).collect();
+    expected.sort_unstable();
+    if flagged != expected {
+        return Err(format!("out of distribution are {flagged:?}, expected {expected:?}"));
+    }
+    compare(deployment, &outcome, case.expected.as_ref(), tolerance)
+}
+
+fn compare(
+    deployment: &Deployment,
+    outcome: &Outcome,
+    expected: Option<&GoldenAnswer>,
+    tolerance: f64,
+) -> Result<(), String> {
+    let classes = &deployment.manifest.outputs[0].classes;
+    let (found, expected): (Vec<f32>, Vec<f64>) = match (&outcome.estimate, expected) {
+        (Estimate::Unknown, None) => return Ok(()),
+        (Estimate::Quantiles(found), Some(GoldenAnswer::Quantiles { q10, q50, q90 })) => {
+            (found.to_vec(), vec![*q10, *q50, *q90])
+        }
+        (Estimate::Probability(found), Some(GoldenAnswer::Probability { probability })) => {
+            (vec![*found], vec![*probability])
+        }
+        (Estimate::Classes(found), Some(GoldenAnswer::Classes { probabilities })) => {
+            let expected = classes.iter().map(|class| probabilities.get(class).copied().unwrap_or(f64::NAN));
+            (found.clone(), expected.collect())
+        }
+        (Estimate::Prediction(found), Some(GoldenAnswer::Prediction { prediction })) => {
+            (found.clone(), prediction.clone())
+        }
+        (found, expected) => return Err(format!("the answer is {found:?}, expected {expected:?}")),
+    };
+    let close = |found: f32, expected: f64| {
+        (f64::from(found) - expected).abs() <= tolerance * expected.abs().max(1.0)
+    };
+    let same = found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| close(*f, *e));
+    if same { Ok(()) } else { Err(format!("the answer is {found:?}, expected {expected:?} within {tolerance}")) }
+}
+
+fn predict(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>) -> Result<Outcome, String> {
+    predict_row(deployment, Want::EstimateAndRaw, |row| fill(deployment, inputs, row)).map_err(|error| error.to_string())
+}
+
+fn fill(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>, row: &mut RowBuilder<'_>) {
+    for (name, value) in inputs {
+        let Some(index) = deployment.plan().input(name) else {
+            row.violate(name, "UNKNOWN_INPUT", "is not an input of the model".to_owned());
+            continue;
+        };
+        match value {
+            serde_json::Value::Null => {}
+            serde_json::Value::Bool(flag) => row.input(index, InputValue::Flag(*flag)),
+            serde_json::Value::String(text) => row.input(index, InputValue::Text(text)),
+            serde_json::Value::Number(number) => row.input(index, InputValue::Number(to_f32(number))),
+            serde_json::Value::Array(values) => {
+                let numbers: Vec<f32> =
+                    values.iter().map(|value| value.as_number().map_or(f32::NAN, to_f32)).collect();
+                row.input(index, InputValue::Vector(&numbers));
+            }
+            serde_json::Value::Object(_) => {
+                row.violate(name, "WRONG_KIND", "is an object, expected a value".to_owned());
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to float32 is what is wanted")]
+fn to_f32(number: &serde_json::Number) -> f32 {
+    number.as_f64().unwrap_or(f64::NAN) as f32
+}
+
+/// A plausible value for every input, for models without golden requests.
+fn usual_values(manifest: &Manifest) -> BTreeMap<String, serde_json::Value> {
+    let value = |input: &ev_models_core::manifest::Input| match input.dtype {
+        DataType::Bytes => {
+            let variant = manifest.variants.first().filter(|_| manifest.variant_by.as_ref() == Some(&input.name));
+            let text = variant.map(|variant| variant.value.clone()).or_else(|| input.vocabulary.first().cloned());
+            serde_json::Value::from(text.unwrap_or_else(|| "warm-up".to_owned()))
+        }
+        DataType::Bool => serde_json::Value::from(false),
+        _ => {
+            let middle = input.trained_range.or(input.range).map_or(0.0, |[min, max]| min / 2.0 + max / 2.0);
+            if input.shape.is_empty() {
+                serde_json::Value::from(middle)
+            } else {
+                serde_json::Value::from(vec![middle; input.width()])
+            }
+        }
+    };
+    manifest.inputs.iter().map(|input| (input.name.clone(), value(input))).collect()
+}
+
+/// Measures the cheapest of many rows: what a row costs when nothing disturbs it.
+fn measure(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>) {
+    let started = Instant::now();
+    let mut cheapest = Duration::MAX;
+    for _ in 0..MEASURED_ROWS {
+        if let Ok(outcome) = predict_row(deployment, Want::Estimate, |row| fill(deployment, inputs, row)) {
+            cheapest = cheapest.min(outcome.timings.total);
+        }
+        if started.elapsed() > MEASURED_TIME {
+            break;
+        }
+    }
+    if cheapest != Duration::MAX {
+        deployment.set_row_cost(cheapest);
+    }
+}

@@ -1,0 +1,317 @@
+//! `ev.battery.v1.BatteryHealth`: up to five models answer one request.
+
+use std::{sync::Arc, time::Instant};
+
+use ev_domain::{Feature, Value};
+use ev_models_core::manifest::Task;
+use ev_proto::ev::{
+    battery::v1::{
+        CycleLife, Failure, PredictBatchRequest, PredictBatchResponse, PredictBatchResult, PredictRequest,
+        PredictResponse, PredictStreamRequest, PredictStreamResponse, RemainingUsefulLife,
+        RemainingUsefulLifeEstimate, StateOfHealth, Target, Temperature, Unanswered,
+        battery_health_server::BatteryHealth, predict_batch_result, predict_stream_response,
+    },
+    common::v1::{ModelSelector, PredictionInfo},
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    predictor::{self, Predictor},
+    status, stream,
+};
+use crate::pipeline::{Estimate, Features, PredictError, Violation};
+
+/// Battery predictions.
+pub(super) struct BatteryService(pub(super) Arc<Predictor>);
+
+/// Rows answered between two pauses: five models of a few microseconds each stay within a slice of 0.2 ms.
+const ROWS_PER_SLICE: usize = 8;
+
+const TARGETS: [Target; 5] =
+    [Target::StateOfHealth, Target::RemainingUsefulLife, Target::Temperature, Target::Failure, Target::CycleLife];
+
+#[tonic::async_trait]
+impl BatteryHealth for BatteryService {
+    type PredictStreamStream = stream::Answers<PredictStreamResponse>;
+
+    async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
+        predictor::deadline(&request)?;
+        answer(&self.0, request.get_ref()).map(Response::new).map_err(status::of_predict)
+    }
+
+    async fn predict_batch(
+        &self,
+        request: Request<PredictBatchRequest>,
+    ) -> Result<Response<PredictBatchResponse>, Status> {
+        let deadline = predictor::deadline(&request)?;
+        let rows = &request.get_ref().rows;
+        let results = answer_many(&self.0, rows, deadline).await.map_err(status::of_predict)?;
+        Ok(Response::new(PredictBatchResponse { results }))
+    }
+
+    async fn predict_stream(
+        &self,
+        request: Request<Streaming<PredictStreamRequest>>,
+    ) -> Result<Response<Self::PredictStreamStream>, Status> {
+        let deadline = predictor::deadline(&request)?;
+        let predictor = Arc::clone(&self.0);
+        let draining = predictor.draining.clone();
+        let answers = stream::answers(request.into_inner(), &draining, deadline, move |message| {
+            let result = match answer(&predictor, &message.request.unwrap_or_default()) {
+                Ok(response) => predict_stream_response::Result::Response(response),
+                Err(error) => predict_stream_response::Result::Error(status::of_row(error)),
+            };
+            PredictStreamResponse { id: message.id, result: Some(result) }
+        });
+        Ok(Response::new(answers))
+    }
+}
+
+impl Features for PredictRequest {
+    #[inline]
+    fn visit<'a>(&'a self, mut visit: impl FnMut(Feature, Value<'a>)) {
+        let PredictRequest {
+            targets: _,
+            cell_family,
+            rated_capacity_ah,
+            cycle_count,
+            ambient_temperature_celsius,
+            discharge_c_rate,
+            discharge_voltage_min_v,
+            discharge_voltage_max_v,
+            discharge_voltage_mean_v,
+            discharge_voltage_end_v,
+            discharge_temperature_max_celsius,
+            discharge_temperature_mean_celsius,
+            discharge_duration_s,
+            discharge_duration_3v6_to_3v4_s,
+            charge_voltage_min_v,
+            charge_duration_s,
+            charge_duration_constant_current_s,
+            charge_duration_above_4v15_s,
+            cycle_duration_s,
+            cell_voltage_v,
+            c_rate,
+            discharge_elapsed_s,
+            discharge_temperature_start_celsius,
+            capacity_difference_log10_variance,
+            capacity_difference_mean_ah,
+            capacity_difference_min_ah,
+            capacity_difference_skewness,
+            capacity_difference_kurtosis,
+            capacity_cycle_2_ah,
+            capacity_cycle_10_ah,
+            capacity_cycle_50_ah,
+            capacity_cycle_100_ah,
+            capacity_max_minus_cycle_2_ah,
+            capacity_slope_2_100_ah_per_cycle,
+            capacity_slope_91_100_ah_per_cycle,
+            target_models: _,
+        } = self;
+        if let Some(text) = cell_family {
+            visit(Feature::CellFamily, Value::Text(text));
+        }
+        for (feature, number) in [
+            (Feature::RatedCapacityAh, *rated_capacity_ah),
+            (Feature::CycleCount, *cycle_count),
+            (Feature::AmbientTemperatureCelsius, *ambient_temperature_celsius),
+            (Feature::DischargeCRate, *discharge_c_rate),
+            (Feature::DischargeVoltageMinV, *discharge_voltage_min_v),
+            (Feature::DischargeVoltageMaxV, *discharge_voltage_max_v),
+            (Feature::DischargeVoltageMeanV, *discharge_voltage_mean_v),
+            (Feature::DischargeVoltageEndV, *discharge_voltage_end_v),
+            (Feature::DischargeTemperatureMaxCelsius, *discharge_temperature_max_celsius),
+            (Feature::DischargeTemperatureMeanCelsius, *discharge_temperature_mean_celsius),
+            (Feature::DischargeDurationS, *discharge_duration_s),
+            (Feature::DischargeDuration3v6To3v4S, *discharge_duration_3v6_to_3v4_s),
+            (Feature::ChargeVoltageMinV, *charge_voltage_min_v),
+            (Feature::ChargeDurationS, *charge_duration_s),
+            (Feature::ChargeDurationConstantCurrentS, *charge_duration_constant_current_s),
+            (Feature::ChargeDurationAbove4v15S, *charge_duration_above_4v15_s),
+            (Feature::CycleDurationS, *cycle_duration_s),
+            (Feature::CellVoltageV, *cell_voltage_v),
+            (Feature::CRate, *c_rate),
+            (Feature::DischargeElapsedS, *discharge_elapsed_s),
+            (Feature::DischargeTemperatureStartCelsius, *discharge_temperature_start_celsius),
+            (Feature::CapacityDifferenceLog10Variance, *capacity_difference_log10_variance),
+            (Feature::CapacityDifferenceMeanAh, *capacity_difference_mean_ah),
+            (Feature::CapacityDifferenceMinAh, *capacity_difference_min_ah),
+            (Feature::CapacityDifferenceSkewness, *capacity_difference_skewness),
+            (Feature::CapacityDifferenceKurtosis, *capacity_difference_kurtosis),
+            (Feature::CapacityCycle2Ah, *capacity_cycle_2_ah),
+            (Feature::CapacityCycle10Ah, *capacity_cycle_10_ah),
+            (Feature::CapacityCycle50Ah, *capacity_cycle_50_ah),
+            (Feature::CapacityCycle100Ah, *capacity_cycle_100_ah),
+            (Feature::CapacityMaxMinusCycle2Ah, *capacity_max_minus_cycle_2_ah),
+            (Feature::CapacitySlope2To100AhPerCycle, *capacity_slope_2_100_ah_per_cycle),
+            (Feature::CapacitySlope91To100AhPerCycle, *capacity_slope_91_100_ah_per_cycle),
+        ] {
+            if let Some(number) = number {
+                visit(feature, Value::Number(number));
+            }
+        }
+    }
+}
+
+async fn answer_many(
+    predictor: &Predictor,
+    rows: &[PredictRequest],
+    deadline: Option<Instant>,
+) -> Result<Vec<PredictBatchResult>, PredictError> {
+    if rows.is_empty() {
+        return Err(PredictError::EmptyBatch);
+    }
+    if rows.len() > predictor.batch_rows_max {
+        return Err(PredictError::TooManyRows { rows: rows.len(), max: predictor.batch_rows_max });
+    }
+    let mut results = Vec::with_capacity(rows.len());
+    for slice in rows.chunks(ROWS_PER_SLICE) {
+        if !results.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(PredictError::DeadlineExceeded);
+        }
+        results.extend(slice.iter().map(|row| {
+            let result = match answer(predictor, row) {
+                Ok(response) => predict_batch_result::Result::Response(response),
+                Err(error) => predict_batch_result::Result::Error(status::of_row(error)),
+            };
+            PredictBatchResult { result: Some(result) }
+        }));
+    }
+    Ok(results)
+}
+
+/// Answers the targets asked for; without any, those the given fields suffice for.
+fn answer(predictor: &Predictor, request: &PredictRequest) -> Result<PredictResponse, PredictError> {
+    let mut response = PredictResponse::default();
+    if request.targets.is_empty() {
+        for target in TARGETS {
+            match answer_target(predictor, request, target, &mut response) {
+                Ok(()) => {}
+                // A model that is not there, or not given enough, leaves the others alone.
+                Err(PredictError::Invalid(violations)) => {
+                    let missing = missing_fields(violations)?;
+                    response.unanswered.push(Unanswered { target: target.into(), missing_fields: missing });
+                }
+                Err(PredictError::UnknownModel { .. } | PredictError::UnknownAlias { .. }) => {
+                    response.unanswered.push(Unanswered { target: target.into(), missing_fields: Vec::new() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        return enough(response);
+    }
+    for target in &request.targets {
+        match Target::try_from(*target) {
+            Ok(target @ (Target::StateOfHealth
+            | Target::RemainingUsefulLife
+            | Target::Temperature
+            | Target::Failure
+            | Target::CycleLife)) => answer_target(predictor, request, target, &mut response)?,
+            Ok(Target::Unspecified) | Err(_) => {
+                return Err(PredictError::Invalid(vec![Violation {
+                    field: "targets".to_owned(),
+                    reason: "UNKNOWN_TARGET",
+                    description: format!("holds {target}, expected one of the targets 1 to 5"),
+                }]));
+            }
+        }
+    }
+    Ok(response)
+}
+
+/// The names of fields that are merely missing.
+///
+/// # Errors
+///
+/// [`PredictError::Invalid`] when a field that was given is wrong.
+fn missing_fields(violations: Vec<Violation>) -> Result<Vec<String>, PredictError> {
+    if violations.iter().all(|violation| violation.reason == "MISSING_FIELD") {
+        Ok(violations.into_iter().map(|violation| violation.field).collect())
+    } else {
+        let wrong = violations.into_iter().filter(|violation| violation.reason != "MISSING_FIELD");
+        Err(PredictError::Invalid(wrong.collect()))
+    }
+}
+
+/// Refuses a request that sufficed for nothing, naming what each target would take.
+fn enough(response: PredictResponse) -> Result<PredictResponse, PredictError> {
+    if response.unanswered.len() < TARGETS.len() {
+        return Ok(response);
+    }
+    let name = |target: i32| Target::try_from(target).map_or("", |target| target.as_str_name());
+    let violation = |unanswered: Unanswered| Violation {
+        field: unanswered.missing_fields.join(", "),
+        reason: "MISSING_FIELD",
+        description: format!("is missing, expected a value: {} requires it", name(unanswered.target)),
+    };
+    Err(PredictError::Invalid(response.unanswered.into_iter().map(violation).collect()))
+}
+
+fn answer_target(
+    predictor: &Predictor,
+    request: &PredictRequest,
+    target: Target,
+    response: &mut PredictResponse,
+) -> Result<(), PredictError> {
+    let selector = selector(request, target);
+    let ask = |task| {
+        predictor.row(task, selector, request, |deployment, outcome| {
+            (predictor.info(deployment, &outcome), outcome.estimate)
+        })
+    };
+    match target {
+        Target::StateOfHealth => response.state_of_health = Some(state_of_health(ask(Task::BatterySoh)?)),
+        Target::RemainingUsefulLife => {
+            response.remaining_useful_life = Some(remaining_useful_life(ask(Task::BatteryRul)?));
+        }
+        Target::Temperature => response.temperature = Some(temperature(ask(Task::BatteryTemperature)?)),
+        Target::Failure => response.failure = Some(failure(ask(Task::BatteryFailure)?)),
+        Target::CycleLife => response.cycle_life = Some(cycle_life(ask(Task::BatteryCycleLife)?)),
+        Target::Unspecified => {}
+    }
+    Ok(())
+}
+
+fn selector(request: &PredictRequest, target: Target) -> Option<&ModelSelector> {
+    let chosen = request.target_models.iter().find(|chosen| chosen.target == i32::from(target))?;
+    chosen.model_selector.as_ref()
+}
+
+fn state_of_health((info, estimate): (PredictionInfo, Estimate)) -> StateOfHealth {
+    let [q10, q50, q90] = estimate.quantiles();
+    StateOfHealth { soh_q10_percent: q10, soh_q50_percent: q50, soh_q90_percent: q90, info: Some(info) }
+}
+
+fn remaining_useful_life((info, estimate): (PredictionInfo, Estimate)) -> RemainingUsefulLife {
+    let known = !matches!(estimate, Estimate::Unknown);
+    let [q10, q50, q90] = estimate.quantiles();
+    let estimate =
+        RemainingUsefulLifeEstimate { rul_q10_cycles: q10, rul_q50_cycles: q50, rul_q90_cycles: q90 };
+    RemainingUsefulLife { estimate: known.then_some(estimate), info: Some(info) }
+}
+
+fn temperature((info, estimate): (PredictionInfo, Estimate)) -> Temperature {
+    let [q10, q50, q90] = estimate.quantiles();
+    Temperature {
+        temperature_q10_celsius: q10,
+        temperature_q50_celsius: q50,
+        temperature_q90_celsius: q90,
+        info: Some(info),
+    }
+}
+
+fn failure((info, estimate): (PredictionInfo, Estimate)) -> Failure {
+    let failure_probability = match estimate {
+        Estimate::Probability(probability) => probability,
+        _ => f32::NAN,
+    };
+    Failure { failure_probability, info: Some(info) }
+}
+
+fn cycle_life((info, estimate): (PredictionInfo, Estimate)) -> CycleLife {
+    let [q10, q50, q90] = estimate.quantiles();
+    CycleLife { cycle_life_q10_cycles: q10, cycle_life_q50_cycles: q50, cycle_life_q90_cycles: q90, info: Some(info) }
+}

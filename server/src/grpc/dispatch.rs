@@ -1,0 +1,140 @@
+//! From a request's path to the service that answers it.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use ev_proto::{
+    ev::{
+        battery::v1::battery_health_server::BatteryHealthServer,
+        charging::v1::charging_utilization_server::ChargingUtilizationServer,
+        range::v1::range_prediction_server::RangePredictionServer,
+        registry::v1::model_registry_server::ModelRegistryServer,
+        thermal::v1::thermal_risk_server::ThermalRiskServer,
+    },
+    //OIP inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+};
+use http::{Request, Response};
+use tonic::{
+    body::Body,
+    codegen::{BoxFuture, StdError},
+    server::NamedService,
+};
+use tonic_health::pb::health_server::HealthServer;
+use tower::Service;
+
+use super::{
+    battery::BatteryService, charging::ChargingService, health::HealthService, predictor::Predictor,
+    range::RangeService, registry::RegistryService, thermal::ThermalService,
+};
+
+/// Bounds of the services' messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ServiceLimits {
+    /// Largest request of predictions, in bytes.
+    pub(crate) message: usize,
+    /// Largest request of uploads, in bytes.
+    pub(crate) upload: usize,
+}
+
+/// Calls the service a path names. One `Arc`: cheap to clone for every call.
+#[derive(Clone)]
+pub(crate) struct Dispatch(Arc<Services>);
+
+struct Services {
+    range: RangePredictionServer<RangeService>,
+    charging: ChargingUtilizationServer<ChargingService>,
+    battery: BatteryHealthServer<BatteryService>,
+    thermal: ThermalRiskServer<ThermalService>,
+    registry: ModelRegistryServer<RegistryService>,
+    //OIP oip: GrpcInferenceServiceServer<OipService>,
+    health: HealthServer<HealthService>,
+    /// Reflection, and the answer to paths that nobody serves.
+    rest: tonic::service::Routes,
+}
+
+/// Services that health and reflection name.
+pub(super) const PREDICTION_SERVICES: [&str; 4] = [
+    <RangePredictionServer<RangeService> as NamedService>::NAME,
+    <ChargingUtilizationServer<ChargingService> as NamedService>::NAME,
+    <BatteryHealthServer<BatteryService> as NamedService>::NAME,
+    <ThermalRiskServer<ThermalService> as NamedService>::NAME,
+];
+
+type CallFuture = BoxFuture<Response<Body>, Infallible>;
+
+// === impl Dispatch ===
+
+impl Dispatch {
+    /// All services of the process.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptors that reflection serves cannot be read, which is a bug of the build.
+    pub(crate) fn new(
+        predictor: &Arc<Predictor>,
+        registry: RegistryService,
+        health: HealthService,
+        limits: ServiceLimits,
+    ) -> Result<Dispatch, tonic_reflection::server::Error> {
+        let builder = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(ev_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        //OIP let oip = OipService::new(Arc::clone(predictor));
+        Ok(Dispatch(Arc::new(Services {
+            range: RangePredictionServer::new(RangeService(Arc::clone(predictor)))
+                .max_decoding_message_size(limits.message),
+            charging: ChargingUtilizationServer::new(ChargingService(Arc::clone(predictor)))
+                .max_decoding_message_size(limits.message),
+            battery: BatteryHealthServer::new(BatteryService(Arc::clone(predictor)))
+                .max_decoding_message_size(limits.message),
+            thermal: ThermalRiskServer::new(ThermalService(Arc::clone(predictor)))
+                .max_decoding_message_size(limits.message),
+            registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
+            //OIP oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.message),
+            health: HealthServer::new(health).max_decoding_message_size(64 * 1024),
+            rest: tonic::service::Routes::new(builder().build_v1()?.max_decoding_message_size(64 * 1024))
+                .add_service(builder().build_v1alpha()?.max_decoding_message_size(64 * 1024))
+                .prepare(),
+        })))
+    }
+}
+
+impl<B> Service<Request<B>> for Dispatch
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = CallFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request<B>) -> CallFuture {
+        let services = &self.0;
+        let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/')).map(|(name, _)| name);
+        // Cloning a generated server clones one `Arc` and its limits.
+        macro_rules! call {
+            ($($service:ident),+) => {
+                match name {
+                    $(Some(name) if name == name_of(&services.$service) => services.$service.clone().call(request),)+
+                    _ => Box::pin(services.rest.clone().call(request)),
+                }
+            };
+        }
+        call!(range, charging, battery, thermal, registry, health)
+    }
+}
+
+#[inline]
+fn name_of<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
+}

@@ -1,0 +1,23 @@
+//! The gRPC edge: protobuf in, domain values through the pipeline, protobuf out.
+
+mod battery;
+mod charging;
+mod deadline;
+mod dispatch;
+mod health;
+//OIP mod oip;
+mod predictor;
+mod range;
+mod registry;
+mod service;
+mod status;
+mod stream;
+mod thermal;
+mod trace;
+
+pub(crate) use deadline::DeadlineLayer;
+pub(crate) use dispatch::{Dispatch, ServiceLimits};
+pub(crate) use health::{Health, keep_health_current};
+pub(crate) use predictor::Predictor;
+pub(crate) use registry::{RegistryService, now_ms};
+pub(crate) use trace::TraceLayer;

@@ -1,0 +1,165 @@
+//! What every prediction service shares: routing, running, and the envelope of an answer.
+
+use std::{sync::Arc, time::Instant};
+
+use ev_models_core::manifest::Task;
+use ev_proto::ev::common::v1::{
+    ModelSelector, ModelVersion, OutOfDistributionField, OutOfDistributionReason as ProtoReason, PredictionInfo,
+    PredictionStatus, Timings as ProtoTimings, model_selector,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status};
+
+use super::{deadline::Deadline, status};
+use crate::{
+    deploy::{Deployment, Routes, VersionChoice},
+    pipeline::{
+        Features, Outcome, OutOfDistributionReason, PredictError, PredictionIds, Timings, Want, predict_batch,
+        predict_row,
+    },
+};
+
+/// Predicts for the services; one a process, shared.
+pub(crate) struct Predictor {
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) ids: PredictionIds,
+    /// Cancelled when the server begins to drain.
+    pub(crate) draining: CancellationToken,
+    pub(crate) batch_rows_max: usize,
+}
+
+// === impl Predictor ===
+
+impl Predictor {
+    /// Predicts one row and makes an answer of the outcome.
+    #[inline]
+    pub(super) fn row<Q: Features, A>(
+        &self,
+        task: Task,
+        selector: Option<&ModelSelector>,
+        request: &Q,
+        answer: impl FnOnce(&Deployment, Outcome) -> A,
+    ) -> Result<A, PredictError> {
+        let snapshot = self.routes.load();
+        let (name, choice) = selected(selector);
+        let deployment = snapshot.route(task, name, choice)?;
+        let outcome = predict_row(deployment, Want::Estimate, |row| {
+            request.visit(|feature, value| row.feature(feature, value));
+        })?;
+        Ok(answer(deployment, outcome))
+    }
+
+    /// Predicts many rows, each with its own result in order; rows of one deployment run together.
+    pub(super) async fn rows<Q: Features, A>(
+        &self,
+        task: Task,
+        requests: &[Q],
+        selector: impl Fn(&Q) -> Option<&ModelSelector>,
+        deadline: Option<Instant>,
+        answer: impl Fn(&Deployment, Outcome) -> A,
+    ) -> Result<Vec<Result<A, PredictError>>, PredictError> {
+        if requests.is_empty() {
+            return Err(PredictError::EmptyBatch);
+        }
+        if requests.len() > self.batch_rows_max {
+            return Err(PredictError::TooManyRows { rows: requests.len(), max: self.batch_rows_max });
+        }
+        let mut results: Vec<Option<Result<A, PredictError>>> = requests.iter().map(|_| None).collect();
+        let mut groups: Vec<(Arc<Deployment>, Vec<usize>)> = Vec::new();
+        {
+            let snapshot = self.routes.load();
+            for (index, request) in requests.iter().enumerate() {
+                let (name, choice) = selected(selector(request));
+                match snapshot.route(task, name, choice) {
+                    Err(error) => results[index] = Some(Err(error)),
+                    Ok(deployment) => match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, deployment)) {
+                        Some((_, members)) => members.push(index),
+                        None => groups.push((Arc::clone(deployment), vec![index])),
+                    },
+                }
+            }
+        }
+        for (deployment, members) in groups {
+            let outcomes = predict_batch(&deployment, members.len(), deadline, Want::Estimate, |row, builder| {
+                requests[members[row]].visit(|feature, value| builder.feature(feature, value));
+            })
+            .await?;
+            for (index, outcome) in members.into_iter().zip(outcomes) {
+                results[index] = Some(outcome.map(|outcome| answer(&deployment, outcome)));
+            }
+        }
+        Ok(results.into_iter().map(|result| result.unwrap_or(Err(PredictError::Panicked))).collect())
+    }
+
+    /// The envelope of an answer.
+    #[inline]
+    pub(super) fn info(&self, deployment: &Deployment, outcome: &Outcome) -> PredictionInfo {
+        let outside = !outcome.out_of_distribution.is_empty();
+        let status = if outside { PredictionStatus::OutOfDistribution } else { PredictionStatus::Ok };
+        PredictionInfo {
+            model: Some(ModelVersion {
+                name: deployment.model().to_owned(),
+                version: deployment.version,
+                digest: deployment.digest.clone(),
+            }),
+            prediction_id: self.ids.next(Instant::now()),
+            status: status.into(),
+            out_of_distribution: if outside { fields(deployment, outcome) } else { Vec::new() },
+            feature_coverage: outcome.coverage,
+            timings: Some(timings(&outcome.timings)),
+        }
+    }
+}
+
+/// The caller's deadline.
+///
+/// # Errors
+///
+/// `DEADLINE_EXCEEDED` when it has already passed.
+#[inline]
+pub(super) fn deadline<T>(request: &Request<T>) -> Result<Option<Instant>, Status> {
+    match request.extensions().get::<Deadline>() {
+        None => Ok(None),
+        Some(Deadline(instant)) if *instant > Instant::now() => Ok(Some(*instant)),
+        Some(_) => Err(status::of_predict(PredictError::DeadlineExceeded)),
+    }
+}
+
+#[inline]
+fn selected(selector: Option<&ModelSelector>) -> (&str, Option<VersionChoice<'_>>) {
+    let Some(ModelSelector { name, version_choice }) = selector else { return ("", None) };
+    let choice = version_choice.as_ref().map(|choice| match choice {
+        model_selector::VersionChoice::Version(version) => VersionChoice::Number(*version),
+        model_selector::VersionChoice::Alias(alias) => VersionChoice::Alias(alias),
+    });
+    (name, choice)
+}
+
+#[cold]
+fn fields(deployment: &Deployment, outcome: &Outcome) -> Vec<OutOfDistributionField> {
+    let field = |outside: &crate::pipeline::OutOfDistribution| {
+        let input = deployment.plan().inputs.get(outside.input);
+        let reason = match outside.reason {
+            OutOfDistributionReason::UnknownCategory => ProtoReason::UnknownCategory,
+            OutOfDistributionReason::OutsideTrainedRange => ProtoReason::OutsideTrainedRange,
+            OutOfDistributionReason::NoVariant => ProtoReason::NoVariant,
+        };
+        OutOfDistributionField {
+            field: input.map_or_else(String::new, |input| input.name.clone()),
+            reason: reason.into(),
+            value: outside.value.clone(),
+            trained_on: input.map_or_else(String::new, |input| input.trained_on.clone()),
+        }
+    };
+    outcome.out_of_distribution.iter().map(field).collect()
+}
+
+fn timings(timings: &Timings) -> ProtoTimings {
+    let ns = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    ProtoTimings {
+        queue_ns: ns(timings.queue),
+        features_ns: ns(timings.features),
+        inference_ns: ns(timings.inference),
+        total_ns: ns(timings.total),
+    }
+}

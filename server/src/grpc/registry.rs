@@ -1,0 +1,213 @@
+//! `ev.registry.v1.ModelRegistry`.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ev_proto::ev::registry::v1::{
+    Check, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListModelsResponse, ListVersionsRequest,
+    ListVersionsResponse, Model, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
+    VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, get_version_request,
+    model_registry_server::ModelRegistry, register_version_request::Part, verify_version_request,
+};
+use ev_registry::{ExpectedVersion, Page, Registry, VersionChoice, VersionRecord};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::status;
+use crate::deploy::{Deployer, Routes, VersionStatus};
+
+/// Largest piece of a file in one message.
+const CHUNK_MAX_BYTES: usize = 1024 * 1024;
+
+/// The registry over gRPC. Its work runs on the control runtime, so that no disk wait is a serving thread's.
+pub(crate) struct RegistryService {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) deployer: Arc<Deployer>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) control: tokio::runtime::Handle,
+}
+
+#[tonic::async_trait]
+impl ModelRegistry for RegistryService {
+    async fn register_version(
+        &self,
+        request: Request<Streaming<RegisterVersionRequest>>,
+    ) -> Result<Response<RegisterVersionResponse>, Status> {
+        let mut parts = request.into_inner();
+        let Some(Part::ManifestToml(manifest_toml)) = parts.message().await?.and_then(|message| message.part) else {
+            return Err(status::invalid("manifest_toml", "MISSING_FIELD", "is missing: the first message carries it"));
+        };
+        let manifest = ev_models_core::Manifest::parse(&manifest_toml)
+            .map_err(|error| status::of_registry(&ev_registry::RegistryError::InvalidManifest(error)))?;
+        crate::deploy::check_vocabulary(&manifest)
+            .map_err(|error| status::of_registry(&ev_registry::RegistryError::InvalidManifest(error)))?;
+        let mut upload =
+            self.registry.begin_upload(&manifest_toml).await.map_err(|error| status::of_registry(&error))?;
+        while let Some(message) = parts.message().await? {
+            match message.part {
+                Some(Part::Chunk(chunk)) if chunk.data.len() <= CHUNK_MAX_BYTES => {
+                    upload.write(&chunk.path, chunk.data.into()).await.map_err(|error| status::of_registry(&error))?;
+                }
+                Some(Part::Chunk(chunk)) => {
+                    let description = format!("has {} bytes, expected at most {CHUNK_MAX_BYTES}", chunk.data.len());
+                    return Err(status::invalid("chunk.data", "TOO_LONG", description));
+                }
+                Some(Part::ManifestToml(_)) => {
+                    return Err(status::invalid("manifest_toml", "OUT_OF_ORDER", "comes once, in the first message"));
+                }
+                None => return Err(status::invalid("part", "MISSING_FIELD", "is missing, expected a chunk")),
+            }
+        }
+        let imported = upload.finish(now_ms()).await.map_err(|error| status::of_registry(&error))?;
+        self.reconcile().await?;
+        Ok(Response::new(RegisterVersionResponse {
+            version: Some(self.version(&imported.version)),
+            created: imported.created,
+        }))
+    }
+
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        let ListModelsRequest { page_size, page_token } = request.into_inner();
+        let page = Page { size: page_size, token: Some(page_token) };
+        let listing = self.registry.list_models(&page).await.map_err(|error| status::of_registry(&error))?;
+        let models = listing.items.iter().map(|model| Model {
+            name: model.name.clone(),
+            version_count: model.version_count,
+            production: model.production.as_ref().map(|version| self.version(version)),
+            latest: Some(self.version(&model.latest)),
+        });
+        let models = models.collect();
+        Ok(Response::new(ListModelsResponse { models, next_page_token: listing.next.unwrap_or_default() }))
+    }
+
+    async fn list_versions(
+        &self,
+        request: Request<ListVersionsRequest>,
+    ) -> Result<Response<ListVersionsResponse>, Status> {
+        let ListVersionsRequest { model, page_size, page_token } = request.into_inner();
+        let page = Page { size: page_size, token: Some(page_token) };
+        let listing = self.registry.list_versions(&model, &page).await.map_err(|error| status::of_registry(&error))?;
+        let versions = listing.items.iter().map(|version| self.version(version)).collect();
+        Ok(Response::new(ListVersionsResponse { versions, next_page_token: listing.next.unwrap_or_default() }))
+    }
+
+    async fn get_version(&self, request: Request<GetVersionRequest>) -> Result<Response<GetVersionResponse>, Status> {
+        let GetVersionRequest { model, version_choice } = request.into_inner();
+        let choice = version_choice.map(|choice| match choice {
+            get_version_request::VersionChoice::Version(version) => VersionChoice::Number(version),
+            get_version_request::VersionChoice::Alias(alias) => VersionChoice::Alias(alias),
+        });
+        let record = self.get(&model, choice).await?;
+        let manifest = self.registry.manifest(&record).await.map_err(|error| status::of_registry(&error))?;
+        let manifest_json = String::from_utf8_lossy(&manifest.canonical()).into_owned();
+        Ok(Response::new(GetVersionResponse { version: Some(self.version(&record)), manifest_json }))
+    }
+
+    async fn verify_version(
+        &self,
+        request: Request<VerifyVersionRequest>,
+    ) -> Result<Response<VerifyVersionResponse>, Status> {
+        let VerifyVersionRequest { model, version_choice } = request.into_inner();
+        let choice = version_choice.map(|choice| match choice {
+            verify_version_request::VersionChoice::Version(version) => VersionChoice::Number(version),
+            verify_version_request::VersionChoice::Alias(alias) => VersionChoice::Alias(alias),
+        });
+        let record = self.get(&model, choice).await?;
+        let files = self.registry.verify_files(&record).await;
+        let mut checks: Vec<Check> = files
+            .into_iter()
+            .map(|check| Check { name: check.name, ok: check.ok, detail: check.detail })
+            .collect();
+        if checks.iter().all(|check| check.ok) {
+            let deployer = Arc::clone(&self.deployer);
+            let checked = record.clone();
+            let rehearsal = self.control.spawn(async move { deployer.rehearse(&checked).await });
+            let (ok, detail) = match rehearsal.await {
+                Ok(Ok(detail)) => (true, detail),
+                Ok(Err(reason)) => (false, reason),
+                Err(_) => (false, "it panicked".to_owned()),
+            };
+            checks.push(Check { name: "loads and reproduces its golden requests".to_owned(), ok, detail });
+        }
+        let ok = checks.iter().all(|check| check.ok);
+        Ok(Response::new(VerifyVersionResponse { version: Some(self.version(&record)), ok, checks }))
+    }
+
+    async fn set_alias(&self, request: Request<SetAliasRequest>) -> Result<Response<SetAliasResponse>, Status> {
+        let SetAliasRequest { model, alias, version, expected_version } = request.into_inner();
+        let expected = match expected_version {
+            None => ExpectedVersion::Any,
+            Some(0) => ExpectedVersion::Absent,
+            Some(version) => ExpectedVersion::Is(version),
+        };
+        // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
+        self.deployer.forgive(&model, version).await;
+        let previous = self
+            .registry
+            .set_alias(&model, &alias, version, expected)
+            .await
+            .map_err(|error| status::of_registry(&error))?;
+        self.reconcile().await?;
+        let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
+        Ok(Response::new(SetAliasResponse {
+            version: Some(self.version(&record)),
+            previous_version: previous.unwrap_or(0),
+        }))
+    }
+}
+
+// === impl RegistryService ===
+
+impl RegistryService {
+    async fn get(&self, model: &str, choice: Option<VersionChoice>) -> Result<VersionRecord, Status> {
+        let choice = choice.unwrap_or_else(|| VersionChoice::Alias(ev_registry::PRODUCTION.to_owned()));
+        self.registry.get(model, &choice).await.map_err(|error| status::of_registry(&error))
+    }
+
+    /// Makes what is loaded match the registry, on the control runtime and even when the caller goes away.
+    async fn reconcile(&self) -> Result<(), Status> {
+        let deployer = Arc::clone(&self.deployer);
+        let reconciled = self.control.spawn(async move { deployer.reconcile().await });
+        match reconciled.await {
+            Ok(result) => result.map_err(|error| status::of_registry(&error)),
+            Err(_) => Err(status::of_registry(&ev_registry::RegistryError::ShuttingDown)),
+        }
+    }
+
+    fn version(&self, record: &VersionRecord) -> Version {
+        let snapshot = self.routes.load();
+        let routes = snapshot.models.get(&record.model);
+        let status = routes.and_then(|routes| routes.versions.get(&record.version));
+        let (state, state_reason) = match status {
+            None | Some(VersionStatus::Registered) => (VersionState::Registered, String::new()),
+            Some(VersionStatus::Loading) => (VersionState::Loading, String::new()),
+            Some(VersionStatus::Ready) => (VersionState::Ready, String::new()),
+            Some(VersionStatus::Failed(reason)) => (VersionState::Failed, reason.clone()),
+        };
+        let deployment = routes.and_then(|routes| routes.deployments.get(&record.version));
+        let seconds = record.created_at_ms.div_euclid(1000);
+        let nanos = i32::try_from(record.created_at_ms.rem_euclid(1000) * 1_000_000).unwrap_or(0);
+        Version {
+            model: record.model.clone(),
+            version: record.version,
+            digest: record.digest.to_string(),
+            created_at: Some(prost_types::Timestamp { seconds, nanos }),
+            aliases: record.aliases.clone(),
+            state: state.into(),
+            state_reason,
+            task: record.task.clone(),
+            backend: record.backend.clone(),
+            size_bytes: record.size_bytes,
+            license: record.license.clone(),
+            description: record.description.clone(),
+            runtime_description: deployment.map_or_else(String::new, |deployment| deployment.runtime_description()),
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,83 @@
+//! The three methods that every single-model service has, written once.
+
+/// Implements a service whose answers come from one model: unary, batch and stream.
+///
+/// The invoking module provides `impl Features for $request` and `fn answer(&Predictor, &Deployment, Outcome) -> $response`.
+macro_rules! single_model_service {
+    (
+        $(#[$doc:meta])*
+        $service:ident: $rpc:path,
+        task: $task:expr,
+        unary: $unary:ident($request:ty) -> $response:ty,
+        batch: $batch:ident($batch_request:ty) -> $batch_response:ident of $batch_result:ident / $batch_oneof:path,
+        stream: $stream:ident($stream_request:ty) -> $stream_response:ident / $stream_oneof:path as $stream_type:ident,
+    ) => {
+        $(#[$doc])*
+        pub(super) struct $service(pub(super) std::sync::Arc<Predictor>);
+
+        #[tonic::async_trait]
+        impl $rpc for $service {
+            type $stream_type = stream::Answers<$stream_response>;
+
+            async fn $unary(
+                &self,
+                request: tonic::Request<$request>,
+            ) -> Result<tonic::Response<$response>, tonic::Status> {
+                predictor::deadline(&request)?;
+                let request = request.get_ref();
+                let answered = self.0.row($task, request.model_selector.as_ref(), request, |deployment, outcome| {
+                    answer(&self.0, deployment, outcome)
+                });
+                answered.map(tonic::Response::new).map_err(status::of_predict)
+            }
+
+            async fn $batch(
+                &self,
+                request: tonic::Request<$batch_request>,
+            ) -> Result<tonic::Response<$batch_response>, tonic::Status> {
+                use $batch_oneof as Oneof;
+                let deadline = predictor::deadline(&request)?;
+                let rows = &request.get_ref().rows;
+                let results = self
+                    .0
+                    .rows($task, rows, |row| row.model_selector.as_ref(), deadline, |deployment, outcome| {
+                        answer(&self.0, deployment, outcome)
+                    })
+                    .await
+                    .map_err(status::of_predict)?;
+                let results = results.into_iter().map(|result| {
+                    let result = match result {
+                        Ok(response) => Oneof::Response(response),
+                        Err(error) => Oneof::Error(status::of_row(error)),
+                    };
+                    $batch_result { result: Some(result) }
+                });
+                Ok(tonic::Response::new($batch_response { results: results.collect() }))
+            }
+
+            async fn $stream(
+                &self,
+                request: tonic::Request<tonic::Streaming<$stream_request>>,
+            ) -> Result<tonic::Response<Self::$stream_type>, tonic::Status> {
+                use $stream_oneof as Oneof;
+                let deadline = predictor::deadline(&request)?;
+                let predictor = std::sync::Arc::clone(&self.0);
+                let draining = predictor.draining.clone();
+                let answers = stream::answers(request.into_inner(), &draining, deadline, move |message| {
+                    let request = message.request.unwrap_or_default();
+                    let answered = predictor.row($task, request.model_selector.as_ref(), &request, |deployment, outcome| {
+                        answer(&predictor, deployment, outcome)
+                    });
+                    let result = match answered {
+                        Ok(response) => Oneof::Response(response),
+                        Err(error) => Oneof::Error(status::of_row(error)),
+                    };
+                    $stream_response { id: message.id, result: Some(result) }
+                });
+                Ok(tonic::Response::new(answers))
+            }
+        }
+    };
+}
+
+pub(super) use single_model_service;

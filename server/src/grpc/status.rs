@@ -1,0 +1,131 @@
+//! The only place that makes a `Status` or a row error of an error.
+
+use std::{error::Error, time::Duration};
+
+use ev_proto::ev::common::v1::{FieldViolation, RowError};
+use ev_registry::RegistryError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::pipeline::{PredictError, Violation};
+
+/// `ErrorInfo.domain` of every error.
+const DOMAIN: &str = "evserve";
+
+/// When a caller may try again what was refused for a passing reason.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// An error as every edge shows it.
+struct Described {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    violations: Vec<Violation>,
+    retry: Option<Duration>,
+}
+
+/// The status of a failed prediction.
+#[cold]
+pub(super) fn of_predict(error: PredictError) -> Status {
+    describe(error).into_status()
+}
+
+/// The error of one row.
+#[cold]
+pub(super) fn of_row(error: PredictError) -> RowError {
+    let Described { code, reason, message, violations, .. } = describe(error);
+    RowError {
+        code: code as i32,
+        message,
+        reason: reason.to_owned(),
+        field_violations: violations
+            .into_iter()
+            .map(|violation| FieldViolation { field: violation.field, description: violation.description })
+            .collect(),
+    }
+}
+
+/// The status of a failed registry call.
+#[cold]
+pub(super) fn of_registry(error: &RegistryError) -> Status {
+    let (code, reason) = match error {
+        RegistryError::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
+        RegistryError::InvalidManifest(_) => (Code::InvalidArgument, "INVALID_MANIFEST"),
+        RegistryError::InvalidAlias { .. } => (Code::InvalidArgument, "INVALID_ALIAS"),
+        RegistryError::InvalidPage { .. } => (Code::InvalidArgument, "INVALID_PAGE"),
+        RegistryError::UnknownFile { .. } => (Code::InvalidArgument, "UNKNOWN_FILE"),
+        RegistryError::MissingFile { .. } => (Code::InvalidArgument, "MISSING_FILE"),
+        RegistryError::OutOfOrder { .. } => (Code::InvalidArgument, "OUT_OF_ORDER"),
+        RegistryError::RefusedFile { .. } => (Code::InvalidArgument, "REFUSED_FILE"),
+        RegistryError::DigestMismatch { .. } => (Code::DataLoss, "DIGEST_MISMATCH"),
+        RegistryError::SizeMismatch { .. } => (Code::DataLoss, "SIZE_MISMATCH"),
+        RegistryError::TooLarge { .. } => (Code::ResourceExhausted, "TOO_LARGE"),
+        RegistryError::TooManyFiles { .. } => (Code::ResourceExhausted, "TOO_MANY_FILES"),
+        RegistryError::UploadFailed => (Code::Aborted, "UPLOAD_FAILED"),
+        RegistryError::Conflict { .. } => (Code::Aborted, "ALIAS_MOVED"),
+        RegistryError::Corrupt { .. } => (Code::DataLoss, "CORRUPT"),
+        RegistryError::Lost { .. } => (Code::DataLoss, "LOST"),
+        RegistryError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
+        RegistryError::NotWritable { .. } | RegistryError::Storage { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        RegistryError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+        // The registry's errors may grow; what is not known here is ours to look into.
+        _ => (Code::Internal, "INTERNAL"),
+    };
+    if matches!(code, Code::Unavailable | Code::DataLoss | Code::Internal) {
+        tracing::error!(error = error as &dyn Error, reason, "registry call failed");
+    }
+    let mut message = error.to_string();
+    if let RegistryError::InvalidManifest(source) = error {
+        message = format!("{message}: {source}");
+    }
+    let retry = (code == Code::Unavailable).then_some(RETRY_DELAY);
+    Described { code, reason, message, violations: Vec::new(), retry }.into_status()
+}
+
+/// A request that breaks the protocol of its call.
+#[cold]
+pub(super) fn invalid(field: &str, reason: &'static str, description: impl Into<String>) -> Status {
+    of_predict(PredictError::Invalid(vec![Violation { field: field.to_owned(), reason, description: description.into() }]))
+}
+
+fn describe(error: PredictError) -> Described {
+    let (code, reason, retry) = match &error {
+        PredictError::Invalid(violations) => {
+            (Code::InvalidArgument, violations.first().map_or("INVALID", |violation| violation.reason), None)
+        }
+        PredictError::UnknownModel { .. } => (Code::NotFound, "UNKNOWN_MODEL", None),
+        PredictError::UnknownVersion { .. } => (Code::NotFound, "UNKNOWN_VERSION", None),
+        PredictError::UnknownAlias { .. } => (Code::NotFound, "UNKNOWN_ALIAS", None),
+        PredictError::NotServable { .. } => (Code::FailedPrecondition, "NOT_SERVABLE", None),
+        PredictError::Loading { .. } => (Code::Unavailable, "LOADING", Some(RETRY_DELAY)),
+        PredictError::WrongTask { .. } => (Code::InvalidArgument, "WRONG_TASK", None),
+        PredictError::EmptyBatch => (Code::InvalidArgument, "EMPTY_BATCH", None),
+        PredictError::TooManyRows { .. } => (Code::InvalidArgument, "TOO_MANY_ROWS", None),
+        PredictError::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
+        PredictError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN", Some(RETRY_DELAY)),
+        PredictError::Backend(source) => {
+            tracing::error!(error = source as &dyn Error, "a model could not be run");
+            (Code::Internal, "BACKEND_FAILED", None)
+        }
+        PredictError::Panicked => (Code::Internal, "BACKEND_PANICKED", None),
+    };
+    let message = error.to_string();
+    let violations = if let PredictError::Invalid(violations) = error { violations } else { Vec::new() };
+    Described { code, reason, message, violations, retry }
+}
+
+// === impl Described ===
+
+impl Described {
+    fn into_status(self) -> Status {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(self.reason, DOMAIN, std::collections::HashMap::new());
+        for violation in &self.violations {
+            details.add_bad_request_violation(&violation.field, &violation.description);
+        }
+        if let Some(delay) = self.retry {
+            details.set_retry_info(Some(delay));
+        }
+        Status::with_error_details(self.code, self.message, details)
+    }
+}

@@ -1,0 +1,133 @@
+//! `ev.thermal.v1.ThermalRisk`.
+
+use ev_domain::{Feature, RiskClass, Severity, Value};
+use ev_models_core::manifest::Task;
+use ev_proto::ev::thermal::v1::{
+    AssessBatchRequest, AssessBatchResponse, AssessBatchResult, AssessRequest, AssessResponse, AssessStreamRequest,
+    AssessStreamResponse, ClassProbability, RecommendedAction, RiskClass as ProtoClass, Severity as ProtoSeverity,
+    assess_batch_result, assess_stream_response, thermal_risk_server::ThermalRisk,
+};
+
+use super::{
+    predictor::{self, Predictor},
+    service::single_model_service,
+    status, stream,
+};
+use crate::{
+    deploy::Deployment,
+    pipeline::{Estimate, Features, Outcome},
+};
+
+single_model_service! {
+    /// Thermal-risk assessments.
+    ThermalService: ThermalRisk,
+    task: Task::ThermalRisk,
+    unary: assess(AssessRequest) -> AssessResponse,
+    batch: assess_batch(AssessBatchRequest) -> AssessBatchResponse of AssessBatchResult / assess_batch_result::Result,
+    stream: assess_stream(AssessStreamRequest) -> AssessStreamResponse / assess_stream_response::Result as AssessStreamStream,
+}
+
+impl Features for AssessRequest {
+    #[inline]
+    #[expect(clippy::cast_precision_loss, reason = "plausible counts are far below 2^24; others are refused")]
+    fn visit<'a>(&'a self, mut visit: impl FnMut(Feature, Value<'a>)) {
+        let AssessRequest {
+            cell_temperature_max_celsius,
+            cell_temperature_min_celsius,
+            cell_temperature_mean_celsius,
+            cell_temperature_rate_celsius_per_s,
+            ambient_temperature_celsius,
+            pack_voltage_v,
+            pack_current_a,
+            cell_voltage_min_v,
+            cell_voltage_drop_percent,
+            cells_in_series,
+            state_of_charge_percent,
+            state_of_health_percent,
+            internal_resistance_mohm,
+            humidity_percent,
+            moisture_detected,
+            vibration_mg,
+            pressure_kpa,
+            model_selector: _,
+        } = self;
+        for (feature, number) in [
+            (Feature::CellTemperatureMaxCelsius, *cell_temperature_max_celsius),
+            (Feature::CellTemperatureMinCelsius, *cell_temperature_min_celsius),
+            (Feature::CellTemperatureMeanCelsius, *cell_temperature_mean_celsius),
+            (Feature::CellTemperatureRateCelsiusPerS, *cell_temperature_rate_celsius_per_s),
+            (Feature::AmbientTemperatureCelsius, *ambient_temperature_celsius),
+            (Feature::PackVoltageV, *pack_voltage_v),
+            (Feature::PackCurrentA, *pack_current_a),
+            (Feature::CellVoltageMinV, *cell_voltage_min_v),
+            (Feature::CellVoltageDropPercent, *cell_voltage_drop_percent),
+            (Feature::CellsInSeries, cells_in_series.map(|count| count as f32)),
+            (Feature::StateOfChargePercent, *state_of_charge_percent),
+            (Feature::StateOfHealthPercent, *state_of_health_percent),
+            (Feature::InternalResistanceMohm, *internal_resistance_mohm),
+            (Feature::HumidityPercent, *humidity_percent),
+            (Feature::VibrationMg, *vibration_mg),
+            (Feature::PressureKpa, *pressure_kpa),
+        ] {
+            if let Some(number) = number {
+                visit(feature, Value::Number(number));
+            }
+        }
+        if let Some(flag) = moisture_detected {
+            visit(Feature::MoistureDetected, Value::Flag(*flag));
+        }
+    }
+}
+
+fn answer(predictor: &Predictor, deployment: &Deployment, outcome: Outcome) -> AssessResponse {
+    let info = predictor.info(deployment, &outcome);
+    let names = &deployment.manifest.outputs[0].classes;
+    let found = match &outcome.estimate {
+        Estimate::Classes(probabilities) => probabilities.as_slice(),
+        _ => &[],
+    };
+    let probability = |class: RiskClass| {
+        let position = names.iter().position(|name| name == class.name());
+        position.and_then(|position| found.get(position)).copied().unwrap_or(0.0)
+    };
+    let probabilities = RiskClass::ALL.map(|class| (class, probability(class)));
+    // Of equal probabilities the higher class: an alarm too many is better than one too few.
+    let (likeliest, _) = probabilities.iter().copied().fold((RiskClass::Normal, f32::NEG_INFINITY), |best, next| {
+        if next.1 >= best.1 { next } else { best }
+    });
+    let action = likeliest.action();
+    AssessResponse {
+        risk_class: class(likeliest).into(),
+        probabilities: probabilities
+            .into_iter()
+            .map(|(risk_class, probability)| ClassProbability { risk_class: class(risk_class).into(), probability })
+            .collect(),
+        severity: severity(action.severity).into(),
+        action: Some(RecommendedAction {
+            id: action.id.to_owned(),
+            text: action.text.to_owned(),
+            policy_version: RiskClass::POLICY_VERSION.to_owned(),
+        }),
+        info: Some(info),
+    }
+}
+
+fn class(class: RiskClass) -> ProtoClass {
+    match class {
+        RiskClass::Normal => ProtoClass::Normal,
+        RiskClass::Watch => ProtoClass::Watch,
+        RiskClass::Warning => ProtoClass::Warning,
+        RiskClass::Alarm => ProtoClass::Alarm,
+        RiskClass::Runaway => ProtoClass::Runaway,
+    }
+}
+
+fn severity(severity: Severity) -> ProtoSeverity {
+    match severity {
+        Severity::None => ProtoSeverity::None,
+        Severity::Low => ProtoSeverity::Low,
+        Severity::Medium => ProtoSeverity::Medium,
+        Severity::High => ProtoSeverity::High,
+        Severity::Critical => ProtoSeverity::Critical,
+    }
+}

@@ -1,0 +1,36 @@
+//! The evserve server: everything between a socket and a model.
+//!
+//! Invariants:
+//!
+//! - Serving threads do nothing but requests: loading, disk and exporters live on the control runtime.
+//! - Requests read one immutable snapshot of routes; only `deploy` publishes a new one.
+//! - Protobuf types end in `grpc`; the pipeline and everything below it never see them.
+//! - Everything that can queue has a bound that the configuration names.
+//!
+//! Not here: inference engines (`models`), storage of models (`registry`), the vocabulary (`domain`).
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! let config = ev_server::Config::load(None, std::env::vars(), [])?;
+//! let server = ev_server::Server::start(config).await?;
+//! println!("serving on {}", server.grpc_address());
+//! server.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod bundled;
+mod config;
+mod cores;
+mod deploy;
+mod grpc;
+mod http;
+mod observability;
+mod pipeline;
+mod process;
+mod serving;
+
+pub use config::{Config, ConfigError, DEFAULT_TOML, LogFormat, ObservabilityConfig};
+pub use observability::{METRIC_NAMES, start_logs};
+pub use process::{Server, StartError};
+pub use serving::ListenError;

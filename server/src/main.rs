@@ -1,0 +1,131 @@
+//! `evserve`: the server program.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use ev_server::{Config, Server};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Model serving for electric-vehicle fleets: typed predictions over gRPC from a versioned model registry.
+#[derive(Parser)]
+#[command(version, after_help = "Examples:
+  evserve demo                                  a server with the bundled models and a temporary data directory
+  evserve serve --data-directory /var/lib/evserve
+  evserve check-config --config evserve.toml    the effective configuration
+
+Every key of the configuration can be set in the environment: EVSERVE_GRPC__ADDRESS=127.0.0.1:6000")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or Ctrl-C.
+    Serve(Options),
+    /// Serve the bundled models from a temporary data directory.
+    Demo(Options),
+    /// Print the effective configuration, or say what is wrong with it.
+    CheckConfig(Options),
+}
+
+#[derive(Args)]
+struct Options {
+    /// Configuration file in TOML.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the gRPC listener [default: 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDRESS")]
+    grpc_address: Option<String>,
+    /// Address of /livez, /readyz, /startupz and /metrics [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    http_address: Option<String>,
+    /// Folder of the registry [default: ./data].
+    #[arg(long, value_name = "FOLDER")]
+    data_directory: Option<String>,
+    /// Any other key, such as --set grpc.serving_cores=2; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("evserve: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve(options) => serve(options.load(None)?),
+        Command::Demo(options) => {
+            let directory = tempfile::tempdir().context("cannot create a temporary data directory")?;
+            let config = options.load(Some(directory.path().display().to_string()))?;
+            serve(config)
+        }
+        Command::CheckConfig(options) => {
+            print!("{}", options.load(None)?.to_toml());
+            Ok(())
+        }
+    }
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    ev_server::start_logs(&config.observability).map_err(|error| anyhow::anyhow!("observability.log: {error}"))?;
+    // The control runtime: registry, deployments, exporters. Requests run on threads of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(32)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control runtime")?;
+    runtime.block_on(async {
+        let server = Server::start(config).await?;
+        stopped().await?;
+        server.stop().await;
+        Ok(())
+    })
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn stopped() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+// === impl Options ===
+
+impl Options {
+    /// Defaults, file, environment, flags.
+    fn load(self, demo_directory: Option<String>) -> anyhow::Result<Config> {
+        let mut overrides = Vec::new();
+        for (key, value) in [
+            ("data.directory", self.data_directory.or(demo_directory)),
+            ("grpc.address", self.grpc_address),
+            ("http.address", self.http_address),
+        ] {
+            if let Some(value) = value {
+                overrides.push((key.to_owned(), value));
+            }
+        }
+        for text in &self.overrides {
+            let (key, value) =
+                text.split_once('=').with_context(|| format!("--set {text}: expected KEY=VALUE"))?;
+            overrides.push((key.to_owned(), value.to_owned()));
+        }
+        Ok(Config::load(self.config.as_deref(), std::env::vars(), overrides)?)
+    }
+}

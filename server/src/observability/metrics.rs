@@ -1,0 +1,187 @@
+//! Prometheus metrics, collected when somebody scrapes: serving threads only count in memory of their own.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+use crate::deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus};
+
+/// Every metric as a scrape names it. `docs/metrics.md` explains them, and a test compares the three.
+pub const METRIC_NAMES: &[&str] = &[
+    "ev_serving_connections",
+    "ev_deploy_versions",
+    "ev_pipeline_requests",
+    "ev_pipeline_rows",
+    "ev_pipeline_executions",
+    "ev_pipeline_request_duration_seconds",
+    "ev_pipeline_inference_duration_seconds",
+];
+
+/// Renders `/metrics`.
+pub(crate) struct Metrics(Registry);
+
+type Labels<'a> = [(&'static str, &'a str); 3];
+
+struct Source {
+    routes: Arc<Routes>,
+    connections: Arc<dyn Fn() -> usize + Send + Sync>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    pub(crate) fn new(routes: Arc<Routes>, connections: Arc<dyn Fn() -> usize + Send + Sync>) -> Metrics {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Source { routes, connections }));
+        Metrics(registry)
+    }
+
+    /// The OpenMetrics text.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.0);
+        text
+    }
+}
+
+impl Collector for Source {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let snapshot = self.routes.load();
+        let connections = i64::try_from((self.connections)()).unwrap_or(i64::MAX);
+        let gauge = ConstGauge::new(connections);
+        let metric = encoder.encode_descriptor(
+            "ev_serving_connections",
+            "Open gRPC connections",
+            None,
+            gauge.metric_type(),
+        )?;
+        gauge.encode(metric)?;
+        self.versions(&mut encoder)?;
+        let loaded: Vec<(Arc<Deployment>, Stats)> = snapshot
+            .models
+            .values()
+            .flat_map(|model| model.deployments.values())
+            .map(|deployment| (Arc::clone(deployment), deployment.stats()))
+            .collect();
+        requests(&mut encoder, &loaded)?;
+        counter(&mut encoder, &loaded, "ev_pipeline_rows", "Rows answered", |stats| stats.rows)?;
+        counter(&mut encoder, &loaded, "ev_pipeline_executions", "Runs of the model", |stats| stats.executions)?;
+        histogram(
+            &mut encoder,
+            &loaded,
+            "ev_pipeline_request_duration",
+            "Single-row requests, from decoded request to finished answer",
+            |stats| &stats.total_seconds,
+        )?;
+        histogram(
+            &mut encoder,
+            &loaded,
+            "ev_pipeline_inference_duration",
+            "Running the model for single-row requests",
+            |stats| &stats.inference_seconds,
+        )
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    fn versions(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.routes.load();
+        let mut counts = [("registered", 0i64), ("loading", 0), ("ready", 0), ("failed", 0)];
+        for status in snapshot.models.values().flat_map(|model| model.versions.values()) {
+            let index = match status {
+                VersionStatus::Registered => 0,
+                VersionStatus::Loading => 1,
+                VersionStatus::Ready => 2,
+                VersionStatus::Failed(_) => 3,
+            };
+            counts[index].1 += 1;
+        }
+        let mut family = encoder.encode_descriptor(
+            "ev_deploy_versions",
+            "Registered model versions by state",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (state, count) in counts {
+            let labels = [("state", state)];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn labels<'a>(deployment: &'a Deployment, version: &'a str) -> Labels<'a> {
+    [("model", deployment.model()), ("version", version), ("backend", &deployment.manifest.model.backend)]
+}
+
+fn requests(encoder: &mut DescriptorEncoder<'_>, loaded: &[(Arc<Deployment>, Stats)]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "ev_pipeline_requests",
+        "Requests that reached a model",
+        None,
+        MetricType::Counter,
+    )?;
+    for (deployment, stats) in loaded {
+        let version = deployment.version.to_string();
+        for (outcome, count) in [("ok", stats.success.count), ("error", stats.fail.count)] {
+            let [model, version, backend] = labels(deployment, &version);
+            let labels = [model, version, backend, ("outcome", outcome)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    loaded: &[(Arc<Deployment>, Stats)],
+    name: &str,
+    help: &str,
+    value: impl Fn(&Stats) -> u64,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (deployment, stats) in loaded {
+        let version = deployment.version.to_string();
+        let labels = labels(deployment, &version);
+        ConstCounter::new(value(stats)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    loaded: &[(Arc<Deployment>, Stats)],
+    name: &str,
+    help: &str,
+    value: impl Fn(&Stats) -> &Histogram,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    for (deployment, stats) in loaded {
+        let version = deployment.version.to_string();
+        let labels = labels(deployment, &version);
+        encode_histogram(family.encode_family(&labels)?, value(stats))?;
+    }
+    Ok(())
+}
+
+fn encode_histogram(mut encoder: MetricEncoder<'_>, histogram: &Histogram) -> fmt::Result {
+    let buckets: Vec<(f64, u64)> = (0..HISTOGRAM_BUCKETS)
+        .map(|bucket| (Histogram::upper_bound_seconds(bucket), histogram.buckets[bucket]))
+        .collect();
+    let count = histogram.buckets.iter().sum();
+    encoder.encode_histogram::<[(&str, &str); 0]>(histogram.sum_ns as f64 * 1e-9, count, &buckets, None)
+}

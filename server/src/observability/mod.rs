@@ -1,0 +1,11 @@
+//! Our own logs, metrics and traces.
+
+mod logs;
+mod metrics;
+mod traces;
+
+pub use logs::start_logs;
+pub use metrics::METRIC_NAMES;
+
+pub(crate) use metrics::Metrics;
+pub(crate) use traces::Traces;

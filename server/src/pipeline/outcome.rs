@@ -1,0 +1,194 @@
+//! What comes out of the pipeline: an outcome, or an error that says what to do.
+
+use std::time::Duration;
+
+use ev_models_core::RunError;
+
+/// The answer to one row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outcome {
+    /// The calibrated value.
+    pub(crate) estimate: Estimate,
+    /// The point head's own prediction, where the caller wanted it; empty otherwise.
+    pub(crate) raw: Vec<f32>,
+    /// Share of the model's inputs that were given and known, 0 to 1.
+    pub(crate) coverage: f32,
+    /// Inputs outside what the model was trained on; empty for most rows.
+    pub(crate) out_of_distribution: Vec<OutOfDistribution>,
+    /// Where the time went.
+    pub(crate) timings: Timings,
+}
+
+/// A calibrated value, in the output's unit.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Estimate {
+    /// q10, q50 and q90, in order.
+    Quantiles([f32; 3]),
+    /// 0 to 1.
+    Probability(f32),
+    /// One a class, in the output's order, summing to 1.
+    Classes(Vec<f32>),
+    /// The point head's own prediction.
+    Prediction(Vec<f32>),
+    /// The model has no variant for this row: it does not know.
+    Unknown,
+}
+
+/// An input outside what the model was trained on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OutOfDistribution {
+    /// Position in the model's inputs.
+    pub(crate) input: usize,
+    /// Why.
+    pub(crate) reason: OutOfDistributionReason,
+    /// What was sent.
+    pub(crate) value: String,
+}
+
+/// Why an input is outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutOfDistributionReason {
+    /// A text that is not in the vocabulary.
+    UnknownCategory,
+    /// A number outside the trained range.
+    OutsideTrainedRange,
+    /// A text without a variant.
+    NoVariant,
+}
+
+/// Where the time of a prediction went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Timings {
+    /// Waiting for a place in a batch.
+    pub(crate) queue: Duration,
+    /// Checking and assembling.
+    pub(crate) features: Duration,
+    /// Running the heads.
+    pub(crate) inference: Duration,
+    /// All of it.
+    pub(crate) total: Duration,
+}
+
+/// A field that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// Field name.
+    pub(crate) field: String,
+    /// Stable reason, such as `OUT_OF_RANGE`.
+    pub(crate) reason: &'static str,
+    /// What was sent, what is expected, what to do.
+    pub(crate) description: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum PredictError {
+    /// Fields were refused.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Violation>),
+    /// No model of this name.
+    #[error("no model `{name}` is registered; registered: {known}")]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// Names that exist.
+        known: String,
+    },
+    /// No such version.
+    #[error("model `{name}` has no version {version}; it has: {known}")]
+    UnknownVersion {
+        /// Model name.
+        name: String,
+        /// What was asked for.
+        version: String,
+        /// Versions that exist.
+        known: String,
+    },
+    /// No such alias.
+    #[error("model `{name}` has no alias `{alias}`; it has: {known}")]
+    UnknownAlias {
+        /// Model name.
+        name: String,
+        /// What was asked for.
+        alias: String,
+        /// Aliases that exist.
+        known: String,
+    },
+    /// The version exists but cannot serve.
+    #[error("version {version} of model `{name}` does not serve: {reason}")]
+    NotServable {
+        /// Model name.
+        name: String,
+        /// Version number.
+        version: u32,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The version is being loaded.
+    #[error("version {version} of model `{name}` is still loading")]
+    Loading {
+        /// Model name.
+        name: String,
+        /// Version number.
+        version: u32,
+    },
+    /// The model answers another question.
+    #[error("model `{name}` is for task `{found}`, expected `{expected}`")]
+    WrongTask {
+        /// Model name.
+        name: String,
+        /// Its task.
+        found: &'static str,
+        /// The service's task.
+        expected: &'static str,
+    },
+    /// A batch without rows.
+    #[error("the batch has no rows, expected at least one")]
+    EmptyBatch,
+    /// A batch with too many rows.
+    #[error("the batch has {rows} rows, expected at most {max}; split it, or use the stream")]
+    TooManyRows {
+        /// Rows sent.
+        rows: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The caller's deadline passed.
+    #[error("the deadline passed before the answer was ready")]
+    DeadlineExceeded,
+    /// The server is going away.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The backend failed.
+    #[error("the model could not be run")]
+    Backend(#[source] RunError),
+    /// The backend panicked; its instance was replaced.
+    #[error("the model could not be run")]
+    Panicked,
+}
+
+// === impl Estimate ===
+
+impl Estimate {
+    /// q10, q50 and q90; NaN where the output is of another kind.
+    ///
+    /// A task's service is only reached by models whose output kind is the task's, which registration checks.
+    #[must_use]
+    pub(crate) fn quantiles(&self) -> [f32; 3] {
+        match self {
+            Estimate::Quantiles(quantiles) => *quantiles,
+            _ => [f32::NAN; 3],
+        }
+    }
+}
+
+fn summary(violations: &[Violation]) -> String {
+    match violations {
+        [] => "the request is not valid".to_owned(),
+        [one] => format!("`{}` {}", one.field, one.description),
+        [first, rest @ ..] => {
+            format!("`{}` {} (and {} more field violations)", first.field, first.description, rest.len())
+        }
+    }
+}

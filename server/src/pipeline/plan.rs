@@ -1,0 +1,292 @@
+//! A manifest, compiled: every name resolved to a position, every text to a table.
+
+use std::collections::HashMap;
+
+use ev_domain::Feature;
+use ev_models_core::{
+    DataType, Manifest,
+    manifest::{Body, Calibration, DefaultValue, IfMissing, Input, Link, Operation, OutputKind},
+};
+
+use super::vocabulary::Vocabulary;
+
+/// How requests become rows and margins become answers for one model version.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Inputs in signature order.
+    pub(crate) inputs: Vec<PlannedInput>,
+    by_name: HashMap<String, usize>,
+    by_feature: [u16; Feature::COUNT],
+    /// Number of scratch values: inputs (vectors take several), then derived columns.
+    pub(super) slot_count: usize,
+    pub(super) derived: Vec<PlannedDerived>,
+    /// The slot of each head column.
+    pub(super) columns: Vec<u32>,
+    pub(super) variants: Option<Variants>,
+    pub(super) bodies: Vec<PlannedBody>,
+    pub(super) output: PlannedOutput,
+}
+
+/// One input.
+#[derive(Debug)]
+pub(crate) struct PlannedInput {
+    pub(crate) name: String,
+    pub(crate) dtype: DataType,
+    /// Values a row, 1 unless it is a vector.
+    pub(crate) width: usize,
+    pub(crate) is_vector: bool,
+    pub(crate) required: bool,
+    pub(crate) unit: Option<String>,
+    pub(crate) nan_is_missing: bool,
+    pub(super) slot: usize,
+    pub(super) range: Option<[f32; 2]>,
+    pub(super) trained_range: Option<[f32; 2]>,
+    pub(super) vocabulary: Option<Vocabulary>,
+    pub(super) encode: Vec<f32>,
+    /// Encoded default; NaN where there is none.
+    pub(super) default: f32,
+    /// What the model knows, for a person.
+    pub(crate) trained_on: String,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedDerived {
+    pub(super) op: Operation,
+    pub(super) left: usize,
+    pub(super) right: usize,
+}
+
+/// Which body a text chooses.
+#[derive(Debug)]
+pub(super) struct Variants {
+    pub(super) input: usize,
+    pub(super) values: Vocabulary,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedBody {
+    pub(super) linear: Option<PlannedLinear>,
+    pub(super) calibration: Option<Calibration>,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedLinear {
+    pub(super) intercept: f64,
+    /// Slot, weight, center.
+    pub(super) terms: Vec<(usize, f64, f64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedOutput {
+    pub(super) kind: OutputKind,
+    pub(super) link: Link,
+    pub(super) range: Option<[f64; 2]>,
+    pub(super) class_count: usize,
+    /// Position in the reply of each learned class.
+    pub(super) learned: Vec<usize>,
+    pub(super) rules: Vec<PlannedRule>,
+    /// Values a row of the point head.
+    pub(super) head_width: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedRule {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) when: Vec<PlannedCondition>,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedCondition {
+    pub(super) slot: usize,
+    pub(super) below: f64,
+    pub(super) at_least: f64,
+    pub(super) if_missing: IfMissing,
+}
+
+const NO_INPUT: u16 = u16::MAX;
+
+// === impl Plan ===
+
+impl Plan {
+    /// Compiles a checked manifest.
+    pub(crate) fn new(manifest: &Manifest) -> Plan {
+        let mut slots: HashMap<&str, usize> = HashMap::new();
+        let mut slot = 0;
+        let mut inputs = Vec::with_capacity(manifest.inputs.len());
+        for input in &manifest.inputs {
+            slots.insert(&input.name, slot);
+            inputs.push(PlannedInput::new(input, slot));
+            slot += input.width();
+        }
+        let mut derived = Vec::with_capacity(manifest.derived.len());
+        for column in &manifest.derived {
+            let operand = |index: usize| column.of.get(index).and_then(|name| slots.get(name.as_str())).copied();
+            let left = operand(0).unwrap_or(0);
+            derived.push(PlannedDerived { op: column.op, left, right: operand(1).unwrap_or(left) });
+            slots.insert(&column.name, slot);
+            slot += 1;
+        }
+        let columns = manifest
+            .column_names()
+            .into_iter()
+            .flat_map(|name| {
+                let first = slots.get(name).copied().unwrap_or(0);
+                let width = manifest.inputs.iter().find(|input| input.name == name).map_or(1, Input::width);
+                first..first + width
+            })
+            .filter_map(|slot| u32::try_from(slot).ok())
+            .collect();
+        let by_name: HashMap<String, usize> =
+            inputs.iter().enumerate().map(|(index, input)| (input.name.clone(), index)).collect();
+        let mut by_feature = [NO_INPUT; Feature::COUNT];
+        for feature in Feature::ALL {
+            if let Some(index) = by_name.get(feature.name()).and_then(|index| u16::try_from(*index).ok()) {
+                by_feature[*feature as usize] = index;
+            }
+        }
+        let variants = manifest.variant_by.as_ref().and_then(|name| by_name.get(name)).map(|input| Variants {
+            input: *input,
+            values: Vocabulary::new(
+                manifest.variants.iter().map(|variant| variant.value.as_str()),
+                manifest.inputs[*input].matching,
+            ),
+        });
+        let bodies = manifest.bodies().map(|body| PlannedBody::new(body, &slots)).collect();
+        let output = PlannedOutput::new(manifest, &slots);
+        Plan { inputs, by_name, by_feature, slot_count: slot, derived, columns, variants, bodies, output }
+    }
+
+    /// Columns of a row.
+    pub(crate) fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Position of the input of this name.
+    pub(crate) fn input(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Position of the input this feature feeds, if the model takes it.
+    #[inline]
+    pub(crate) fn input_of(&self, feature: Feature) -> Option<usize> {
+        let index = self.by_feature[feature as usize];
+        (index != NO_INPUT).then_some(usize::from(index))
+    }
+
+    /// Values a row of the point head.
+    pub(crate) fn head_width(&self) -> usize {
+        self.output.head_width
+    }
+}
+
+// === impl PlannedInput ===
+
+impl PlannedInput {
+    fn new(input: &Input, slot: usize) -> PlannedInput {
+        let vocabulary = (!input.vocabulary.is_empty())
+            .then(|| Vocabulary::new(input.vocabulary.iter().map(String::as_str), input.matching));
+        let encode: Vec<f32> = input.encode.iter().map(|code| narrow(*code)).collect();
+        let default = match &input.default {
+            None => f32::NAN,
+            Some(DefaultValue::Number(number)) => narrow(*number),
+            Some(DefaultValue::Flag(flag)) => f32::from(u8::from(*flag)),
+            Some(DefaultValue::Text(text)) => {
+                vocabulary.as_ref().and_then(|known| known.find(text)).map_or(f32::NAN, |code| code_value(&encode, code))
+            }
+        };
+        PlannedInput {
+            name: input.name.clone(),
+            dtype: input.dtype,
+            width: input.width(),
+            is_vector: !input.shape.is_empty(),
+            required: input.required,
+            unit: input.unit.clone(),
+            nan_is_missing: input.nan_is_missing,
+            slot,
+            range: input.range.map(|range| range.map(narrow)),
+            trained_range: input.trained_range.map(|range| range.map(narrow)),
+            trained_on: trained_on(input),
+            vocabulary,
+            encode,
+            default,
+        }
+    }
+
+    pub(super) fn encoded(&self, code: u32) -> f32 {
+        code_value(&self.encode, code)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a vocabulary is far smaller than 2^24")]
+fn code_value(encode: &[f32], code: u32) -> f32 {
+    encode.get(code as usize).copied().unwrap_or(code as f32)
+}
+
+fn trained_on(input: &Input) -> String {
+    let unit = input.unit.as_deref().filter(|unit| *unit != "1").map_or(String::new(), |unit| format!(" {unit}"));
+    match (&input.trained_range, input.vocabulary.as_slice()) {
+        (Some([min, max]), _) => format!("{min} to {max}{unit}"),
+        (None, []) => String::new(),
+        (None, known) if known.len() <= 8 => known.join(", "),
+        (None, known) => format!("{} values such as {}", known.len(), known[..5].join(", ")),
+    }
+}
+
+/// To the model's own precision.
+#[expect(clippy::cast_possible_truncation, reason = "rounding to float32 is what is wanted")]
+pub(super) fn narrow(value: f64) -> f32 {
+    value as f32
+}
+
+// === impl PlannedBody ===
+
+impl PlannedBody {
+    fn new(body: &Body, slots: &HashMap<&str, usize>) -> PlannedBody {
+        let linear = body.linear.as_ref().map(|linear| PlannedLinear {
+            intercept: linear.intercept,
+            terms: linear
+                .terms
+                .iter()
+                .filter_map(|term| slots.get(term.column.as_str()).map(|slot| (*slot, term.weight, term.center)))
+                .collect(),
+        });
+        PlannedBody { linear, calibration: body.calibration.clone() }
+    }
+}
+
+// === impl PlannedOutput ===
+
+impl PlannedOutput {
+    fn new(manifest: &Manifest, slots: &HashMap<&str, usize>) -> PlannedOutput {
+        let output = &manifest.outputs[0];
+        let position = |class: &str| output.classes.iter().position(|known| known == class).unwrap_or(0);
+        let rules = output
+            .rules
+            .iter()
+            .map(|rule| PlannedRule {
+                from: position(&rule.from),
+                to: position(&rule.to),
+                when: rule
+                    .when
+                    .iter()
+                    .map(|condition| PlannedCondition {
+                        slot: slots.get(condition.input.as_str()).copied().unwrap_or(0),
+                        below: condition.below.unwrap_or(f64::INFINITY),
+                        at_least: condition.at_least.unwrap_or(f64::NEG_INFINITY),
+                        if_missing: condition.if_missing,
+                    })
+                    .collect(),
+            })
+            .collect();
+        PlannedOutput {
+            kind: output.kind,
+            link: output.link,
+            range: output.range,
+            class_count: output.classes.len(),
+            learned: output.learned_classes().into_iter().map(position).collect(),
+            rules,
+            head_width: output.head_width(),
+        }
+    }
+}

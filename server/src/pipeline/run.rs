@@ -1,0 +1,274 @@
+//! Running rows through a deployment: one row inline, or a batch in slices.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use ev_domain::{Feature, Value};
+use ev_models_core::{Instance, Tensor, Tensors};
+
+use super::{
+    assemble::{RowBuilder, RowMeta, RowScratch},
+    outcome::{Estimate, Outcome, PredictError, Timings},
+    postprocess,
+};
+use crate::deploy::{Deployment, Stats};
+
+/// Inline work between two pauses: long enough that the pause costs nothing, short enough that no neighbour waits.
+const SLICE: Duration = Duration::from_micros(200);
+
+/// The values of a typed request, told one by one.
+pub(crate) trait Features {
+    /// Calls `visitor` with every feature that was given.
+    fn visit<'a>(&'a self, visitor: impl FnMut(Feature, Value<'a>));
+}
+
+/// What a caller wants beside the estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Nothing.
+    Estimate,
+    /// The point head's own prediction as well.
+    EstimateAndRaw,
+}
+
+/// One core's copy of a deployment: instances, scratch and counts. Only that core's thread locks it while serving.
+pub(crate) struct CoreState {
+    heads: Vec<BodyInstances>,
+    scratch: RowScratch,
+    batch: Tensors,
+    pub(crate) stats: Stats,
+}
+
+/// The instances of one body.
+pub(crate) struct BodyInstances {
+    pub(crate) point: Box<dyn Instance>,
+    pub(crate) spread: Option<Box<dyn Instance>>,
+}
+
+/// Borrowed results of one run.
+struct HeadOutputs<'a> {
+    margin: &'a [f32],
+    prediction: &'a [f32],
+    spread: Option<&'a [f32]>,
+}
+
+/// Predicts one row inline.
+pub(crate) fn predict_row(
+    deployment: &Deployment,
+    want: Want,
+    fill: impl FnOnce(&mut RowBuilder<'_>),
+) -> Result<Outcome, PredictError> {
+    let started = Instant::now();
+    let mut state = deployment.core();
+    let result = state.predict_row(deployment, want, fill, started);
+    match &result {
+        Ok(outcome) => state.stats.row(&outcome.timings),
+        Err(_) => state.stats.failed(started.elapsed()),
+    }
+    if matches!(result, Err(PredictError::Panicked)) {
+        deployment.replace_instances(&mut state);
+    }
+    result
+}
+
+/// Predicts rows `0..rows` in slices, pausing between them so that other requests of this core are served.
+///
+/// # Errors
+///
+/// For the batch as a whole: no rows, too many, or its deadline has passed. A bad row fails alone.
+///
+/// # Cancel safety
+///
+/// Dropping the future stops at the next pause; no row is half done.
+pub(crate) async fn predict_batch(
+    deployment: &Deployment,
+    rows: usize,
+    deadline: Option<Instant>,
+    want: Want,
+    fill: impl Fn(usize, &mut RowBuilder<'_>),
+) -> Result<Vec<Result<Outcome, PredictError>>, PredictError> {
+    if rows == 0 {
+        return Err(PredictError::EmptyBatch);
+    }
+    let max = deployment.max_batch_rows();
+    if rows > max {
+        return Err(PredictError::TooManyRows { rows, max });
+    }
+    let started = Instant::now();
+    let mut results = Vec::with_capacity(rows);
+    let slice = deployment.rows_within(SLICE);
+    while results.len() < rows {
+        if !results.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            deployment.core().stats.failed(started.elapsed());
+            return Err(PredictError::DeadlineExceeded);
+        }
+        let end = rows.min(results.len() + slice);
+        let mut state = deployment.core();
+        let panicked = state.predict_slice(deployment, want, results.len()..end, &fill, started, &mut results);
+        if panicked {
+            deployment.replace_instances(&mut state);
+        }
+    }
+    deployment.core().stats.request(started.elapsed());
+    Ok(results)
+}
+
+// === impl CoreState ===
+
+impl CoreState {
+    pub(crate) fn new(heads: Vec<BodyInstances>) -> CoreState {
+        let batch = Tensors::from(vec![Tensor::f32([0, 0], Vec::new())]);
+        CoreState { heads, scratch: RowScratch::default(), batch, stats: Stats::default() }
+    }
+
+    pub(crate) fn set_heads(&mut self, heads: Vec<BodyInstances>) {
+        self.heads = heads;
+    }
+
+    fn predict_row(
+        &mut self,
+        deployment: &Deployment,
+        want: Want,
+        fill: impl FnOnce(&mut RowBuilder<'_>),
+        started: Instant,
+    ) -> Result<Outcome, PredictError> {
+        let plan = deployment.plan();
+        let matrix = self.batch[0].reset_f32(0, plan.width());
+        let mut builder = RowBuilder::new(plan, &mut self.scratch);
+        fill(&mut builder);
+        let meta = builder.finish(matrix).map_err(PredictError::Invalid)?;
+        let assembled = Instant::now();
+        let (estimate, raw, inferred) = match meta.body {
+            None => (Estimate::Unknown, Vec::new(), assembled),
+            Some(body) => {
+                self.batch[0].shape[0] = 1;
+                let outputs = self.run(body)?;
+                let inferred = Instant::now();
+                let spread = outputs.spread.and_then(|spread| spread.first().copied());
+                let estimate = postprocess::estimate(plan, &meta, outputs.margin, outputs.prediction, spread);
+                let raw = if want == Want::EstimateAndRaw { outputs.prediction.to_vec() } else { Vec::new() };
+                (estimate, raw, inferred)
+            }
+        };
+        let timings = Timings {
+            queue: Duration::ZERO,
+            features: assembled - started,
+            inference: inferred - assembled,
+            total: started.elapsed(),
+        };
+        Ok(outcome(meta, estimate, raw, timings))
+    }
+
+    /// Predicts some rows of a batch and appends their results; true when an instance panicked.
+    fn predict_slice(
+        &mut self,
+        deployment: &Deployment,
+        want: Want,
+        rows: std::ops::Range<usize>,
+        fill: &impl Fn(usize, &mut RowBuilder<'_>),
+        batch_started: Instant,
+        results: &mut Vec<Result<Outcome, PredictError>>,
+    ) -> bool {
+        let plan = deployment.plan();
+        let started = Instant::now();
+        let mut panicked = false;
+        let mut pending: Vec<(usize, RowMeta)> = Vec::with_capacity(rows.len());
+        let mut matrix = Vec::with_capacity(rows.len() * plan.width());
+        for row in rows {
+            let mut builder = RowBuilder::new(plan, &mut self.scratch);
+            fill(row, &mut builder);
+            match builder.finish(&mut matrix) {
+                Ok(meta) => {
+                    pending.push((row, meta));
+                    results.push(Err(PredictError::Panicked));
+                }
+                Err(violations) => results.push(Err(PredictError::Invalid(violations))),
+            }
+        }
+        let features = started.elapsed();
+        for body in (0..self.heads.len()).map(Some).chain([None]) {
+            let members: Vec<usize> = (0..pending.len()).filter(|index| pending[*index].1.body == body).collect();
+            if members.is_empty() {
+                continue;
+            }
+            let run_started = Instant::now();
+            let ran = body.map(|body| {
+                let values = self.batch[0].reset_f32(0, plan.width());
+                for index in &members {
+                    values.extend_from_slice(&matrix[index * plan.width()..(index + 1) * plan.width()]);
+                }
+                self.batch[0].shape[0] = members.len();
+                self.run(body)
+            });
+            let inference = run_started.elapsed();
+            let width = plan.head_width();
+            for (position, index) in members.iter().enumerate() {
+                let (row, meta) = &mut pending[*index];
+                let timings =
+                    Timings { queue: Duration::ZERO, features, inference, total: batch_started.elapsed() };
+                let result = match &ran {
+                    None => Ok((Estimate::Unknown, Vec::new())),
+                    Some(Ok(outputs)) => {
+                        let margin = &outputs.margin[position * width..(position + 1) * width];
+                        let prediction = &outputs.prediction[position * width..(position + 1) * width];
+                        let spread = outputs.spread.and_then(|spread| spread.get(position).copied());
+                        let estimate = postprocess::estimate(plan, meta, margin, prediction, spread);
+                        let raw = if want == Want::EstimateAndRaw { prediction.to_vec() } else { Vec::new() };
+                        Ok((estimate, raw))
+                    }
+                    Some(Err(PredictError::Backend(error))) => Err(PredictError::Backend(
+                        ev_models_core::RunError::Engine { backend: "batch", reason: error.to_string() },
+                    )),
+                    Some(Err(_)) => {
+                        panicked = true;
+                        Err(PredictError::Panicked)
+                    }
+                };
+                let meta = std::mem::replace(meta, RowMeta::spent());
+                results[*row] = result.map(|(estimate, raw)| outcome(meta, estimate, raw, timings));
+            }
+            if body.is_some() {
+                self.stats.execution(members.len(), features, inference, Duration::ZERO);
+            }
+        }
+        self.stats.rows(pending.len());
+        panicked
+    }
+
+    /// Runs the heads of a body on the assembled batch. A panic is caught: it fails this batch only.
+    fn run(&mut self, body: usize) -> Result<HeadOutputs<'_>, PredictError> {
+        let CoreState { heads, batch, .. } = self;
+        let Some(instances) = heads.get_mut(body) else { return Err(PredictError::Panicked) };
+        let batch = &*batch;
+        let BodyInstances { point, spread } = instances;
+        let ran = caught(move || {
+            let spread = spread.as_mut().map(|spread| spread.run(batch)).transpose()?;
+            point.run(batch).map(|point| (point, spread))
+        });
+        let (point, spread) = ran?.map_err(PredictError::Backend)?;
+        let margin = point.first().and_then(Tensor::as_f32).unwrap_or_default();
+        let prediction = point.get(1).and_then(Tensor::as_f32).unwrap_or_default();
+        let spread = spread.map(|spread| spread.first().and_then(Tensor::as_f32).unwrap_or_default());
+        Ok(HeadOutputs { margin, prediction, spread })
+    }
+}
+
+/// Runs an engine; a panic in it becomes an error of this batch alone.
+fn caught<R>(run: impl FnOnce() -> R) -> Result<R, PredictError> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| PredictError::Panicked)
+}
+
+fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, timings: Timings) -> Outcome {
+    Outcome {
+        estimate,
+        raw,
+        coverage: super::plan::narrow(meta.coverage),
+        out_of_distribution: meta.out_of_distribution,
+        timings,
+    }
+}

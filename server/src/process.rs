@@ -1,0 +1,251 @@
+//! The process: what starts in which order, and how it ends.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ev_registry::{Registry, RegistryConfig, RegistryError};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+
+use crate::{
+    Config, ListenError, bundled,
+    cores::serving_cores,
+    deploy::{Deployer, DeployerConfig, Routes},
+    grpc::{
+        DeadlineLayer, Dispatch, Health, Predictor, RegistryService, ServiceLimits, TraceLayer, keep_health_current, now_ms,
+    },
+    http::{self, HttpState},
+    observability::{Metrics, Traces},
+    pipeline::PredictionIds,
+    serving::{ConnectionConfig, Cores, accept, listen},
+};
+
+/// A running server.
+pub struct Server {
+    grpc_address: SocketAddr,
+    http_address: SocketAddr,
+    config: Config,
+    health: watch::Sender<Health>,
+    draining: CancellationToken,
+    abort: CancellationToken,
+    stop_http: CancellationToken,
+    acceptor: JoinHandle<()>,
+    cores: Arc<Cores>,
+    background: Vec<JoinHandle<()>>,
+    registry: Arc<Registry>,
+    traces: Traces,
+}
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The registry cannot be opened.
+    #[error("cannot open the model registry in `{directory}`")]
+    Registry {
+        /// `data.directory`.
+        directory: String,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
+    /// The system gives no threads or descriptors.
+    #[error("cannot start the serving threads")]
+    Threads(#[source] std::io::Error),
+    /// The collector's address is not one.
+    #[error("cannot export traces to `{endpoint}`")]
+    Traces {
+        /// `observability.otlp_endpoint`.
+        endpoint: String,
+        /// Why.
+        #[source]
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+    /// A bug of the build.
+    #[error("cannot serve reflection")]
+    Reflection(#[source] tonic_reflection::server::Error),
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Opens the registry, registers bundled models, loads and warms what `production` asks for, and serves.
+    ///
+    /// Ports are bound first, so that a taken one is told before anything is written.
+    /// A model version that cannot be loaded is logged and leaves the others alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] naming what failed and what to do.
+    pub async fn start(config: Config) -> Result<Server, StartError> {
+        let started = Instant::now();
+        let grpc_listener = listen(config.grpc.address, "gRPC")?;
+        let http_listener = listen(config.http.address, "HTTP")?;
+        let (grpc_address, http_address) = (local(&grpc_listener, config.grpc.address), local(&http_listener, config.http.address));
+        let traces = Traces::start(&config.observability)
+            .map_err(|source| StartError::Traces { endpoint: config.observability.otlp_endpoint.clone(), source })?;
+
+        let routes = Arc::new(Routes::default());
+        let core_count = serving_cores(config.grpc.serving_cores);
+        let (health, health_seen) = watch::channel(Health::Starting);
+        let (draining, abort, stop_http) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+
+        let opened = open_registry(&config).await;
+        let registry = Arc::new(opened.map_err(|source| registry_error(&config, source))?);
+        let deployer = Arc::new(Deployer::new(
+            Arc::clone(&registry),
+            Arc::clone(&routes),
+            DeployerConfig { core_count, tasks: config.routes.clone(), backends: ev_models::backends() },
+        ));
+
+        let predictor = Arc::new(Predictor {
+            routes: Arc::clone(&routes),
+            ids: PredictionIds::new(),
+            draining: draining.clone(),
+            batch_rows_max: config.grpc.batch_rows_max,
+        });
+        let (reporter, health_service) = health_service();
+        let registry_service = RegistryService {
+            registry: Arc::clone(&registry),
+            deployer: Arc::clone(&deployer),
+            routes: Arc::clone(&routes),
+            control: tokio::runtime::Handle::current(),
+        };
+        let limits = ServiceLimits {
+            message: bytes(config.grpc.message_size_max),
+            upload: bytes(config.grpc.upload_message_size_max),
+        };
+        let dispatch = Dispatch::new(&predictor, registry_service, health_service, limits).map_err(StartError::Reflection)?;
+        let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
+        let service = ServiceBuilder::new().layer(trace).layer(DeadlineLayer).service(dispatch);
+        let cores = Cores::start(core_count, &service, connection_config(&config), &draining, &abort)
+            .map_err(StartError::Threads)?;
+        let cores = Arc::new(cores);
+
+        let metrics = Metrics::new(Arc::clone(&routes), cores.connections());
+        let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
+        let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
+        deployer.reconcile().await.map_err(|source| registry_error(&config, source))?;
+        let health_task = tokio::spawn(keep_health_current(reporter, deployer, routes, health_seen));
+        let acceptor = tokio::spawn(accept(
+            grpc_listener,
+            Arc::clone(&cores),
+            config.grpc.connections_max,
+            draining.clone(),
+        ));
+        health.send_replace(Health::Serving);
+        tracing::info!(
+            grpc = %grpc_address,
+            http = %http_address,
+            cores = core_count,
+            started_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "evserve ready"
+        );
+        Ok(Server {
+            grpc_address,
+            http_address,
+            config,
+            health,
+            draining,
+            abort,
+            stop_http,
+            acceptor,
+            cores,
+            background: vec![http_task, health_task],
+            registry,
+            traces,
+        })
+    }
+
+    /// Where gRPC is served; of port 0 the one the system chose.
+    #[must_use]
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// Where probes and metrics are served.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Ends: not ready, a pause for endpoints to converge, GOAWAY, calls in flight finish, and what is left after the grace is cut off.
+    pub async fn stop(self) {
+        let Server { config, health, draining, abort, stop_http, acceptor, cores, background, registry, traces, .. } = self;
+        health.send_replace(Health::Draining);
+        tracing::info!(pause = ?config.shutdown.pause, grace = ?config.shutdown.grace, "draining");
+        tokio::time::sleep(config.shutdown.pause).await;
+        draining.cancel();
+        let _ = acceptor.await;
+        let drained = drain(cores, config.shutdown.grace, &abort).await;
+        stop_http.cancel();
+        for task in background {
+            task.abort();
+            let _ = task.await;
+        }
+        registry.close().await;
+        // The exporter waits for the collector: not on this thread, and not for ever.
+        let flushed = tokio::task::spawn_blocking(move || traces.stop());
+        let _ = tokio::time::timeout(Duration::from_secs(5), flushed).await;
+        tracing::info!(drained, "evserve stopped");
+    }
+}
+
+/// Waits for the serving threads; true when every call finished in time.
+async fn drain(cores: Arc<Cores>, grace: Duration, abort: &CancellationToken) -> bool {
+    let Some(cores) = Arc::into_inner(cores) else { return false };
+    let mut joined = tokio::task::spawn_blocking(move || cores.join());
+    if tokio::time::timeout(grace, &mut joined).await.is_ok() {
+        return true;
+    }
+    tracing::warn!("calls were still in flight after the grace and are cut off");
+    abort.cancel();
+    let _ = joined.await;
+    false
+}
+
+async fn open_registry(config: &Config) -> Result<Registry, RegistryError> {
+    let registry = Registry::open(&RegistryConfig::new(config.data.directory.join("registry"))).await?;
+    if config.data.bundled_models {
+        let created = bundled::register(&registry, now_ms()).await?;
+        if created > 0 {
+            tracing::info!(created, "bundled models registered");
+        }
+    }
+    Ok(registry)
+}
+
+fn health_service() -> (tonic_health::server::HealthReporter, tonic_health::server::HealthService) {
+    let reporter = tonic_health::server::HealthReporter::new();
+    let service = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
+    (reporter, service)
+}
+
+fn registry_error(config: &Config, source: RegistryError) -> StartError {
+    StartError::Registry { directory: config.data.directory.display().to_string(), source }
+}
+
+fn connection_config(config: &Config) -> ConnectionConfig {
+    ConnectionConfig {
+        streams_max: config.grpc.streams_per_connection_max,
+        header_list_size_max: u32::try_from(config.grpc.header_list_size_max.as_u64()).unwrap_or(u32::MAX),
+        age_max: config.grpc.connection_age_max,
+        keepalive_interval: config.grpc.keepalive_interval,
+        keepalive_timeout: config.grpc.keepalive_timeout,
+    }
+}
+
+fn bytes(size: bytesize::ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}

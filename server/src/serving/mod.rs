@@ -1,0 +1,11 @@
+//! The serving side: one acceptor, one runtime a core, nothing but requests on the serving threads.
+
+mod acceptor;
+mod connection;
+mod cores;
+
+pub use acceptor::ListenError;
+
+pub(crate) use acceptor::{accept, listen};
+pub(crate) use connection::ConnectionConfig;
+pub(crate) use cores::Cores;
