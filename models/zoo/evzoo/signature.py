@@ -112,12 +112,15 @@ class Signature:
         for item in self.inputs:
             if item.dtype == "BYTES" and item.learned:
                 given = frame[item.name].notna().to_numpy()
-                sums = pd.Series(target[given]).groupby(frame[item.name].to_numpy()[given]).agg(["sum", "size"])
+                texts = frame[item.name][given].astype(str).str.strip()
+                # The server ignores case, so spellings that differ in nothing else are one text: the first in order.
+                spelling = texts.sort_values().groupby(texts.str.lower()).first()
+                sums = pd.Series(target[given]).groupby(texts.str.lower().map(spelling).to_numpy()).agg(["sum", "size"])
                 codes = (sums["sum"] + prior_weight * target.mean()) / (sums["size"] + prior_weight)
                 item = replace(item, vocabulary=tuple(codes.index), encode=tuple(round(float(c), 4) for c in codes))
             elif item.dtype == "FP32" and frame[item.name].notna().any():
                 values = frame[item.name].to_numpy(F32)
-                low, high = float(np.nanmin(values)), float(np.nanmax(values))
+                low, high = (float(str(edge)) for edge in (np.nanmin(values), np.nanmax(values)))
                 item = replace(item, trained_range=item.trained_range or (low, high))
             inputs.append(item)
         return replace(self, inputs=tuple(inputs))
