@@ -1,6 +1,9 @@
 //! The connection and how calls go over it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 use tonic::{
@@ -19,6 +22,15 @@ pub struct Client {
     channel: Channel,
     endpoint: Arc<str>,
     config: Arc<Config>,
+}
+
+/// What a ping found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ping {
+    /// From request to answer.
+    pub round_trip: Duration,
+    /// The server's clock, to the second, if it sent it.
+    pub server_time: Option<SystemTime>,
 }
 
 /// How often a call may be made.
@@ -119,6 +131,19 @@ impl Client {
     #[must_use]
     pub fn health(&self) -> Health {
         Health::new(self.clone())
+    }
+
+    /// Sends the least request there is, and says how long the answer took and what time the server has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`], [`Error::Call`].
+    pub async fn ping(&self) -> Result<Ping, Error> {
+        let begin = Instant::now();
+        let (_, metadata) = self.open_inference().server_live_with_metadata().await?;
+        let round_trip = begin.elapsed();
+        let date = metadata.get("date").and_then(|date| date.to_str().ok());
+        Ok(Ping { round_trip, server_time: date.and_then(|date| httpdate::parse_http_date(date).ok()) })
     }
 
     /// Where it is connected, as it was given.

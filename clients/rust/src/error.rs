@@ -94,7 +94,8 @@ impl Error {
 // === impl CallError ===
 
 impl CallError {
-    pub(crate) fn new(code: Code, message: impl Into<String>) -> CallError {
+    /// A refusal without details.
+    pub fn new(code: Code, message: impl Into<String>) -> CallError {
         CallError {
             code,
             message: message.into(),

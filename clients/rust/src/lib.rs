@@ -43,7 +43,7 @@ mod retry;
 mod upload;
 mod version;
 
-pub use client::Client;
+pub use client::{Client, Ping};
 pub use config::Config;
 pub use error::{CallError, Error, FieldViolation};
 pub use ev_proto as proto;

@@ -1,0 +1,108 @@
+//! `evctl models import`.
+
+use std::path::Path;
+
+use ev_client::{
+    Client,
+    proto::ev::registry::v1::{RegisterVersionResponse, Version},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::{show::to_json, size_text, state_of};
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    json::Json,
+    output::Output,
+    style::{ACCENT, BOLD, GOOD},
+    table::Listing,
+};
+
+#[derive(Debug, Serialize)]
+struct Imported {
+    version: Json,
+    created: bool,
+}
+
+pub(crate) async fn run(
+    client: &Client,
+    output: &Output,
+    directory: &Path,
+    alias: Option<&str>,
+) -> Result<Exit, Failure> {
+    if !directory.join("manifest.toml").is_file() {
+        return Err(Failure::usage(
+            format!("{} has no manifest.toml", directory.display()),
+            &["write one for an XGBoost or ONNX model with: evctl models init FILE"],
+        ));
+    }
+    let progress = progress_bar();
+    let bar = progress.clone();
+    let registry = client.registry();
+    let upload = registry.register_directory(directory, move |step| {
+        bar.set_length(step.total_bytes);
+        bar.set_position(step.sent_bytes);
+        bar.set_message(if step.sent_bytes == step.total_bytes { "checking".to_owned() } else { step.file.to_owned() });
+    });
+    let result = upload.await;
+    progress.finish_and_clear();
+    let RegisterVersionResponse { version, created } = result?;
+    let mut version = version.unwrap_or_default();
+    if let Some(alias) = alias {
+        let moved = registry.set_alias(&version.model, alias, version.version, None).await?;
+        version = moved.version.unwrap_or(version);
+    }
+    output.answer(&Imported { version: to_json(&version), created }, || render(&version, created))?;
+    if version.aliases.is_empty() {
+        output.advise(&not_serving(&version));
+    }
+    Ok(Exit::Ok)
+}
+
+fn render(version: &Version, created: bool) -> String {
+    let mut listing = Listing::default();
+    let done = if created { "registered" } else { "registered before" };
+    listing.line("model", format!("{BOLD}{} version {}{BOLD:#} {GOOD}{done}{GOOD:#}", version.model, version.version));
+    listing.line("digest", &version.digest);
+    listing.line("size", size_text(version.size_bytes));
+    let (state, style) = state_of(version.state());
+    listing.line("state", format!("{style}{state}{style:#}"));
+    if !version.aliases.is_empty() {
+        listing.line("aliases", format!("{ACCENT}{}{ACCENT:#}", version.aliases.join(", ")));
+    }
+    listing.render()
+}
+
+fn not_serving(version: &Version) -> String {
+    format!(
+        "no alias points at it yet, so it does not serve; let it serve with: {BOLD}evctl models alias {} production {}{BOLD:#}",
+        version.model, version.version
+    )
+}
+
+/// On standard error, and only on a terminal.
+fn progress_bar() -> ProgressBar {
+    let template = "{bar:32.cyan/dim} {binary_bytes} of {binary_total_bytes}  {msg}";
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    ProgressBar::new(0).with_style(style.progress_chars("██·"))
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_serve_says_how_it_would() {
+        let version = Version { model: "mine".to_owned(), version: 3, ..Version::default() };
+        assert_eq!(
+            strip_str(&not_serving(&version)).to_string(),
+            "no alias points at it yet, so it does not serve; let it serve with: evctl models alias mine production 3"
+        );
+        assert!(
+            strip_str(&render(&version, false)).to_string().starts_with("model    mine version 3 registered before\n")
+        );
+    }
+}

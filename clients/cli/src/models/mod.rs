@@ -1,0 +1,128 @@
+//! `evctl models`: the versioned model registry.
+
+mod alias;
+mod import;
+mod list;
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+
+use anstyle::Style;
+use clap::Subcommand;
+use ev_client::{VersionRef, proto::ev::registry::v1::VersionState};
+
+use crate::{
+    cli::GlobalOptions,
+    exit::Exit,
+    failure::Failure,
+    output::Output,
+    style::{BAD, DIM, GOOD, PLAIN, WARN},
+};
+
+/// List, show, import and verify models.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A model has numbered versions that never change, and aliases that point at them.
+The version that the alias production points at answers requests.
+
+Examples:
+  evctl models list
+  evctl models show ev-range@production
+  evctl models import my-model/ --alias production
+  evctl models alias my-model production 1            back to version 1")]
+pub(crate) enum ModelsCommand {
+    /// List the models with the versions that serve.
+    List,
+    /// Show a model's versions, or one version with its manifest.
+    #[command(after_help = "\
+Examples:
+  evctl models show ev-range               every version, and what serves
+  evctl models show ev-range:3             version 3
+  evctl models show ev-range@production    the version that serves
+  evctl -o json models show ev-range:3 | jq .manifest.metrics")]
+    Show {
+        /// NAME, NAME:VERSION or NAME@ALIAS.
+        #[arg(value_name = "NAME[:VERSION|@ALIAS]")]
+        version: VersionRef,
+    },
+    /// Register a model version from a directory with a manifest.toml.
+    #[command(after_help = "\
+The directory holds manifest.toml and the files it names; `evctl models init` writes one for a model of your own.
+The same content is registered once: importing it again gives the version it already has.
+
+Examples:
+  evctl models import my-model/
+  evctl models import my-model/ --alias production    and let it serve at once")]
+    Import {
+        /// Directory with a manifest.toml.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Point this alias at the version; production lets it serve.
+        #[arg(long)]
+        alias: Option<String>,
+    },
+    /// Have the server read every file of a version again, compare digests and run its golden requests.
+    #[command(after_help = "\
+Exits with 1 when a check fails.
+
+Example:
+  evctl models verify ev-range")]
+    Verify {
+        /// NAME, NAME:VERSION or NAME@ALIAS.
+        #[arg(value_name = "NAME[:VERSION|@ALIAS]")]
+        version: VersionRef,
+    },
+    /// Point an alias at a version; production chooses the version that serves.
+    #[command(after_help = "\
+Examples:
+  evctl models alias ev-range production 4
+  evctl models alias ev-range production 4 --expect 3    only if nobody moved it since
+  evctl models alias ev-range canary 5 --expect 0        only if there is no canary yet")]
+    Alias {
+        /// Model name.
+        name: String,
+        /// Alias, such as production or canary.
+        alias: String,
+        /// Version it shall point at.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        version: u32,
+        /// Move it only if it points at this version now; 0: only if it does not exist yet.
+        #[arg(long, value_name = "VERSION")]
+        expect: Option<u32>,
+    },
+}
+
+// === impl ModelsCommand ===
+
+impl ModelsCommand {
+    pub(crate) async fn run(self, global: &GlobalOptions, output: &Output) -> Result<Exit, Failure> {
+        match self {
+            ModelsCommand::List => list::run(&global.connect().await?, output).await,
+            ModelsCommand::Show { version } => show::run(&global.connect().await?, output, version).await,
+            ModelsCommand::Import { directory, alias } => {
+                import::run(&global.connect().await?, output, &directory, alias.as_deref()).await
+            }
+            ModelsCommand::Verify { version } => verify::run(&global.connect().await?, output, version).await,
+            ModelsCommand::Alias { name, alias, version, expect } => {
+                alias::run(&global.connect().await?, output, &name, &alias, version, expect).await
+            }
+        }
+    }
+}
+
+/// A version's state in a word, and how it looks.
+fn state_of(state: VersionState) -> (&'static str, Style) {
+    match state {
+        VersionState::Unspecified => ("UNKNOWN", PLAIN),
+        VersionState::Registered => ("REGISTERED", DIM),
+        VersionState::Loading => ("LOADING", WARN),
+        VersionState::Ready => ("READY", GOOD),
+        VersionState::Failed => ("FAILED", BAD),
+    }
+}
+
+/// Bytes with a unit a person reads.
+fn size_text(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}

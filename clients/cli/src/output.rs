@@ -1,0 +1,51 @@
+//! Where answers and errors go, and in which form.
+
+use std::{io::Write as _, process::ExitCode};
+
+use serde::Serialize;
+
+use crate::{cli::Format, failure::Failure, style};
+
+/// Prints answers to standard output and everything else to standard error.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+}
+
+// === impl Output ===
+
+impl Output {
+    pub(crate) fn new(format: Format) -> Output {
+        Output { format }
+    }
+
+    /// Prints an answer: its JSON, or the text that a person reads.
+    pub(crate) fn answer(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Json => serde_json::to_string_pretty(json).map_err(Failure::Encode)?,
+            Format::Table => text(),
+        };
+        writeln!(anstream::stdout().lock(), "{}", text.trim_end()).map_err(Failure::Output)
+    }
+
+    /// Prints advice that is not part of the answer; scripts have it in the answer.
+    pub(crate) fn advise(&self, text: &str) {
+        if self.format == Format::Table {
+            let warn = style::WARN;
+            anstream::eprintln!("{warn}note:{warn:#} {text}");
+        }
+    }
+
+    /// Prints an error with what to do about it.
+    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+        if !failure.is_closed_pipe() {
+            match self.format {
+                Format::Json => {
+                    anstream::eprintln!("{}", serde_json::to_string(&failure.report()).unwrap_or_default());
+                }
+                Format::Table => anstream::eprint!("{}", failure.report()),
+            }
+        }
+        failure.exit().into()
+    }
+}

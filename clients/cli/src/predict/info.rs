@@ -1,0 +1,126 @@
+//! What every answer carries beside its value, for a person.
+
+use ev_client::proto::ev::common::v1::{
+    ModelVersion, OutOfDistributionField, OutOfDistributionReason, PredictionInfo, PredictionStatus, Timings,
+};
+
+use crate::{
+    failure::option_of,
+    interval::{Interval, number},
+    style::{BOLD, DIM, GOOD, WARN},
+    table::Listing,
+};
+
+/// Hexadecimal digits of a digest that are shown.
+const DIGEST_DIGITS: usize = 12;
+
+/// Shows an interval: its middle, and its bar between its ends.
+pub(crate) fn show_interval(listing: &mut Listing, name: &str, unit: &str, interval: Interval) {
+    let Interval { q10, q50, q90 } = interval;
+    listing.line(name, format!("{BOLD}{} {unit}{BOLD:#}", number(q50)));
+    listing.line("8 in 10 lie between", format!("{}  {}  {} {unit}", number(q10), interval.bar(), number(q90)));
+}
+
+/// Shows model version, status, coverage and timings.
+pub(crate) fn show_info(listing: &mut Listing, info: Option<&PredictionInfo>) {
+    let Some(info) = info else { return };
+    let PredictionInfo { model, prediction_id, status: _, out_of_distribution, feature_coverage, timings } = info;
+    match info.status() {
+        PredictionStatus::Ok => listing.line("status", format!("{GOOD}OK{GOOD:#}")),
+        PredictionStatus::OutOfDistribution => listing
+            .line("status", format!("{WARN}OUT_OF_DISTRIBUTION{WARN:#}: the model was not trained on such an input")),
+        PredictionStatus::Unspecified => listing.line("status", "unknown"),
+    }
+    for field in out_of_distribution {
+        listing.line(format!("  {}", option_of(&field.field).unwrap_or(field.field.clone())), unlike_training(field));
+    }
+    listing.line("feature coverage", format!("{:.0} % of the model's inputs were given", feature_coverage * 100.0));
+    if let Some(ModelVersion { name, version, digest }) = model {
+        listing.line("model", format!("{name} version {version} {DIM}{}{DIM:#}", short_digest(digest)));
+    }
+    listing.line("prediction id", prediction_id);
+    if let Some(timings) = timings {
+        listing.line("time in the server", show_timings(*timings));
+    }
+}
+
+/// The beginning of a digest, enough to tell versions apart.
+pub(crate) fn short_digest(digest: &str) -> String {
+    let hexadecimal = digest.strip_prefix("sha256:").unwrap_or(digest);
+    format!("sha256:{}", hexadecimal.chars().take(DIGEST_DIGITS).collect::<String>())
+}
+
+fn unlike_training(field: &OutOfDistributionField) -> String {
+    let OutOfDistributionField { field: _, reason: _, value, trained_on } = field;
+    let why = match field.reason() {
+        OutOfDistributionReason::UnknownCategory => "unknown to the model, counted as not given",
+        OutOfDistributionReason::OutsideTrainedRange => "outside everything seen in training",
+        OutOfDistributionReason::NoVariant => "the model has no variant for it: no estimate",
+        OutOfDistributionReason::Unspecified => "unlike the training data",
+    };
+    if trained_on.is_empty() {
+        format!("{WARN}{value}{WARN:#}: {why}")
+    } else {
+        format!("{WARN}{value}{WARN:#}: {why}; trained on {trained_on}")
+    }
+}
+
+fn show_timings(Timings { queue_ns, features_ns, inference_ns, total_ns }: Timings) -> String {
+    format!(
+        "{} us {DIM}(queue {}, features {}, inference {}){DIM:#}",
+        microseconds(total_ns),
+        microseconds(queue_ns),
+        microseconds(features_ns),
+        microseconds(inference_ns)
+    )
+}
+
+/// With one decimal.
+fn microseconds(nanoseconds: u64) -> String {
+    let tenths = (nanoseconds + 50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+
+    use super::*;
+
+    #[test]
+    fn everything_is_shown() {
+        let info = PredictionInfo {
+            model: Some(ModelVersion {
+                name: "ev-range".to_owned(),
+                version: 3,
+                digest: format!("sha256:{}", "0123456789abcdef".repeat(4)),
+            }),
+            prediction_id: "p-1".to_owned(),
+            status: PredictionStatus::OutOfDistribution.into(),
+            out_of_distribution: vec![OutOfDistributionField {
+                field: "battery_capacity_kwh".to_owned(),
+                reason: OutOfDistributionReason::OutsideTrainedRange.into(),
+                value: "900 kWh".to_owned(),
+                trained_on: "22 to 123 kWh".to_owned(),
+            }],
+            feature_coverage: 0.1666,
+            timings: Some(Timings { queue_ns: 0, features_ns: 1_250, inference_ns: 2_049, total_ns: 3_500_000 }),
+        };
+        let mut listing = Listing::default();
+        show_interval(&mut listing, "range", "km", Interval { q10: 250.0, q50: 314.0, q90: 371.0 });
+        show_info(&mut listing, Some(&info));
+        assert_eq!(
+            strip_str(&listing.render()).to_string(),
+            "\
+range                 314 km
+8 in 10 lie between   250  ···················├────●────┤··  371 km
+status                OUT_OF_DISTRIBUTION: the model was not trained on such an input
+  --battery-kwh       900 kWh: outside everything seen in training; trained on 22 to 123 kWh
+feature coverage      17 % of the model's inputs were given
+model                 ev-range version 3 sha256:0123456789ab
+prediction id         p-1
+time in the server    3500.0 us (queue 0.0, features 1.3, inference 2.0)
+"
+        );
+    }
+}
