@@ -1,8 +1,21 @@
 //! Several handles on one directory.
 
-use ev_registry::{ExpectedVersion, Registry, RegistryConfig, RegistryError};
+use ev_registry::{ExpectedVersion, Page, Registry, RegistryConfig, RegistryError, Upload, VersionRecord};
 
 use crate::support::{Fixture, NOW_MS, manifest};
+
+/// A server runs these on any of its threads.
+#[allow(dead_code, reason = "compiling it is the test")]
+fn everything_moves_between_threads(registry: &Registry, upload: &mut Upload, version: &VersionRecord) {
+    fn moves(_: impl Send) {}
+    moves(registry.import_dir(std::path::Path::new(""), 0));
+    moves(registry.import_files("", [("", "")], 0));
+    moves(registry.begin_upload(""));
+    moves(upload.write("", bytes::Bytes::new()));
+    moves(registry.fetch(version));
+    moves(registry.verify_files(version));
+    moves(registry.list_models(&Page::default()));
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_imports_of_one_content_make_one_version() {
