@@ -46,10 +46,10 @@ impl Complete {
 }
 
 /// Columns that any of these trees looks at, ascending.
-pub(super) fn used_columns(trees: &[Complete]) -> Vec<u16> {
-    let splits = trees.iter().flat_map(|tree| &tree.splits).flatten();
-    let mut columns: Vec<u16> = splits.map(|split| split.column).collect();
-    columns.sort_unstable();
-    columns.dedup();
-    columns
+pub(super) fn used_columns<'a>(trees: impl Iterator<Item = &'a Tree>) -> Vec<u16> {
+    let mut is_used = vec![false; usize::from(u16::MAX) + 1];
+    for node in trees.flat_map(|tree| &tree.nodes).filter(|node| !node.is_leaf()) {
+        is_used[usize::from(node.column)] = true;
+    }
+    (0..=u16::MAX).filter(|column| is_used[usize::from(*column)]).collect()
 }

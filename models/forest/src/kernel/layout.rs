@@ -34,8 +34,9 @@ pub(super) enum Trees {
 // === impl Layout ===
 
 impl Layout {
-    /// Packs the trees of at most `depth_max` splits; runs of them start at multiples of `alignment` and are filled up.
+    /// Packs trees of at most `depth_max` splits; runs of them start at multiples of `alignment` and are filled up.
     pub(crate) fn new(trees: &[Tree], depth_max: usize, alignment: usize) -> Layout {
+        let depth_max = worthwhile_depth(trees, depth_max);
         let mut layout = Layout { depth: 0, packed: Vec::new(), runs: Vec::new() };
         let mut place = 0;
         for trees in trees.chunk_by(|a, b| a.group == b.group && (a.depth <= depth_max) == (b.depth <= depth_max)) {
@@ -62,6 +63,23 @@ impl Layout {
         4 * packed >= 3 * trees.len() && self.packed.len() <= FILLED_MAX * trees.len().max(FILLED_FREE)
     }
 }
+
+/// The greatest depth, up to `depth_max`, at which complete trees are not much larger than the trees themselves:
+/// a few deep trees among many small ones are walked instead, so that memory stays in proportion to the file.
+fn worthwhile_depth(trees: &[Tree], depth_max: usize) -> usize {
+    let is_worthwhile = |depth: &usize| {
+        let packed = trees.iter().filter(|tree| tree.depth <= *depth);
+        let (count, nodes) = packed.fold((0, 0), |(count, nodes), tree| (count + 1, nodes + tree.nodes.len()));
+        count << *depth <= COMPLETION_MAX * nodes + COMPLETION_FREE
+    };
+    (0..=depth_max).rev().find(is_worthwhile).unwrap_or(0)
+}
+
+/// Nodes of complete trees for each node of the trees themselves that are still worthwhile.
+const COMPLETION_MAX: usize = 16;
+
+/// Nodes of complete trees that cost next to nothing.
+const COMPLETION_FREE: usize = 1 << 16;
 
 /// Packed places for each tree that still pay.
 const FILLED_MAX: usize = 2;

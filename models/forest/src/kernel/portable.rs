@@ -111,16 +111,21 @@ impl<I: Index> Portable<I> {
     /// Packs the trees of a layout; none when they look at more columns than `I` can tell apart.
     pub(crate) fn new(trees: &[Tree], layout: &Layout) -> Option<Portable<I>> {
         let depth = layout.depth.max(1);
-        let trees = layout.packed.iter().flatten().map(|place| Complete::new(&trees[*place], depth));
-        let trees: Vec<Complete> = trees.collect();
-        let columns = used_columns(&trees);
+        let trees = layout.packed.iter().flatten().map(|place| &trees[*place]);
+        let columns = used_columns(trees.clone());
         if !columns.is_empty() {
             I::try_from(2 * columns.len() - 1).ok()?;
         }
-        let splits = trees.iter().flat_map(|tree| &tree.splits);
-        let (keys, indices) = splits.map(|split| packed::<I>(*split, &columns)).unzip();
-        let leaves = trees.iter().flat_map(|tree| &tree.leaves).copied().collect();
-        Some(Portable { depth, columns, keys, indices, leaves })
+        let mut pack = Portable { depth, columns, keys: Vec::new(), indices: Vec::new(), leaves: Vec::new() };
+        for tree in trees {
+            let Complete { splits, leaves } = Complete::new(tree, depth);
+            let (keys, indices): (Vec<i32>, Vec<I>) =
+                splits.into_iter().map(|split| packed::<I>(split, &pack.columns)).unzip();
+            pack.keys.extend(keys);
+            pack.indices.extend(indices);
+            pack.leaves.extend(leaves);
+        }
+        Some(pack)
     }
 
     #[inline(always)]

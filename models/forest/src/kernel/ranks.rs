@@ -2,7 +2,8 @@
 //!
 //! `value >= thresholds[n]` is then `rank(value) >= n + 1`, a comparison of small integers that is exactly the float one.
 
-use super::complete::{Complete, used_columns};
+use super::complete::used_columns;
+use crate::forest::Tree;
 
 /// All distinct thresholds of the columns that packed trees look at.
 #[derive(Debug)]
@@ -16,12 +17,12 @@ pub(super) struct Ranks {
 // === impl Ranks ===
 
 impl Ranks {
-    pub(super) fn new(trees: &[Complete]) -> Ranks {
-        let columns = used_columns(trees);
+    pub(super) fn new<'a>(trees: impl Iterator<Item = &'a Tree> + Clone) -> Ranks {
+        let columns = used_columns(trees.clone());
         let mut ranks = Ranks { thresholds: vec![Vec::new(); columns.len()], columns };
-        for split in trees.iter().flat_map(|tree| &tree.splits).flatten() {
-            let slot = ranks.slot(split.column);
-            ranks.thresholds[slot].push(split.threshold);
+        for node in trees.flat_map(|tree| &tree.nodes).filter(|node| !node.is_leaf()) {
+            let slot = ranks.slot(node.column);
+            ranks.thresholds[slot].push(node.value);
         }
         for thresholds in &mut ranks.thresholds {
             thresholds.sort_unstable_by(f32::total_cmp);

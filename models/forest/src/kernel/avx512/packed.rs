@@ -113,13 +113,7 @@ impl<R: Rank, const WIDTH: usize> Packed<R, WIDTH> {
     pub(crate) fn new(cpu: R::Cpu, trees: &[Tree], layout: &Layout) -> Option<Packed<R, WIDTH>> {
         const { assert!(WIDTH == R::REGISTER || WIDTH == 2 * R::REGISTER) };
         let depth = layout.depth.max(DEPTH_MIN);
-        let nothing = Complete { splits: vec![None; 1 << depth], leaves: vec![0.0; 1 << depth] };
-        let trees: Vec<Complete> = layout
-            .packed
-            .iter()
-            .map(|place| place.map_or_else(|| nothing.clone(), |place| Complete::new(&trees[place], depth)))
-            .collect();
-        let ranks = Ranks::new(&trees);
+        let ranks = Ranks::new(layout.packed.iter().flatten().map(|place| &trees[*place]));
         // A rank is at most the number of thresholds, and must stay below that of a missing value.
         R::try_from(ranks.highest() + 1).ok()?;
         if ranks.columns.len() > WIDTH {
@@ -127,32 +121,42 @@ impl<R: Rank, const WIDTH: usize> Packed<R, WIDTH> {
         }
 
         let each = SLOTS >> depth;
-        debug_assert!(trees.len().is_multiple_of(LANES));
+        debug_assert!(layout.packed.len().is_multiple_of(LANES));
         let mut pack = Packed {
             cpu,
             depth,
             search: Search::new(R::avx512(cpu), &ranks),
-            splits: Vec::with_capacity(trees.len() / each),
-            defaults: Vec::with_capacity(trees.len() / each),
-            leaves: trees.iter().flat_map(|tree| &tree.leaves).copied().collect(),
+            splits: Vec::with_capacity(layout.packed.len() / each),
+            defaults: Vec::with_capacity(layout.packed.len() / each),
+            leaves: Vec::with_capacity(layout.packed.len() << depth),
         };
-        for trees in trees.chunks_exact(each) {
-            pack.add_splits(trees.iter().flat_map(|tree| &tree.splits), &ranks);
+        for places in layout.packed.chunks_exact(each) {
+            pack.add_vector(places.iter().map(|place| place.map(|place| &trees[place])), &ranks);
         }
         Some(pack)
     }
 
-    fn add_splits<'a>(&mut self, vector: impl Iterator<Item = &'a Option<Split>>, ranks: &Ranks) {
+    /// Adds a vector of splits and its trees' leaves; a place without a tree has leaves that nobody adds.
+    fn add_vector<'a>(&mut self, trees: impl Iterator<Item = Option<&'a Tree>>, ranks: &Ranks) {
         let small = |number| R::try_from(number).unwrap_or_else(|_| unreachable!("checked for the highest"));
         let mut splits = Splits { slots: [R::default(); SLOTS], ranks: [R::default(); SLOTS] };
         let mut defaults = 0;
-        for (place, split) in vector.enumerate() {
-            let Some(Split { column, threshold, default_left }) = *split else { continue };
-            let slot = ranks.slot(column);
-            splits.slots[place] = small(slot);
-            // The rank of the threshold itself counts it, as does that of everything above.
-            splits.ranks[place] = small(ranks.rank(slot, threshold));
-            defaults |= u64::from(default_left) << place;
+        for (position, tree) in trees.enumerate() {
+            let Some(tree) = tree else {
+                self.leaves.extend(std::iter::repeat_n(0.0, 1 << self.depth));
+                continue;
+            };
+            let complete = Complete::new(tree, self.depth);
+            self.leaves.extend(complete.leaves);
+            for (place, split) in complete.splits.into_iter().enumerate() {
+                let Some(Split { column, threshold, default_left }) = split else { continue };
+                let place = (position << self.depth) + place;
+                let slot = ranks.slot(column);
+                splits.slots[place] = small(slot);
+                // The rank of the threshold itself counts it, as does that of everything above.
+                splits.ranks[place] = small(ranks.rank(slot, threshold));
+                defaults |= u64::from(default_left) << place;
+            }
         }
         self.splits.push(splits);
         self.defaults.push(defaults);
