@@ -12,7 +12,10 @@
 //! assert!(request.battery_capacity_kwh.is_none());
 //! ```
 
-#![allow(missing_docs, reason = "generated code carries the comments of the .proto files, which miss a few derived items")]
+#![allow(
+    missing_docs,
+    reason = "generated code carries the comments of the .proto files, which miss a few derived items"
+)]
 #![allow(clippy::all, clippy::cast_possible_truncation, unreachable_pub, reason = "generated code")]
 
 /// Packages `ev.*`.

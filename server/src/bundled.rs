@@ -19,7 +19,10 @@ include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
 /// [`RegistryError`] when the registry cannot be written.
 pub(crate) async fn register(registry: &Registry, now_ms: i64) -> Result<usize, RegistryError> {
     let bundles = BUNDLED.iter().map(|model| {
-        Bundle::new(model.manifest_toml, model.files.iter().map(|(path, bytes)| (*path, bytes::Bytes::from_static(bytes))))
+        Bundle::new(
+            model.manifest_toml,
+            model.files.iter().map(|(path, bytes)| (*path, bytes::Bytes::from_static(bytes))),
+        )
     });
     let imported = registry.import_bundles(bundles.collect(), now_ms).await?;
     let mut created = 0;

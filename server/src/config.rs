@@ -267,7 +267,8 @@ fn merge(base: &mut Table, over: Table) {
 /// Sets a dotted key to a value written as text, typed as the value it replaces.
 fn set(table: &mut Table, key: &str, text: &str) -> Result<(), String> {
     let (section, name) = key.split_once('.').ok_or("has no table, expected such as grpc.address")?;
-    let section = table.get_mut(section).and_then(Value::as_table_mut).ok_or_else(|| format!("no table `{section}`"))?;
+    let section =
+        table.get_mut(section).and_then(Value::as_table_mut).ok_or_else(|| format!("no table `{section}`"))?;
     let value = match section.get(name) {
         Some(Value::Boolean(_)) => Value::Boolean(text.parse().map_err(|_| format!("`{text}` is not true or false"))?),
         Some(Value::Integer(_)) => Value::Integer(text.parse().map_err(|_| format!("`{text}` is not a whole number"))?),

@@ -11,12 +11,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Model serving for electric-vehicle fleets: typed predictions over gRPC from a versioned model registry.
 #[derive(Parser)]
-#[command(version, after_help = "Examples:
+#[command(
+    version,
+    after_help = "Examples:
   evserve demo                                  a server with the bundled models and a temporary data directory
   evserve serve --data-directory /var/lib/evserve
   evserve check-config --config evserve.toml    the effective configuration
 
-Every key of the configuration can be set in the environment: EVSERVE_GRPC__ADDRESS=127.0.0.1:6000")]
+Every key of the configuration can be set in the environment: EVSERVE_GRPC__ADDRESS=127.0.0.1:6000"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -122,8 +125,7 @@ impl Options {
             }
         }
         for text in &self.overrides {
-            let (key, value) =
-                text.split_once('=').with_context(|| format!("--set {text}: expected KEY=VALUE"))?;
+            let (key, value) = text.split_once('=').with_context(|| format!("--set {text}: expected KEY=VALUE"))?;
             overrides.push((key.to_owned(), value.to_owned()));
         }
         Ok(Config::load(self.config.as_deref(), std::env::vars(), overrides)?)

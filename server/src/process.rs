@@ -16,7 +16,8 @@ use crate::{
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes},
     grpc::{
-        DeadlineLayer, Dispatch, Health, Predictor, RegistryService, ServiceLimits, TraceLayer, keep_health_current, now_ms,
+        DeadlineLayer, Dispatch, Health, Predictor, RegistryService, ServiceLimits, TraceLayer, keep_health_current,
+        now_ms,
     },
     http::{self, HttpState},
     observability::{Metrics, Traces},
@@ -88,14 +89,16 @@ impl Server {
         let started = Instant::now();
         let grpc_listener = listen(config.grpc.address, "gRPC")?;
         let http_listener = listen(config.http.address, "HTTP")?;
-        let (grpc_address, http_address) = (local(&grpc_listener, config.grpc.address), local(&http_listener, config.http.address));
+        let (grpc_address, http_address) =
+            (local(&grpc_listener, config.grpc.address), local(&http_listener, config.http.address));
         let traces = Traces::start(&config.observability)
             .map_err(|source| StartError::Traces { endpoint: config.observability.otlp_endpoint.clone(), source })?;
 
         let routes = Arc::new(Routes::default());
         let core_count = serving_cores(config.grpc.serving_cores);
         let (health, health_seen) = watch::channel(Health::Starting);
-        let (draining, abort, stop_http) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (draining, abort, stop_http) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
 
         let opened = open_registry(&config).await;
         let registry = Arc::new(opened.map_err(|source| registry_error(&config, source))?);
@@ -122,7 +125,8 @@ impl Server {
             message: bytes(config.grpc.message_size_max),
             upload: bytes(config.grpc.upload_message_size_max),
         };
-        let dispatch = Dispatch::new(&predictor, registry_service, health_service, limits).map_err(StartError::Reflection)?;
+        let dispatch =
+            Dispatch::new(&predictor, registry_service, health_service, limits).map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
         let service = ServiceBuilder::new().layer(trace).layer(DeadlineLayer).service(dispatch);
         let cores = Cores::start(core_count, &service, connection_config(&config), &draining, &abort)
@@ -134,12 +138,8 @@ impl Server {
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         deployer.reconcile().await.map_err(|source| registry_error(&config, source))?;
         let health_task = tokio::spawn(keep_health_current(reporter, deployer, routes, health_seen));
-        let acceptor = tokio::spawn(accept(
-            grpc_listener,
-            Arc::clone(&cores),
-            config.grpc.connections_max,
-            draining.clone(),
-        ));
+        let acceptor =
+            tokio::spawn(accept(grpc_listener, Arc::clone(&cores), config.grpc.connections_max, draining.clone()));
         health.send_replace(Health::Serving);
         tracing::info!(
             grpc = %grpc_address,
@@ -178,7 +178,9 @@ impl Server {
 
     /// Ends: not ready, a pause for endpoints to converge, GOAWAY, calls in flight finish, and what is left after the grace is cut off.
     pub async fn stop(self) {
-        let Server { config, health, draining, abort, stop_http, acceptor, cores, background, registry, traces, .. } = self;
+        let Server {
+            config, health, draining, abort, stop_http, acceptor, cores, background, registry, traces, ..
+        } = self;
         health.send_replace(Health::Draining);
         tracing::info!(pause = ?config.shutdown.pause, grace = ?config.shutdown.grace, "draining");
         tokio::time::sleep(config.shutdown.pause).await;

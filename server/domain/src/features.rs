@@ -156,6 +156,8 @@ vocabulary! {
     ChargeDurationS = "charge_duration_s", number "s" 0.0 1000000.0;
     /// Duration of the charge's constant-current part.
     ChargeDurationConstantCurrentS = "charge_duration_constant_current_s", number "s" 0.0 1000000.0;
+    /// That duration over its median in the cell's cycles 6 to 45.
+    ChargeDurationConstantCurrentRatio = "charge_duration_constant_current_ratio", number "1" 0.0 100.0;
     /// Time the charge spent at or above 4.15 V.
     ChargeDurationAbove4v15S = "charge_duration_above_4v15_s", number "s" 0.0 1000000.0;
     /// Duration of the full cycle, rests included.
@@ -260,7 +262,9 @@ impl Feature {
     #[inline]
     pub fn check(self, value: Value<'_>) -> Result<(), FeatureError> {
         let problem = match (value, self.spec().kind) {
-            (Value::Number(number), FeatureKind::Number { min, max, .. }) if number >= min && number <= max => return Ok(()),
+            (Value::Number(number), FeatureKind::Number { min, max, .. }) if number >= min && number <= max => {
+                return Ok(());
+            }
             (Value::Text(text), FeatureKind::Text { max_bytes }) if text.len() <= max_bytes => return Ok(()),
             (Value::Flag(_), FeatureKind::Flag) => return Ok(()),
             (Value::Number(number), FeatureKind::Number { unit, min, max }) => {

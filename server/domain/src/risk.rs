@@ -80,16 +80,12 @@ impl RiskClass {
                 "inspect_moisture_connections_imbalance",
                 "Inspect for moisture, loose connections and cell imbalance",
             ),
-            RiskClass::Alarm => (
-                Severity::High,
-                "check_cooling_reduce_charge_rate",
-                "Check the cooling and reduce the charge rate",
-            ),
-            RiskClass::Runaway => (
-                Severity::Critical,
-                "stop_charging_isolate_evacuate",
-                "Stop charging, isolate the pack and evacuate",
-            ),
+            RiskClass::Alarm => {
+                (Severity::High, "check_cooling_reduce_charge_rate", "Check the cooling and reduce the charge rate")
+            }
+            RiskClass::Runaway => {
+                (Severity::Critical, "stop_charging_isolate_evacuate", "Stop charging, isolate the pack and evacuate")
+            }
         };
         Action { severity, id, text }
     }

@@ -156,10 +156,8 @@ impl Deployer {
         let wanted = &manifest.model.backend;
         let backend = backends.iter().find(|backend| backend.name() == wanted).cloned().ok_or_else(|| {
             let available: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
-            let missing = ev_models_core::LoadError::BackendMissing {
-                backend: wanted.clone(),
-                available: available.join(", "),
-            };
+            let missing =
+                ev_models_core::LoadError::BackendMissing { backend: wanted.clone(), available: available.join(", ") };
             format!("FAILED_PRECONDITION: {missing}")
         })?;
         let (version, digest, core_count) = (record.version, record.digest.to_string(), self.config.core_count);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ev_models_core::{Backend, LoadError, LoadOptions, Manifest, Model, ArtifactDir, manifest::HeadName};
+use ev_models_core::{ArtifactDir, Backend, LoadError, LoadOptions, Manifest, Model, manifest::HeadName};
 
 use super::stats::Stats;
 use crate::pipeline::{BodyInstances, CoreState, Plan};

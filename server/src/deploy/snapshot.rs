@@ -119,7 +119,8 @@ impl Snapshot {
 
     #[cold]
     fn unknown_model(&self, task: Task, name: &str) -> PredictError {
-        let name = if name.is_empty() { format!("(for task {})", task.name()) } else { name.chars().take(64).collect() };
+        let name =
+            if name.is_empty() { format!("(for task {})", task.name()) } else { name.chars().take(64).collect() };
         PredictError::UnknownModel { name, known: listed(self.models.keys()) }
     }
 }
@@ -140,6 +141,30 @@ impl ModelRoutes {
             (Some(VersionChoice::Alias(alias)), _) => self.by_alias(alias),
             (Some(VersionChoice::Number(version)), _) => self.by_number(version),
         }
+    }
+
+    /// The deployment of a version written as text: a number, an alias, or nothing for `production`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModelRoutes::choose`].
+    #[inline]
+    pub(crate) fn choose_text(&self, version: &str) -> Result<&Arc<Deployment>, PredictError> {
+        if version.is_empty() {
+            return self.choose(None);
+        }
+        if !version.bytes().all(|byte| byte.is_ascii_digit()) {
+            return self.choose(Some(VersionChoice::Alias(version)));
+        }
+        match version.parse() {
+            Ok(number) => self.by_number(number),
+            Err(_) => Err(self.unknown_version(version.chars().take(64).collect())),
+        }
+    }
+
+    #[cold]
+    fn unknown_version(&self, version: String) -> PredictError {
+        PredictError::UnknownVersion { name: self.name.clone(), version, known: listed(self.versions.keys()) }
     }
 
     fn by_alias(&self, alias: &str) -> Result<&Arc<Deployment>, PredictError> {

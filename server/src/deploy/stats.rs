@@ -1,6 +1,9 @@
 //! What one core counted for one deployment. Summed over cores when somebody asks.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::pipeline::Timings;
 
@@ -13,7 +16,7 @@ pub(crate) struct Stats {
     pub(crate) fail: Total,
     /// Rows answered.
     pub(crate) rows: u64,
-    /// Runs of the model.
+    /// Runs of the model, also for requests that failed in the end.
     pub(crate) executions: u64,
     /// Checking and assembling.
     pub(crate) features: Total,
@@ -29,6 +32,8 @@ pub(crate) struct Stats {
     pub(crate) total_seconds: Histogram,
     /// Time in the heads of single-row requests.
     pub(crate) inference_seconds: Histogram,
+    /// When the last answered request began.
+    pub(crate) last_request: Option<Instant>,
 }
 
 /// How often, and how long in total.
@@ -64,17 +69,20 @@ fn ns(duration: Duration) -> u64 {
 // === impl Stats ===
 
 impl Stats {
-    /// A request of one row was answered.
+    /// A request of one row was answered; without having run the model when it has no variant for the row.
     #[inline]
-    pub(crate) fn row(&mut self, timings: &Timings) {
+    pub(crate) fn row(&mut self, timings: &Timings, started: Instant, executed: bool) {
         let output = timings.total.saturating_sub(timings.features + timings.inference + timings.queue);
         self.success.add(timings.total);
         self.rows += 1;
-        self.executions += 1;
-        self.features.add(timings.features);
-        self.inference.add(timings.inference);
-        self.output.add(output);
-        self.single.add(timings.features, timings.inference, output);
+        self.last_request = Some(started);
+        if executed {
+            self.executions += 1;
+            self.features.add(timings.features);
+            self.inference.add(timings.inference);
+            self.output.add(output);
+            self.single.add(timings.features, timings.inference, output);
+        }
         self.total_seconds.observe(timings.total);
         self.inference_seconds.observe(timings.inference);
     }
@@ -88,14 +96,11 @@ impl Stats {
         self.batches.entry(rows).or_default().add(features, inference, output);
     }
 
-    /// Rows of a batch were answered.
-    pub(crate) fn rows(&mut self, rows: usize) {
+    /// A batch was answered, so many of its rows with a prediction.
+    pub(crate) fn batch(&mut self, rows: usize, started: Instant) {
+        self.success.add(started.elapsed());
         self.rows += rows as u64;
-    }
-
-    /// A batch was answered.
-    pub(crate) fn request(&mut self, total: Duration) {
-        self.success.add(total);
+        self.last_request = Some(started);
     }
 
     /// A request failed.
@@ -118,6 +123,7 @@ impl Stats {
         self.single.merge(&other.single);
         self.total_seconds.merge(&other.total_seconds);
         self.inference_seconds.merge(&other.inference_seconds);
+        self.last_request = self.last_request.max(other.last_request);
     }
 }
 
@@ -207,12 +213,12 @@ mod tests {
         };
         for _ in 0..2 {
             let mut core = Stats::default();
-            core.row(&timings);
+            core.row(&timings, Instant::now(), true);
             core.execution(64, timings.features, timings.inference, Duration::ZERO);
-            core.rows(64);
+            core.batch(64, Instant::now());
             sum.merge(&core);
         }
-        assert_eq!((sum.rows, sum.executions, sum.success.count), (130, 4, 2));
+        assert_eq!((sum.rows, sum.executions, sum.success.count), (130, 4, 4));
         assert_eq!(sum.batches[&64].inference.ns, 4_000);
     }
 }

@@ -102,15 +102,14 @@ fn compare(
         }
         (found, expected) => return Err(format!("the answer is {found:?}, expected {expected:?}")),
     };
-    let close = |found: f32, expected: f64| {
-        (f64::from(found) - expected).abs() <= tolerance * expected.abs().max(1.0)
-    };
+    let close = |found: f32, expected: f64| (f64::from(found) - expected).abs() <= tolerance * expected.abs().max(1.0);
     let same = found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| close(*f, *e));
     if same { Ok(()) } else { Err(format!("the answer is {found:?}, expected {expected:?} within {tolerance}")) }
 }
 
 fn predict(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>) -> Result<Outcome, String> {
-    predict_row(deployment, Want::EstimateAndRaw, |row| fill(deployment, inputs, row)).map_err(|error| error.to_string())
+    predict_row(deployment, Want::EstimateAndRaw, |row| fill(deployment, inputs, row))
+        .map_err(|error| error.to_string())
 }
 
 fn fill(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>, row: &mut RowBuilder<'_>) {
@@ -125,8 +124,7 @@ fn fill(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>, r
             serde_json::Value::String(text) => row.input(index, InputValue::Text(text)),
             serde_json::Value::Number(number) => row.input(index, InputValue::Number(to_f32(number))),
             serde_json::Value::Array(values) => {
-                let numbers: Vec<f32> =
-                    values.iter().map(|value| value.as_number().map_or(f32::NAN, to_f32)).collect();
+                let numbers: Vec<f32> = values.iter().map(|value| value.as_number().map_or(f32::NAN, to_f32)).collect();
                 row.input(index, InputValue::Vector(&numbers));
             }
             serde_json::Value::Object(_) => {

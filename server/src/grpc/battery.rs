@@ -7,9 +7,9 @@ use ev_models_core::manifest::Task;
 use ev_proto::ev::{
     battery::v1::{
         CycleLife, Failure, PredictBatchRequest, PredictBatchResponse, PredictBatchResult, PredictRequest,
-        PredictResponse, PredictStreamRequest, PredictStreamResponse, RemainingUsefulLife,
-        RemainingUsefulLifeEstimate, StateOfHealth, Target, Temperature, Unanswered,
-        battery_health_server::BatteryHealth, predict_batch_result, predict_stream_response,
+        PredictResponse, PredictStreamRequest, PredictStreamResponse, RemainingUsefulLife, RemainingUsefulLifeEstimate,
+        StateOfHealth, Target, Temperature, Unanswered, battery_health_server::BatteryHealth, predict_batch_result,
+        predict_stream_response,
     },
     common::v1::{ModelSelector, PredictionInfo},
 };
@@ -205,11 +205,13 @@ fn answer(predictor: &Predictor, request: &PredictRequest) -> Result<PredictResp
     }
     for target in &request.targets {
         match Target::try_from(*target) {
-            Ok(target @ (Target::StateOfHealth
-            | Target::RemainingUsefulLife
-            | Target::Temperature
-            | Target::Failure
-            | Target::CycleLife)) => answer_target(predictor, request, target, &mut response)?,
+            Ok(
+                target @ (Target::StateOfHealth
+                | Target::RemainingUsefulLife
+                | Target::Temperature
+                | Target::Failure
+                | Target::CycleLife),
+            ) => answer_target(predictor, request, target, &mut response)?,
             Ok(Target::Unspecified) | Err(_) => {
                 return Err(PredictError::Invalid(vec![Violation {
                     field: "targets".to_owned(),
@@ -288,8 +290,7 @@ fn state_of_health((info, estimate): (PredictionInfo, Estimate)) -> StateOfHealt
 fn remaining_useful_life((info, estimate): (PredictionInfo, Estimate)) -> RemainingUsefulLife {
     let known = !matches!(estimate, Estimate::Unknown);
     let [q10, q50, q90] = estimate.quantiles();
-    let estimate =
-        RemainingUsefulLifeEstimate { rul_q10_cycles: q10, rul_q50_cycles: q50, rul_q90_cycles: q90 };
+    let estimate = RemainingUsefulLifeEstimate { rul_q10_cycles: q10, rul_q50_cycles: q50, rul_q90_cycles: q90 };
     RemainingUsefulLife { estimate: known.then_some(estimate), info: Some(info) }
 }
 

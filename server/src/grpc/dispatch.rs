@@ -11,8 +11,7 @@ use ev_proto::{
         battery::v1::battery_health_server::BatteryHealthServer,
         charging::v1::charging_utilization_server::ChargingUtilizationServer,
         range::v1::range_prediction_server::RangePredictionServer,
-        registry::v1::model_registry_server::ModelRegistryServer,
-        thermal::v1::thermal_risk_server::ThermalRiskServer,
+        registry::v1::model_registry_server::ModelRegistryServer, thermal::v1::thermal_risk_server::ThermalRiskServer,
     },
     //OIP inference::grpc_inference_service_server::GrpcInferenceServiceServer,
 };

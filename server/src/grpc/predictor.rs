@@ -14,8 +14,8 @@ use super::{deadline::Deadline, status};
 use crate::{
     deploy::{Deployment, Routes, VersionChoice},
     pipeline::{
-        Features, Outcome, OutOfDistributionReason, PredictError, PredictionIds, Timings, Want, predict_batch,
-        predict_row,
+        BadRow, Batch, Features, OutOfDistributionReason, Outcome, PredictError, PredictionIds, Timings, Want,
+        predict_batch, predict_row,
     },
 };
 
@@ -80,7 +80,9 @@ impl Predictor {
             }
         }
         for (deployment, members) in groups {
-            let outcomes = predict_batch(&deployment, members.len(), deadline, Want::Estimate, |row, builder| {
+            let batch =
+                Batch { rows: members.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone };
+            let outcomes = predict_batch(&deployment, batch, |row, builder| {
                 requests[members[row]].visit(|feature, value| builder.feature(feature, value));
             })
             .await?;

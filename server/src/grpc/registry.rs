@@ -115,10 +115,8 @@ impl ModelRegistry for RegistryService {
         });
         let record = self.get(&model, choice).await?;
         let files = self.registry.verify_files(&record).await;
-        let mut checks: Vec<Check> = files
-            .into_iter()
-            .map(|check| Check { name: check.name, ok: check.ok, detail: check.detail })
-            .collect();
+        let mut checks: Vec<Check> =
+            files.into_iter().map(|check| Check { name: check.name, ok: check.ok, detail: check.detail }).collect();
         if checks.iter().all(|check| check.ok) {
             let deployer = Arc::clone(&self.deployer);
             let checked = record.clone();

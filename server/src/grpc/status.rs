@@ -85,7 +85,11 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
 /// A request that breaks the protocol of its call.
 #[cold]
 pub(super) fn invalid(field: &str, reason: &'static str, description: impl Into<String>) -> Status {
-    of_predict(PredictError::Invalid(vec![Violation { field: field.to_owned(), reason, description: description.into() }]))
+    of_predict(PredictError::Invalid(vec![Violation {
+        field: field.to_owned(),
+        reason,
+        description: description.into(),
+    }]))
 }
 
 fn describe(error: PredictError) -> Described {
@@ -101,6 +105,7 @@ fn describe(error: PredictError) -> Described {
         PredictError::WrongTask { .. } => (Code::InvalidArgument, "WRONG_TASK", None),
         PredictError::EmptyBatch => (Code::InvalidArgument, "EMPTY_BATCH", None),
         PredictError::TooManyRows { .. } => (Code::InvalidArgument, "TOO_MANY_ROWS", None),
+        PredictError::Abandoned => (Code::InvalidArgument, "ABANDONED", None),
         PredictError::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
         PredictError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN", Some(RETRY_DELAY)),
         PredictError::Backend(source) => {

@@ -92,9 +92,10 @@ fn answer(predictor: &Predictor, deployment: &Deployment, outcome: Outcome) -> A
     };
     let probabilities = RiskClass::ALL.map(|class| (class, probability(class)));
     // Of equal probabilities the higher class: an alarm too many is better than one too few.
-    let (likeliest, _) = probabilities.iter().copied().fold((RiskClass::Normal, f32::NEG_INFINITY), |best, next| {
-        if next.1 >= best.1 { next } else { best }
-    });
+    let (likeliest, _) = probabilities
+        .iter()
+        .copied()
+        .fold((RiskClass::Normal, f32::NEG_INFINITY), |best, next| if next.1 >= best.1 { next } else { best });
     let action = likeliest.action();
     AssessResponse {
         risk_class: class(likeliest).into(),

@@ -61,8 +61,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future =
-        Either<S::Future, Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>>;
+    type Future = Either<S::Future, Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -72,7 +71,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Some(tracer) = &self.layer.tracer else { return Either::Left(self.inner.call(request)) };
         let parent = request.headers().contains_key("traceparent").then(|| {
-            TraceContextPropagator::new().extract_with_context(&opentelemetry::Context::new(), &Headers(request.headers()))
+            TraceContextPropagator::new()
+                .extract_with_context(&opentelemetry::Context::new(), &Headers(request.headers()))
         });
         let remote = parent.as_ref().map(|parent| parent.span().span_context().clone());
         let sampled = match remote.filter(opentelemetry::trace::SpanContext::is_valid) {

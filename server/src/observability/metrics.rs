@@ -61,12 +61,8 @@ impl Collector for Source {
         let snapshot = self.routes.load();
         let connections = i64::try_from((self.connections)()).unwrap_or(i64::MAX);
         let gauge = ConstGauge::new(connections);
-        let metric = encoder.encode_descriptor(
-            "ev_serving_connections",
-            "Open gRPC connections",
-            None,
-            gauge.metric_type(),
-        )?;
+        let metric =
+            encoder.encode_descriptor("ev_serving_connections", "Open gRPC connections", None, gauge.metric_type())?;
         gauge.encode(metric)?;
         self.versions(&mut encoder)?;
         let loaded: Vec<(Arc<Deployment>, Stats)> = snapshot

@@ -24,10 +24,8 @@ impl Traces {
         if config.otlp_endpoint.is_empty() {
             return Ok(Traces(None));
         }
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(&config.otlp_endpoint)
-            .build()?;
+        let exporter =
+            opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(&config.otlp_endpoint).build()?;
         let resource = Resource::builder()
             .with_service_name("evserve")
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))

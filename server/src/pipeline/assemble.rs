@@ -18,6 +18,8 @@ pub(crate) enum InputValue<'a> {
     Number(f32),
     /// FP32, as many values as the input is wide.
     Vector(&'a [f32]),
+    /// The same, each value as four little-endian bytes.
+    RawVector(&'a [u8]),
     /// BYTES.
     Text(&'a str),
     /// BOOL.
@@ -106,14 +108,19 @@ impl<'p> RowBuilder<'p> {
                 self.number(index, input, number);
             }
             InputValue::Vector(numbers) if input.dtype == DataType::Fp32 && numbers.len() == input.width => {
-                self.vector(index, input, numbers);
+                self.vector(index, input, numbers.iter().copied());
+            }
+            InputValue::RawVector(bytes) if input.dtype == DataType::Fp32 && bytes.len() == input.width * 4 => {
+                let (numbers, _) = bytes.as_chunks::<4>();
+                self.vector(index, input, numbers.iter().map(|number| f32::from_le_bytes(*number)));
             }
             InputValue::Text(text) if input.dtype == DataType::Bytes => self.text(index, input, text),
             InputValue::Flag(flag) if input.dtype == DataType::Bool => {
                 self.take(index, input.slot, f32::from(u8::from(flag)));
             }
             _ => {
-                let description = format!("has the wrong type, expected {} values a row of {}", input.width, input.dtype.name());
+                let description =
+                    format!("has the wrong type, expected {} values a row of {}", input.width, input.dtype.name());
                 self.violate(&input.name, "WRONG_KIND", description);
             }
         }
@@ -156,30 +163,38 @@ impl<'p> RowBuilder<'p> {
         self.take(index, input.slot, number);
     }
 
-    fn vector(&mut self, index: usize, input: &PlannedInput, numbers: &[f32]) {
+    fn vector(&mut self, index: usize, input: &PlannedInput, numbers: impl Iterator<Item = f32> + Clone) {
         let allowed = |number: f32| number.is_finite() || (number.is_nan() && input.nan_is_missing);
-        if let Some(position) = numbers.iter().position(|number| !allowed(*number)) {
-            let description = format!("holds {} at position {position}, expected a finite number", numbers[position]);
+        if let Some((position, number)) = numbers.clone().enumerate().find(|(_, number)| !allowed(*number)) {
+            let description = format!("holds {number} at position {position}, expected a finite number");
             self.violate(&input.name, "NOT_FINITE", description);
             return;
         }
-        let out = |range: [f32; 2]| numbers.iter().position(|number| *number < range[0] || *number > range[1]);
-        if let Some((range, position)) = input.range.and_then(|range| out(range).map(|position| (range, position))) {
-            let description =
-                format!("holds {} at position {position}, expected {} to {}", numbers[position], range[0], range[1]);
+        let out = |[min, max]: [f32; 2]| {
+            numbers.clone().enumerate().find(|(_, number)| *number < min || *number > max).map(|out| (out, [min, max]))
+        };
+        if let Some(((position, number), [min, max])) = input.range.and_then(out) {
+            let description = format!("holds {number} at position {position}, expected {min} to {max}");
             self.violate(&input.name, "OUT_OF_RANGE", description);
             return;
         }
-        if let Some(position) = input.trained_range.and_then(out) {
-            self.outside(index, OutOfDistributionReason::OutsideTrainedRange, numbers[position].to_string());
+        if let Some(((_, number), _)) = input.trained_range.and_then(out) {
+            self.outside(index, OutOfDistributionReason::OutsideTrainedRange, number.to_string());
         }
-        self.scratch.slots[input.slot..input.slot + input.width].copy_from_slice(numbers);
+        for (slot, number) in self.scratch.slots[input.slot..input.slot + input.width].iter_mut().zip(numbers) {
+            *slot = number;
+        }
         self.scratch.given[index] = true;
         self.known += 1;
     }
 
     #[inline]
     fn text(&mut self, index: usize, input: &PlannedInput, text: &str) {
+        if text.len() > input.text_bytes_max {
+            let description = format!("has {} bytes, expected at most {}", text.len(), input.text_bytes_max);
+            self.violate(&input.name, "TOO_LONG", description);
+            return;
+        }
         if text.trim().is_empty() {
             return;
         }
@@ -227,7 +242,11 @@ impl<'p> RowBuilder<'p> {
                 continue;
             }
             if input.required && !self.violations.iter().any(|violation| violation.field == input.name) {
-                self.violate(&input.name, "MISSING_FIELD", "is missing, expected a value: the model requires it".to_owned());
+                self.violate(
+                    &input.name,
+                    "MISSING_FIELD",
+                    "is missing, expected a value: the model requires it".to_owned(),
+                );
             } else if !input.default.is_nan() {
                 self.scratch.slots[input.slot] = input.default;
             }

@@ -10,9 +10,11 @@ mod postprocess;
 mod run;
 mod vocabulary;
 
-pub(crate) use outcome::{Estimate, Outcome, OutOfDistribution, OutOfDistributionReason, PredictError, Timings, Violation};
+pub(crate) use outcome::{
+    Estimate, OutOfDistribution, OutOfDistributionReason, Outcome, PredictError, Timings, Violation,
+};
 
 pub(crate) use assemble::{InputValue, RowBuilder};
 pub(crate) use ids::PredictionIds;
 pub(crate) use plan::{Plan, PlannedInput};
-pub(crate) use run::{BodyInstances, CoreState, Features, Want, predict_batch, predict_row};
+pub(crate) use run::{BadRow, Batch, BodyInstances, CoreState, Features, Want, predict_batch, predict_row};

@@ -154,6 +154,9 @@ pub(crate) enum PredictError {
         /// The bound.
         max: usize,
     },
+    /// The row is good, but its batch is answered as a whole and another row is bad.
+    #[error("another row of the batch was refused; correct or leave out that row")]
+    Abandoned,
     /// The caller's deadline passed.
     #[error("the deadline passed before the answer was ready")]
     DeadlineExceeded,

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use ev_domain::Feature;
+use ev_domain::{Feature, FeatureKind};
 use ev_models_core::{
     DataType, Manifest,
-    manifest::{Body, Calibration, DefaultValue, IfMissing, Input, Link, Operation, OutputKind},
+    manifest::{Body, Calibration, DefaultValue, IfMissing, Input, Link, Operation, OutputKind, Task},
 };
 
 use super::vocabulary::Vocabulary;
@@ -35,6 +35,10 @@ pub(crate) struct PlannedInput {
     /// Values a row, 1 unless it is a vector.
     pub(crate) width: usize,
     pub(crate) is_vector: bool,
+    /// Shape of a row's value; empty for a single one.
+    pub(crate) shape: Vec<usize>,
+    /// Longest text that is looked up.
+    pub(super) text_bytes_max: usize,
     pub(crate) required: bool,
     pub(crate) unit: Option<String>,
     pub(crate) nan_is_missing: bool,
@@ -106,6 +110,9 @@ pub(super) struct PlannedCondition {
 
 const NO_INPUT: u16 = u16::MAX;
 
+/// Longest text of a generic model's input, unless its vocabulary has longer ones: finding a prefix costs its square.
+const TEXT_BYTES_MAX: usize = 256;
+
 // === impl Plan ===
 
 impl Plan {
@@ -116,7 +123,8 @@ impl Plan {
         let mut inputs = Vec::with_capacity(manifest.inputs.len());
         for input in &manifest.inputs {
             slots.insert(&input.name, slot);
-            inputs.push(PlannedInput::new(input, slot));
+            let feature = Feature::by_name(&input.name).filter(|_| manifest.model.task != Task::Generic);
+            inputs.push(PlannedInput::new(input, slot, feature));
             slot += input.width();
         }
         let mut derived = Vec::with_capacity(manifest.derived.len());
@@ -183,7 +191,7 @@ impl Plan {
 // === impl PlannedInput ===
 
 impl PlannedInput {
-    fn new(input: &Input, slot: usize) -> PlannedInput {
+    fn new(input: &Input, slot: usize, feature: Option<Feature>) -> PlannedInput {
         let vocabulary = (!input.vocabulary.is_empty())
             .then(|| Vocabulary::new(input.vocabulary.iter().map(String::as_str), input.matching));
         let encode: Vec<f32> = input.encode.iter().map(|code| narrow(*code)).collect();
@@ -191,15 +199,21 @@ impl PlannedInput {
             None => f32::NAN,
             Some(DefaultValue::Number(number)) => narrow(*number),
             Some(DefaultValue::Flag(flag)) => f32::from(u8::from(*flag)),
-            Some(DefaultValue::Text(text)) => {
-                vocabulary.as_ref().and_then(|known| known.find(text)).map_or(f32::NAN, |code| code_value(&encode, code))
-            }
+            Some(DefaultValue::Text(text)) => vocabulary
+                .as_ref()
+                .and_then(|known| known.find(text))
+                .map_or(f32::NAN, |code| code_value(&encode, code)),
         };
         PlannedInput {
             name: input.name.clone(),
             dtype: input.dtype,
             width: input.width(),
             is_vector: !input.shape.is_empty(),
+            shape: input.shape.clone(),
+            text_bytes_max: match feature.map(|feature| feature.spec().kind) {
+                Some(FeatureKind::Text { max_bytes }) => max_bytes,
+                _ => input.vocabulary.iter().map(String::len).max().unwrap_or(0).max(TEXT_BYTES_MAX),
+            },
             required: input.required,
             unit: input.unit.clone(),
             nan_is_missing: input.nan_is_missing,
@@ -226,7 +240,7 @@ fn code_value(encode: &[f32], code: u32) -> f32 {
 fn trained_on(input: &Input) -> String {
     let unit = input.unit.as_deref().filter(|unit| *unit != "1").map_or(String::new(), |unit| format!(" {unit}"));
     match (&input.trained_range, input.vocabulary.as_slice()) {
-        (Some([min, max]), _) => format!("{min} to {max}{unit}"),
+        (Some([min, max]), _) => format!("{} to {}{unit}", narrow(*min), narrow(*max)),
         (None, []) => String::new(),
         (None, known) if known.len() <= 8 => known.join(", "),
         (None, known) => format!("{} values such as {}", known.len(), known[..5].join(", ")),

@@ -9,7 +9,13 @@ use super::{
 };
 
 /// The answer for one row, from the point head's margin and prediction and the spread head's margin.
-pub(super) fn estimate(plan: &Plan, meta: &RowMeta, margin: &[f32], prediction: &[f32], spread: Option<f32>) -> Estimate {
+pub(super) fn estimate(
+    plan: &Plan,
+    meta: &RowMeta,
+    margin: &[f32],
+    prediction: &[f32],
+    spread: Option<f32>,
+) -> Estimate {
     let Some(body) = meta.body.and_then(|body| plan.bodies.get(body)) else { return Estimate::Unknown };
     let score = f64::from(margin.first().copied().unwrap_or(f32::NAN)) + meta.linear;
     match (plan.output.kind, tier(body, meta.coverage)) {

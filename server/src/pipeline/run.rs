@@ -33,6 +33,24 @@ pub(crate) enum Want {
     EstimateAndRaw,
 }
 
+/// What becomes of a batch when one of its rows is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadRow {
+    /// The others are answered.
+    FailsAlone,
+    /// Nothing is answered: the results end with the slice that holds it.
+    FailsAll,
+}
+
+/// A batch to be predicted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch {
+    pub(crate) rows: usize,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) want: Want,
+    pub(crate) bad_row: BadRow,
+}
+
 /// One core's copy of a deployment: instances, scratch and counts. Only that core's thread locks it while serving.
 pub(crate) struct CoreState {
     heads: Vec<BodyInstances>,
@@ -64,7 +82,7 @@ pub(crate) fn predict_row(
     let mut state = deployment.core();
     let result = state.predict_row(deployment, want, fill, started);
     match &result {
-        Ok(outcome) => state.stats.row(&outcome.timings),
+        Ok(outcome) => state.stats.row(&outcome.timings, started, outcome.estimate != Estimate::Unknown),
         Err(_) => state.stats.failed(started.elapsed()),
     }
     if matches!(result, Err(PredictError::Panicked)) {
@@ -73,22 +91,21 @@ pub(crate) fn predict_row(
     result
 }
 
-/// Predicts rows `0..rows` in slices, pausing between them so that other requests of this core are served.
+/// Predicts the rows of a batch in slices, pausing between them so that other requests of this core are served.
 ///
 /// # Errors
 ///
-/// For the batch as a whole: no rows, too many, or its deadline has passed. A bad row fails alone.
+/// For the batch as a whole: no rows, too many, or its deadline has passed. A bad row does what [`BadRow`] says.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future stops at the next pause; no row is half done.
 pub(crate) async fn predict_batch(
     deployment: &Deployment,
-    rows: usize,
-    deadline: Option<Instant>,
-    want: Want,
+    batch: Batch,
     fill: impl Fn(usize, &mut RowBuilder<'_>),
 ) -> Result<Vec<Result<Outcome, PredictError>>, PredictError> {
+    let rows = batch.rows;
     if rows == 0 {
         return Err(PredictError::EmptyBatch);
     }
@@ -103,18 +120,24 @@ pub(crate) async fn predict_batch(
         if !results.is_empty() {
             tokio::task::yield_now().await;
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if batch.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             deployment.core().stats.failed(started.elapsed());
             return Err(PredictError::DeadlineExceeded);
         }
-        let end = rows.min(results.len() + slice);
+        let first = results.len();
+        let end = rows.min(first + slice);
         let mut state = deployment.core();
-        let panicked = state.predict_slice(deployment, want, results.len()..end, &fill, started, &mut results);
+        let panicked = state.predict_slice(deployment, batch, first..end, &fill, started, &mut results);
         if panicked {
             deployment.replace_instances(&mut state);
         }
+        if batch.bad_row == BadRow::FailsAll && results[first..].iter().any(Result::is_err) {
+            state.stats.failed(started.elapsed());
+            return Ok(results);
+        }
     }
-    deployment.core().stats.request(started.elapsed());
+    let answered = results.iter().filter(|result| result.is_ok()).count();
+    deployment.core().stats.batch(answered, started);
     Ok(results)
 }
 
@@ -168,7 +191,7 @@ impl CoreState {
     fn predict_slice(
         &mut self,
         deployment: &Deployment,
-        want: Want,
+        batch: Batch,
         rows: std::ops::Range<usize>,
         fill: &impl Fn(usize, &mut RowBuilder<'_>),
         batch_started: Instant,
@@ -177,6 +200,7 @@ impl CoreState {
         let plan = deployment.plan();
         let started = Instant::now();
         let mut panicked = false;
+        let assembled_rows = rows.len();
         let mut pending: Vec<(usize, RowMeta)> = Vec::with_capacity(rows.len());
         let mut matrix = Vec::with_capacity(rows.len() * plan.width());
         for row in rows {
@@ -190,7 +214,14 @@ impl CoreState {
                 Err(violations) => results.push(Err(PredictError::Invalid(violations))),
             }
         }
+        if batch.bad_row == BadRow::FailsAll && pending.len() < assembled_rows {
+            for (row, _) in pending {
+                results[row] = Err(PredictError::Abandoned);
+            }
+            return false;
+        }
         let features = started.elapsed();
+        let mut uncounted = features;
         for body in (0..self.heads.len()).map(Some).chain([None]) {
             let members: Vec<usize> = (0..pending.len()).filter(|index| pending[*index].1.body == body).collect();
             if members.is_empty() {
@@ -209,8 +240,7 @@ impl CoreState {
             let width = plan.head_width();
             for (position, index) in members.iter().enumerate() {
                 let (row, meta) = &mut pending[*index];
-                let timings =
-                    Timings { queue: Duration::ZERO, features, inference, total: batch_started.elapsed() };
+                let timings = Timings { queue: Duration::ZERO, features, inference, total: batch_started.elapsed() };
                 let result = match &ran {
                     None => Ok((Estimate::Unknown, Vec::new())),
                     Some(Ok(outputs)) => {
@@ -218,12 +248,15 @@ impl CoreState {
                         let prediction = &outputs.prediction[position * width..(position + 1) * width];
                         let spread = outputs.spread.and_then(|spread| spread.get(position).copied());
                         let estimate = postprocess::estimate(plan, meta, margin, prediction, spread);
-                        let raw = if want == Want::EstimateAndRaw { prediction.to_vec() } else { Vec::new() };
+                        let raw = if batch.want == Want::EstimateAndRaw { prediction.to_vec() } else { Vec::new() };
                         Ok((estimate, raw))
                     }
-                    Some(Err(PredictError::Backend(error))) => Err(PredictError::Backend(
-                        ev_models_core::RunError::Engine { backend: "batch", reason: error.to_string() },
-                    )),
+                    Some(Err(PredictError::Backend(error))) => {
+                        Err(PredictError::Backend(ev_models_core::RunError::Engine {
+                            backend: "batch",
+                            reason: error.to_string(),
+                        }))
+                    }
                     Some(Err(_)) => {
                         panicked = true;
                         Err(PredictError::Panicked)
@@ -233,10 +266,10 @@ impl CoreState {
                 results[*row] = result.map(|(estimate, raw)| outcome(meta, estimate, raw, timings));
             }
             if body.is_some() {
-                self.stats.execution(members.len(), features, inference, Duration::ZERO);
+                let output = run_started.elapsed().saturating_sub(inference);
+                self.stats.execution(members.len(), std::mem::take(&mut uncounted), inference, output);
             }
         }
-        self.stats.rows(pending.len());
         panicked
     }
 

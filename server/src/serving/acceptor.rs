@@ -34,7 +34,10 @@ pub(crate) fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpLi
     bind(address).map_err(|source| {
         let advice = match source.kind() {
             io::ErrorKind::AddrInUse => {
-                format!("the port is taken; stop the other process, or choose another port, such as :{}", address.port().wrapping_add(1))
+                format!(
+                    "the port is taken; stop the other process, or choose another port, such as :{}",
+                    address.port().wrapping_add(1)
+                )
             }
             io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; choose a higher one".to_owned(),
             io::ErrorKind::AddrNotAvailable => "the address is not one of this machine's".to_owned(),
@@ -55,7 +58,12 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Hands connections to the cores until draining begins; the listener closes then.
-pub(crate) async fn accept(listener: TcpListener, cores: Arc<Cores>, connections_max: usize, draining: CancellationToken) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    cores: Arc<Cores>,
+    connections_max: usize,
+    draining: CancellationToken,
+) {
     let permits = Arc::new(Semaphore::new(connections_max));
     loop {
         let permit = tokio::select! {

@@ -22,7 +22,10 @@ use crate::deploy::enter_core;
 
 /// What every connection's calls go to.
 pub(crate) trait GrpcService:
-    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
 {
 }
 
@@ -135,7 +138,9 @@ impl Core {
                         let (_counted, _permit) = (counted, permit);
                         match tokio::net::TcpStream::from_std(stream) {
                             Ok(stream) => connection::serve(stream, service, config, draining, abort).await,
-                            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot take a connection"),
+                            Err(error) => {
+                                tracing::warn!(error = &error as &dyn std::error::Error, "cannot take a connection")
+                            }
                         }
                     });
                 }

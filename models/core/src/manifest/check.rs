@@ -26,9 +26,11 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     check_model(manifest)?;
     check_inputs(manifest)?;
     check_columns(manifest)?;
-    ensure(manifest.outputs.len() == 1, || "outputs".into(), || {
-        format!("has {} entries, expected 1", manifest.outputs.len())
-    })?;
+    ensure(
+        manifest.outputs.len() == 1,
+        || "outputs".into(),
+        || format!("has {} entries, expected 1", manifest.outputs.len()),
+    )?;
     let output = &manifest.outputs[0];
     check_output(manifest, output)?;
     check_variants(manifest)?;
@@ -40,14 +42,18 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     }
     if let Some(golden) = &manifest.golden {
         check_path(&golden.file, || "golden.file".into())?;
-        ensure((0.0..=0.1).contains(&golden.tolerance), || "golden.tolerance".into(), || {
-            format!("is {}, expected 0 to 0.1", golden.tolerance)
-        })?;
+        ensure(
+            (0.0..=0.1).contains(&golden.tolerance),
+            || "golden.tolerance".into(),
+            || format!("is {}, expected 0 to 0.1", golden.tolerance),
+        )?;
     }
     let rows = manifest.limits.max_batch_rows;
-    ensure((1..=MAX_BATCH_ROWS).contains(&rows), || "limits.max_batch_rows".into(), || {
-        format!("is {rows}, expected 1 to {MAX_BATCH_ROWS}")
-    })?;
+    ensure(
+        (1..=MAX_BATCH_ROWS).contains(&rows),
+        || "limits.max_batch_rows".into(),
+        || format!("is {rows}, expected 1 to {MAX_BATCH_ROWS}"),
+    )?;
     let mut paths = HashSet::new();
     for (index, file) in manifest.files.iter().enumerate() {
         check_path(&file.path, || format!("files[{index}].path"))?;
@@ -55,29 +61,37 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     }
     for (index, metric) in manifest.metrics.iter().enumerate() {
         let numbers = [Some(metric.value), metric.baseline, metric.naive];
-        ensure(numbers.iter().flatten().all(|value| value.is_finite()), || format!("metrics[{index}]"), || {
-            "holds a number that is not finite".into()
-        })?;
+        ensure(
+            numbers.iter().flatten().all(|value| value.is_finite()),
+            || format!("metrics[{index}]"),
+            || "holds a number that is not finite".into(),
+        )?;
     }
     Ok(())
 }
 
 fn check_model(manifest: &Manifest) -> Checked {
     check_model_name(&manifest.model.name)?;
-    ensure(!manifest.model.license.trim().is_empty(), || "model.license".into(), || {
-        "is empty, expected an SPDX expression such as Apache-2.0".into()
-    })?;
-    ensure(manifest.model.description.len() <= 1000, || "model.description".into(), || {
-        "is longer than 1000 bytes".into()
-    })
+    ensure(
+        !manifest.model.license.trim().is_empty(),
+        || "model.license".into(),
+        || "is empty, expected an SPDX expression such as Apache-2.0".into(),
+    )?;
+    ensure(
+        manifest.model.description.len() <= 1000,
+        || "model.description".into(),
+        || "is longer than 1000 bytes".into(),
+    )
 }
 
 fn check_model_name(name: &str) -> Checked {
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let rest = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    ensure(first && rest && name.len() <= 63, || "model.name".into(), || {
-        format!("is `{name}`, expected lower-case letters, digits and `-`, at most 63")
-    })
+    ensure(
+        first && rest && name.len() <= 63,
+        || "model.name".into(),
+        || format!("is `{name}`, expected lower-case letters, digits and `-`, at most 63"),
+    )
 }
 
 /// A path inside the version's directory: relative, without `..`, plain names only.
@@ -103,9 +117,11 @@ fn check_path(path: &str, place: impl Fn() -> String) -> Checked {
 
 fn check_inputs(manifest: &Manifest) -> Checked {
     let count = manifest.inputs.len();
-    ensure((1..=MAX_INPUTS).contains(&count), || "inputs".into(), || {
-        format!("has {count} entries, expected 1 to {MAX_INPUTS}")
-    })?;
+    ensure(
+        (1..=MAX_INPUTS).contains(&count),
+        || "inputs".into(),
+        || format!("has {count} entries, expected 1 to {MAX_INPUTS}"),
+    )?;
     let mut names = HashSet::new();
     for (index, input) in manifest.inputs.iter().enumerate() {
         let place = |key: &str| format!("inputs[{index}].{key}");
@@ -125,23 +141,29 @@ fn check_input_type(input: &Input, place: &dyn Fn(&str) -> String) -> Checked {
     match input.dtype {
         DataType::Fp32 => {
             let width = input.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-            ensure(width.is_some_and(|width| (1..=MAX_COLUMNS).contains(&width)), || place("shape"), || {
-                format!("is {:?}, expected 1 to {MAX_COLUMNS} values", input.shape)
-            })?;
+            ensure(
+                width.is_some_and(|width| (1..=MAX_COLUMNS).contains(&width)),
+                || place("shape"),
+                || format!("is {:?}, expected 1 to {MAX_COLUMNS} values", input.shape),
+            )?;
         }
         DataType::Bytes | DataType::Bool => {
-            ensure(input.shape.is_empty(), || place("shape"), || {
-                format!("is {:?}, expected none: {} inputs are single values", input.shape, input.dtype.name())
-            })?;
+            ensure(
+                input.shape.is_empty(),
+                || place("shape"),
+                || format!("is {:?}, expected none: {} inputs are single values", input.shape, input.dtype.name()),
+            )?;
         }
         other => {
             return Err(invalid(place("dtype"), format!("is {}, expected FP32, BYTES or BOOL", other.name())));
         }
     }
     let number = input.dtype == DataType::Fp32;
-    ensure(number || (input.range.is_none() && input.trained_range.is_none()), || place("range"), || {
-        "is only for FP32".into()
-    })?;
+    ensure(
+        number || (input.range.is_none() && input.trained_range.is_none()),
+        || place("range"),
+        || "is only for FP32".into(),
+    )?;
     ensure(number || !input.nan_is_missing, || place("nan_is_missing"), || "is only for FP32".into())
 }
 
@@ -158,17 +180,23 @@ fn check_vocabulary(input: &Input, place: &dyn Fn(&str) -> String) -> Checked {
     let mut known = HashSet::new();
     for text in &input.vocabulary {
         let key = text.trim().to_lowercase();
-        ensure(!key.is_empty() && text.len() <= 256, || place("vocabulary"), || {
-            format!("holds `{text}`, expected 1 to 256 bytes")
-        })?;
-        ensure(known.insert(key), || place("vocabulary"), || {
-            format!("holds `{text}` twice (case and outer blanks do not count)")
-        })?;
+        ensure(
+            !key.is_empty() && text.len() <= 256,
+            || place("vocabulary"),
+            || format!("holds `{text}`, expected 1 to 256 bytes"),
+        )?;
+        ensure(
+            known.insert(key),
+            || place("vocabulary"),
+            || format!("holds `{text}` twice (case and outer blanks do not count)"),
+        )?;
     }
     let lengths = input.encode.is_empty() || input.encode.len() == input.vocabulary.len();
-    ensure(lengths && input.encode.iter().all(|code| code.is_finite()), || place("encode"), || {
-        format!("has {} entries, expected {} finite numbers", input.encode.len(), input.vocabulary.len())
-    })
+    ensure(
+        lengths && input.encode.iter().all(|code| code.is_finite()),
+        || place("encode"),
+        || format!("has {} entries, expected {} finite numbers", input.encode.len(), input.vocabulary.len()),
+    )
 }
 
 fn check_default(input: &Input, place: &dyn Fn(&str) -> String) -> Checked {
@@ -183,9 +211,11 @@ fn check_default(input: &Input, place: &dyn Fn(&str) -> String) -> Checked {
         }
         _ => false,
     };
-    ensure(fits && !input.required, || place("default"), || {
-        "must be of the input's type, in its range or vocabulary, and not stand with `required`".into()
-    })
+    ensure(
+        fits && !input.required,
+        || place("default"),
+        || "must be of the input's type, in its range or vocabulary, and not stand with `required`".into(),
+    )
 }
 
 fn check_columns(manifest: &Manifest) -> Checked {
@@ -198,34 +228,43 @@ fn check_columns(manifest: &Manifest) -> Checked {
             Operation::Ratio | Operation::Product | Operation::Sum | Operation::Difference => 2,
             Operation::Ln | Operation::Log10 => 1,
         };
-        ensure(derived.of.len() == operands, || place("of"), || {
-            format!("has {} names, expected {operands}", derived.of.len())
-        })?;
+        ensure(
+            derived.of.len() == operands,
+            || place("of"),
+            || format!("has {} names, expected {operands}", derived.of.len()),
+        )?;
         for name in &derived.of {
             let scalar = known.contains(name.as_str()) && !vectors.contains(name.as_str());
-            ensure(scalar, || place("of"), || {
-                format!("names `{name}`, expected a single-valued input or an earlier derived column")
-            })?;
+            ensure(
+                scalar,
+                || place("of"),
+                || format!("names `{name}`, expected a single-valued input or an earlier derived column"),
+            )?;
         }
         ensure(known.insert(&derived.name), || place("name"), || format!("`{}` stands twice", derived.name))?;
     }
     let mut seen = HashSet::new();
     for name in &manifest.columns {
-        ensure(known.contains(name.as_str()), || "columns".into(), || {
-            format!("names `{name}`, which is neither an input nor a derived column")
-        })?;
+        ensure(
+            known.contains(name.as_str()),
+            || "columns".into(),
+            || format!("names `{name}`, which is neither an input nor a derived column"),
+        )?;
         ensure(seen.insert(name), || "columns".into(), || format!("names `{name}` twice"))?;
     }
     for name in manifest.column_names() {
-        let raw_text = manifest.inputs.iter().any(|input| {
-            input.name == name && input.dtype == DataType::Bytes && input.vocabulary.is_empty()
-        });
+        let raw_text = manifest
+            .inputs
+            .iter()
+            .any(|input| input.name == name && input.dtype == DataType::Bytes && input.vocabulary.is_empty());
         ensure(!raw_text, || "columns".into(), || format!("names the text `{name}`, which has no vocabulary"))?;
     }
     let count = manifest.column_count();
-    ensure((1..=MAX_COLUMNS).contains(&count), || "columns".into(), || {
-        format!("are {count} values, expected 1 to {MAX_COLUMNS}")
-    })
+    ensure(
+        (1..=MAX_COLUMNS).contains(&count),
+        || "columns".into(),
+        || format!("are {count} values, expected 1 to {MAX_COLUMNS}"),
+    )
 }
 
 fn check_output(manifest: &Manifest, output: &Output) -> Checked {
@@ -234,19 +273,21 @@ fn check_output(manifest: &Manifest, output: &Output) -> Checked {
     ensure(name_ok, || place("name"), || "is empty or longer than 128 bytes".into())?;
     check_interval(output.range, || place("range"))?;
     let classes = output.kind == OutputKind::Classes;
-    ensure(classes != output.classes.is_empty(), || place("classes"), || {
-        "must be given for kind `classes` and for no other".into()
-    })?;
+    ensure(
+        classes != output.classes.is_empty(),
+        || place("classes"),
+        || "must be given for kind `classes` and for no other".into(),
+    )?;
     ensure(output.classes.len() <= MAX_CLASSES, || place("classes"), || format!("are more than {MAX_CLASSES}"))?;
     let mut seen = HashSet::new();
-    ensure(output.classes.iter().all(|class| seen.insert(class)), || place("classes"), || {
-        "name a class twice".into()
-    })?;
+    ensure(output.classes.iter().all(|class| seen.insert(class)), || place("classes"), || "name a class twice".into())?;
     let mut learned = HashSet::new();
     for class in &output.learned {
-        ensure(output.classes.contains(class) && learned.insert(class), || place("learned"), || {
-            format!("names `{class}` twice or not among `classes`")
-        })?;
+        ensure(
+            output.classes.contains(class) && learned.insert(class),
+            || place("learned"),
+            || format!("names `{class}` twice or not among `classes`"),
+        )?;
     }
     for (index, rule) in output.rules.iter().enumerate() {
         let place = |key: &str| format!("outputs[0].rules[{index}].{key}");
@@ -256,12 +297,15 @@ fn check_output(manifest: &Manifest, output: &Output) -> Checked {
         ensure(to_ok, || place("to"), || format!("is `{}`, expected another of `classes`", rule.to))?;
         ensure(!rule.when.is_empty(), || place("when"), || "is empty".into())?;
         for condition in &rule.when {
-            let number = manifest.inputs.iter().any(|input| {
-                input.name == condition.input && input.dtype != DataType::Bytes && input.shape.is_empty()
-            });
-            ensure(number, || place("when"), || {
-                format!("names `{}`, expected a single-valued FP32 or BOOL input", condition.input)
-            })?;
+            let number = manifest
+                .inputs
+                .iter()
+                .any(|input| input.name == condition.input && input.dtype != DataType::Bytes && input.shape.is_empty());
+            ensure(
+                number,
+                || place("when"),
+                || format!("names `{}`, expected a single-valued FP32 or BOOL input", condition.input),
+            )?;
             let bounds = [condition.below, condition.at_least];
             let bounded = bounds.iter().flatten().count() >= 1 && bounds.iter().flatten().all(|b| b.is_finite());
             ensure(bounded, || place("when"), || "needs a finite `below` or `at_least`".into())?;
@@ -270,13 +314,17 @@ fn check_output(manifest: &Manifest, output: &Output) -> Checked {
     for class in &output.classes {
         let learned = output.learned_classes().contains(&class.as_str());
         let ruled = output.rules.iter().any(|rule| rule.to == *class);
-        ensure(learned || ruled, || place("classes"), || {
-            format!("name `{class}`, which is neither learned nor given by a rule: it could never occur")
-        })?;
+        ensure(
+            learned || ruled,
+            || place("classes"),
+            || format!("name `{class}`, which is neither learned nor given by a rule: it could never occur"),
+        )?;
     }
-    ensure(output.width.is_none_or(|width| (1..=MAX_CLASSES).contains(&width)), || place("width"), || {
-        format!("is not 1 to {MAX_CLASSES}")
-    })
+    ensure(
+        output.width.is_none_or(|width| (1..=MAX_CLASSES).contains(&width)),
+        || place("width"),
+        || format!("is not 1 to {MAX_CLASSES}"),
+    )
 }
 
 fn check_variants(manifest: &Manifest) -> Checked {
@@ -295,16 +343,20 @@ fn check_variants(manifest: &Manifest) -> Checked {
 fn check_body(manifest: &Manifest, output: &Output, body: &Body, prefix: &str) -> Checked {
     let place = |key: &str| format!("{prefix}{key}");
     let points = body.heads.iter().filter(|head| head.name == HeadName::Point).count();
-    ensure(points == 1 && body.heads.len() <= 2, || place("heads"), || {
-        "expected one head `point` and at most one head `spread`".into()
-    })?;
+    ensure(
+        points == 1 && body.heads.len() <= 2,
+        || place("heads"),
+        || "expected one head `point` and at most one head `spread`".into(),
+    )?;
     for (index, head) in body.heads.iter().enumerate() {
         check_path(&head.file, || place(&format!("heads[{index}].file")))?;
     }
     let spread = body.head(HeadName::Spread).is_some();
-    ensure(!spread || output.kind == OutputKind::Quantiles, || place("heads"), || {
-        "a `spread` head is only for `quantiles`".into()
-    })?;
+    ensure(
+        !spread || output.kind == OutputKind::Quantiles,
+        || place("heads"),
+        || "a `spread` head is only for `quantiles`".into(),
+    )?;
     if let Some(linear) = &body.linear {
         let columns = manifest.column_names();
         ensure(linear.intercept.is_finite(), || place("linear.intercept"), || "is not finite".into())?;
@@ -313,32 +365,40 @@ fn check_body(manifest: &Manifest, output: &Output, body: &Body, prefix: &str) -
         for (index, term) in linear.terms.iter().enumerate() {
             let column = columns.contains(&term.column.as_str())
                 && manifest.inputs.iter().all(|input| input.name != term.column || input.shape.is_empty());
-            ensure(column, || place(&format!("linear.terms[{index}].column")), || {
-                format!("is `{}`, expected a single-valued column", term.column)
-            })?;
+            ensure(
+                column,
+                || place(&format!("linear.terms[{index}].column")),
+                || format!("is `{}`, expected a single-valued column", term.column),
+            )?;
             let finite = term.weight.is_finite() && term.center.is_finite();
             ensure(finite, || place(&format!("linear.terms[{index}]")), || "holds a number that is not finite".into())?;
         }
     }
     match &body.calibration {
         Some(calibration) => check_calibration(output, calibration, prefix),
-        None => ensure(output.kind == OutputKind::Prediction, || place("calibration"), || {
-            "is missing: only outputs of kind `prediction` go without".into()
-        }),
+        None => ensure(
+            output.kind == OutputKind::Prediction,
+            || place("calibration"),
+            || "is missing: only outputs of kind `prediction` go without".into(),
+        ),
     }
 }
 
 fn check_calibration(output: &Output, calibration: &Calibration, prefix: &str) -> Checked {
     let place = |key: &str| format!("{prefix}calibration.{key}");
-    ensure(calibration.spread_floor.is_finite() && calibration.spread_floor >= 0.0, || place("spread_floor"), || {
-        format!("is {}, expected 0 or more", calibration.spread_floor)
-    })?;
+    ensure(
+        calibration.spread_floor.is_finite() && calibration.spread_floor >= 0.0,
+        || place("spread_floor"),
+        || format!("is {}, expected 0 or more", calibration.spread_floor),
+    )?;
     let tiers = &calibration.tiers;
     let falling = tiers.windows(2).all(|pair| pair[0].min_coverage > pair[1].min_coverage);
     let last = tiers.last().map(|tier| tier.min_coverage);
-    ensure(falling && last == Some(0.0), || place("tiers"), || {
-        "expected `min_coverage` falling from tier to tier, the last 0.0".into()
-    })?;
+    ensure(
+        falling && last == Some(0.0),
+        || place("tiers"),
+        || "expected `min_coverage` falling from tier to tier, the last 0.0".into(),
+    )?;
     for (index, tier) in tiers.iter().enumerate() {
         let place = |key: &str| place(&format!("tiers[{index}].{key}"));
         match output.kind {

@@ -1,0 +1,68 @@
+# evserve: the same recipes on a laptop and in CI. `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CARGO_TERM_COLOR ?= auto
+ZOO := .venv-zoo/bin/python
+
+.PHONY: help
+help: ## List the recipes
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: ## Install what building and testing need (Debian, Ubuntu), or say what to install
+	@scripts/setup.sh
+
+.PHONY: demo
+demo: ## Build and start a server with the bundled models; nothing else is needed
+	@scripts/setup.sh build
+	cargo build --release --package ev-server --package evctl
+	@printf '\nIn another terminal:\n\n  target/release/evctl predict range --make Tesla --model "Model 3" --battery-kwh 60\n  target/release/evctl doctor\n\n'
+	$${CARGO_TARGET_DIR:-target}/release/evserve demo
+
+.PHONY: test
+test: ## Run every test: Rust, forest against XGBoost, other languages, instruction counts
+	@scripts/setup.sh build test
+	scripts/test.sh
+
+.PHONY: lint
+lint: ## Format, clippy, protobuf lint
+	cargo fmt --all --check
+	cargo clippy --all-targets -- -D warnings
+	scripts/buf.sh lint
+
+.PHONY: doc
+doc: ## Build the API documentation
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
+
+.PHONY: bench
+bench: ## Measure against the floor and XGBoost; prints tables with ratios
+	@scripts/setup.sh build bench
+	benches/run.sh
+
+.PHONY: verify
+verify: ## The long forms of the tests: an hour's fuzzing, hundreds of kills, soaks
+	@scripts/setup.sh build test
+	scripts/verify.sh
+
+.PHONY: deny
+deny: ## Licences, duplicates and sources of dependencies (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo 'make deny needs cargo-deny: cargo install --locked cargo-deny'; exit 1; }
+	cargo deny check licenses bans sources
+
+$(ZOO): models/zoo/requirements.txt
+	python3 -m venv .venv-zoo
+	$(ZOO) -m pip install --quiet --require-hashes --requirement models/zoo/requirements.txt
+	touch $(ZOO)
+
+.PHONY: train
+train: $(ZOO) ## Train a bundled model again: make train MODEL=ev-range DATA=/path/to/data
+	@test -n '$(MODEL)' -a -n '$(DATA)' || { echo 'usage: make train MODEL=ev-range DATA=/path/to/data'; exit 2; }
+	PYTHONPATH=models/zoo $(ZOO) -m evzoo train '$(MODEL)' --data '$(DATA)'
+
+.PHONY: eval
+eval: $(ZOO) ## Measure the bundled models and their baselines on the same folds: make eval DATA=/path/to/data
+	@test -n '$(DATA)' || { echo 'usage: make eval DATA=/path/to/data [MODEL=ev-range]'; exit 2; }
+	PYTHONPATH=models/zoo $(ZOO) -m evzoo eval --data '$(DATA)' $(if $(MODEL),--model '$(MODEL)')
