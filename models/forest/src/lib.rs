@@ -38,6 +38,7 @@
 
 mod backend;
 mod forest;
+mod inspect;
 mod kernel;
 mod limits;
 mod loader;
@@ -45,4 +46,5 @@ mod model;
 mod objective;
 
 pub use backend::ForestBackend;
+pub use inspect::{Inspection, inspect};
 pub use kernel::Kernel;

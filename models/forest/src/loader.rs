@@ -4,7 +4,7 @@
 //! Both are bounded by [`crate::limits`]: memory stays within a small multiple of the file's size, time is linear in it.
 
 use ev_models_core::LoadError;
-use serde::{Deserialize as _, Deserializer};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use self::schema::Document;
 use crate::forest::Forest;
@@ -65,17 +65,26 @@ pub(crate) fn load(file: &str, bytes: &[u8]) -> Result<(Format, Forest), LoadErr
 
 fn read(bytes: &[u8]) -> Result<(Format, Forest), Problem> {
     let format = Format::of(bytes)?;
-    let document = match format {
-        Format::Json => json::read(bytes)?,
-        Format::Ubjson => ubjson::read(bytes)?,
-    };
-    Ok((format, build::build(document)?))
+    Ok((format, build::build(parse::<Document>(format, bytes)?)?))
+}
+
+/// Reads the part of a document that `T` asks for.
+pub(crate) fn read_part<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, LoadError> {
+    let part = Format::of(bytes).and_then(|format| parse(format, bytes));
+    part.map_err(|problem| problem.into_error(file))
+}
+
+fn parse<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<T, Problem> {
+    match format {
+        Format::Json => json::read(bytes),
+        Format::Ubjson => ubjson::read(bytes),
+    }
 }
 
 /// Reads the document and, on failure, tells the place.
-fn document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Document, Problem> {
+fn document<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, Problem> {
     let mut track = serde_path_to_error::Track::new();
-    Document::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track)).map_err(|error| {
+    T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track)).map_err(|error| {
         let place = track.path().to_string();
         Problem::malformed(if place == "." { "the top".to_owned() } else { place }, error.to_string())
     })

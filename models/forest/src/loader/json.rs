@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::{Problem, document, schema::Document};
+use serde::de::DeserializeOwned;
 
-/// Reads a document.
-pub(super) fn read(bytes: &[u8]) -> Result<Document, Problem> {
+use super::{Problem, document};
+
+/// Reads a document, or the part of one that `T` asks for.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = without_nan(bytes);
     let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
     let document = document(&mut deserializer)?;

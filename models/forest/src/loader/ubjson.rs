@@ -7,15 +7,15 @@ use std::fmt;
 
 use serde::{
     Deserializer,
-    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor, value::BorrowedStrDeserializer},
+    de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor, value::BorrowedStrDeserializer},
     forward_to_deserialize_any,
 };
 
-use super::{Problem, document, schema::Document};
+use super::{Problem, document};
 use crate::limits::NESTING_MAX;
 
-/// Reads a document.
-pub(super) fn read(bytes: &[u8]) -> Result<Document, Problem> {
+/// Reads a document, or the part of one that `T` asks for.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = Reader { bytes, offset: 0, nesting: 0 };
     let document = document(&mut reader)?;
     if reader.offset != bytes.len() {
