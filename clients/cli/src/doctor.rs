@@ -131,6 +131,9 @@ fn clock(server: Option<SystemTime>, here: SystemTime) -> Check {
 
 async fn version(client: &Client) -> Check {
     match client.open_inference().server_metadata().await {
+        Err(error) if error.code() == Some(Code::Unimplemented) => {
+            Check::warn("version", "the server does not speak the Open Inference Protocol", "is it of another version?")
+        }
         Err(error) => Check::fail("version", error.to_string(), "is this an evserve server?"),
         Ok(server) => {
             let found = format!("{} {}", server.name, server.version);
@@ -146,6 +149,9 @@ async fn readiness(client: &Client) -> Check {
     match client.open_inference().server_ready().await {
         Ok(true) => Check::ok("ready", "every production model is loaded"),
         Ok(false) => Check::fail("ready", "not every production model is loaded", "see the models below"),
+        Err(error) if error.code() == Some(Code::Unimplemented) => {
+            Check::warn("ready", "the server does not say", "see the services and models below")
+        }
         Err(error) => Check::fail("ready", error.to_string(), "see the server's log"),
     }
 }

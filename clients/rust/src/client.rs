@@ -140,7 +140,7 @@ impl Client {
     /// [`Error::Unreachable`], [`Error::Call`].
     pub async fn ping(&self) -> Result<Ping, Error> {
         let begin = Instant::now();
-        let (_, metadata) = self.open_inference().server_live_with_metadata().await?;
+        let metadata = self.health().check_for_metadata().await?;
         let round_trip = begin.elapsed();
         let date = metadata.get("date").and_then(|date| date.to_str().ok());
         Ok(Ping { round_trip, server_time: date.and_then(|date| httpdate::parse_http_date(date).ok()) })

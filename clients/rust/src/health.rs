@@ -1,6 +1,6 @@
 //! Health of the server's services, by `grpc.health.v1`.
 
-use tonic::transport::Channel;
+use tonic::{Request, metadata::MetadataMap, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response, health_client::HealthClient};
 
 use crate::{Client, Error, client::Repeat};
@@ -51,5 +51,18 @@ impl Health {
                 ServingStatus::Unknown
             }
         })
+    }
+
+    /// Asks for the whole server, once, for the sake of the answer's metadata.
+    pub(crate) async fn check_for_metadata(&self) -> Result<MetadataMap, Error> {
+        let deadline = self.client.config().deadline;
+        let mut request = Request::new(HealthCheckRequest::default());
+        request.set_timeout(deadline);
+        let mut inner = self.inner.clone();
+        let answer = tokio::time::timeout(deadline, inner.check(request))
+            .await
+            .map_err(|_| Error::deadline(deadline))?
+            .map_err(|status| self.client.error(status))?;
+        Ok(answer.metadata().clone())
     }
 }

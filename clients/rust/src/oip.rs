@@ -5,7 +5,7 @@ use ev_proto::inference::{
     ServerLiveRequest, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
     grpc_inference_service_client::GrpcInferenceServiceClient, repository_index_response::ModelIndex,
 };
-use tonic::{Request, metadata::MetadataMap, transport::Channel};
+use tonic::transport::Channel;
 
 use crate::{Client, Error, client::Repeat};
 
@@ -41,20 +41,6 @@ impl OpenInference {
             })
             .await?;
         Ok(answer.live)
-    }
-
-    /// As [`server_live`](Self::server_live), once, with the answer's metadata.
-    pub(crate) async fn server_live_with_metadata(&self) -> Result<(bool, MetadataMap), Error> {
-        let deadline = self.client.config().deadline;
-        let mut request = Request::new(ServerLiveRequest {});
-        request.set_timeout(deadline);
-        let mut inner = self.inner.clone();
-        let answer = tokio::time::timeout(deadline, inner.server_live(request))
-            .await
-            .map_err(|_| Error::deadline(deadline))?
-            .map_err(|status| self.client.error(status))?;
-        let metadata = answer.metadata().clone();
-        Ok((answer.into_inner().live, metadata))
     }
 
     /// Whether every production model is loaded.

@@ -138,7 +138,7 @@ impl ModelRegistry {
             .await
     }
 
-    /// Registers the version in a directory: its `manifest.toml`, and every file that names.
+    /// Registers the version in a directory: its `manifest.toml`, every file that names, and `README.md` if there is one.
     /// `progress` is called as pieces are handed to the connection.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ use tokio::{io::AsyncReadExt as _, sync::oneshot};
 
 const CHUNK_SIZE_BYTES: usize = 256 << 10;
 const MANIFEST: &str = "manifest.toml";
+/// The model card, part of the version where there is one.
+const CARD: &str = "README.md";
 
 /// How far an upload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +97,11 @@ impl Upload {
             .parse::<toml::Table>()
             .map_err(|source| UploadError::Manifest { path, source: Box::new(source) })?;
         let mut files = Vec::new();
-        for file in named_files(&table) {
+        let mut names = named_files(&table);
+        if fs::metadata(directory.join(CARD)).await.is_ok_and(|card| card.is_file()) {
+            names.insert(CARD.to_owned());
+        }
+        for file in names {
             if !is_inside(&file) {
                 return Err(UploadError::Outside { file });
             }
@@ -283,6 +289,16 @@ mod tests {
         assert_eq!(sent, long);
         let total = long.len() as u64;
         assert_eq!(seen.lock().expect("lock").last(), Some(&(total, total)));
+    }
+
+    #[tokio::test]
+    async fn the_model_card_is_sent_where_there_is_one() {
+        let directory = directory("[[heads]]\nfile = \"b\"\n");
+        for file in ["b", "README.md", "notes.txt"] {
+            fs_err::write(directory.path().join(file), file).expect("written");
+        }
+        let upload = Upload::open(directory.path()).await.expect("opened");
+        assert_eq!(upload.files, [("README.md".to_owned(), 9), ("b".to_owned(), 1)]);
     }
 
     #[tokio::test]
