@@ -31,6 +31,16 @@ pub(crate) struct Deployer {
     published: watch::Sender<u64>,
 }
 
+/// One model while a snapshot is being made.
+struct ModelState {
+    name: String,
+    aliases: BTreeMap<String, u32>,
+    versions: BTreeMap<u32, VersionStatus>,
+    deployments: BTreeMap<u32, Arc<Deployment>>,
+    /// Versions an alias points at that are not loaded and have not failed.
+    loading: Vec<VersionRecord>,
+}
+
 // === impl Deployer ===
 
 impl Deployer {
@@ -49,6 +59,18 @@ impl Deployer {
         self.failed.lock().await.remove(&(model.to_owned(), version));
     }
 
+    /// Publishes what the registry holds and what of it is loaded, without loading anything:
+    /// until [`Deployer::reconcile`] is done, callers of the rest are told that it is loading.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the registry cannot be read; then nothing changes.
+    pub(crate) async fn announce(&self) -> Result<(), RegistryError> {
+        let failed = self.failed.lock().await;
+        self.publish(&self.survey(&failed).await?);
+        Ok(())
+    }
+
     /// Loads what aliases point at and is not loaded yet, drops what nothing points at, and publishes the result.
     ///
     /// A version that cannot be loaded is logged, shows its reason as status, and leaves the others alone.
@@ -58,61 +80,43 @@ impl Deployer {
     /// [`RegistryError`] when the registry cannot be read; then nothing changes.
     pub(crate) async fn reconcile(&self) -> Result<(), RegistryError> {
         let mut failed = self.failed.lock().await;
-        let current = self.routes.load().models.clone();
-        let mut models = BTreeMap::new();
-        for name in self.model_names().await? {
-            let versions = self.versions(&name).await?;
-            let routes = self.model_routes(&name, &versions, current.get(&name), &mut failed).await;
-            models.insert(name, Arc::new(routes));
+        let mut models = self.survey(&failed).await?;
+        let loading: Vec<VersionRecord> = models.iter().flat_map(|model| model.loading.iter().cloned()).collect();
+        if !loading.is_empty() {
+            self.publish(&models);
         }
-        self.routes.publish(Snapshot::new(models, &self.config.tasks));
-        self.published.send_modify(|count| *count += 1);
+        for record in loading {
+            let status = self.load_version(&record, &mut failed).await;
+            if let Some(model) = models.iter_mut().find(|model| model.name == record.model) {
+                model.settle(record.version, status);
+            }
+        }
+        self.publish(&models);
         Ok(())
     }
 
-    async fn model_routes(
-        &self,
-        name: &str,
-        versions: &[VersionRecord],
-        current: Option<&Arc<ModelRoutes>>,
-        failed: &mut HashMap<(String, u32), String>,
-    ) -> ModelRoutes {
-        let mut routes = ModelRoutes {
-            name: name.to_owned(),
-            aliases: BTreeMap::new(),
-            versions: BTreeMap::new(),
-            deployments: BTreeMap::new(),
-            production: None,
-        };
-        for record in versions {
-            for alias in &record.aliases {
-                routes.aliases.insert(alias.clone(), record.version);
-            }
-            let status = if record.aliases.is_empty() {
-                VersionStatus::Registered
-            } else if let Some(loaded) = current.and_then(|current| current.deployments.get(&record.version)) {
-                routes.deployments.insert(record.version, Arc::clone(loaded));
-                VersionStatus::Ready
-            } else {
-                self.load_version(record, failed, &mut routes).await
-            };
-            routes.versions.insert(record.version, status);
+    /// What the registry holds, with what is loaded of it.
+    async fn survey(&self, failed: &HashMap<(String, u32), String>) -> Result<Vec<ModelState>, RegistryError> {
+        let current = self.routes.load().models.clone();
+        let mut models = Vec::new();
+        for name in self.model_names().await? {
+            let versions = self.versions(&name).await?;
+            models.push(ModelState::new(&name, versions, current.get(&name), failed));
         }
-        let production = routes.aliases.get(super::snapshot::PRODUCTION);
-        routes.production = production.and_then(|version| routes.deployments.get(version)).cloned();
-        routes
+        Ok(models)
+    }
+
+    fn publish(&self, models: &[ModelState]) {
+        let models = models.iter().map(|model| (model.name.clone(), Arc::new(model.routes()))).collect();
+        self.routes.publish(Snapshot::new(models, &self.config.tasks));
+        self.published.send_modify(|count| *count += 1);
     }
 
     async fn load_version(
         &self,
         record: &VersionRecord,
         failed: &mut HashMap<(String, u32), String>,
-        routes: &mut ModelRoutes,
-    ) -> VersionStatus {
-        let key = (record.model.clone(), record.version);
-        if let Some(reason) = failed.get(&key) {
-            return VersionStatus::Failed(reason.clone());
-        }
+    ) -> Result<Arc<Deployment>, String> {
         match self.load(record).await {
             Ok(deployment) => {
                 tracing::info!(
@@ -122,13 +126,12 @@ impl Deployer {
                     runtime = deployment.runtime_description(),
                     "model version ready"
                 );
-                routes.deployments.insert(record.version, Arc::new(deployment));
-                VersionStatus::Ready
+                Ok(Arc::new(deployment))
             }
             Err(reason) => {
                 tracing::error!(model = record.model, version = record.version, reason, "model version refused");
-                failed.insert(key, reason.clone());
-                VersionStatus::Failed(reason)
+                failed.insert((record.model.clone(), record.version), reason.clone());
+                Err(reason)
             }
         }
     }
@@ -190,6 +193,69 @@ impl Deployer {
             versions.extend(listing.items);
             let Some(next) = listing.next else { return Ok(versions) };
             page.token = Some(next);
+        }
+    }
+}
+
+// === impl ModelState ===
+
+impl ModelState {
+    fn new(
+        name: &str,
+        versions: Vec<VersionRecord>,
+        current: Option<&Arc<ModelRoutes>>,
+        failed: &HashMap<(String, u32), String>,
+    ) -> ModelState {
+        let mut state = ModelState {
+            name: name.to_owned(),
+            aliases: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            deployments: BTreeMap::new(),
+            loading: Vec::new(),
+        };
+        for record in versions {
+            for alias in &record.aliases {
+                state.aliases.insert(alias.clone(), record.version);
+            }
+            let loaded = current.and_then(|current| current.deployments.get(&record.version));
+            let status = match (loaded, failed.get(&(name.to_owned(), record.version))) {
+                _ if record.aliases.is_empty() => VersionStatus::Registered,
+                (Some(deployment), _) => {
+                    state.deployments.insert(record.version, Arc::clone(deployment));
+                    VersionStatus::Ready
+                }
+                (None, Some(reason)) => VersionStatus::Failed(reason.clone()),
+                (None, None) => VersionStatus::Loading,
+            };
+            let version = record.version;
+            if status == VersionStatus::Loading {
+                state.loading.push(record);
+            }
+            state.versions.insert(version, status);
+        }
+        state
+    }
+
+    /// A version's loading has ended.
+    fn settle(&mut self, version: u32, loaded: Result<Arc<Deployment>, String>) {
+        let status = match loaded {
+            Ok(deployment) => {
+                self.deployments.insert(version, deployment);
+                VersionStatus::Ready
+            }
+            Err(reason) => VersionStatus::Failed(reason),
+        };
+        self.versions.insert(version, status);
+    }
+
+    fn routes(&self) -> ModelRoutes {
+        let production = self.aliases.get(super::snapshot::PRODUCTION);
+        ModelRoutes {
+            name: self.name.clone(),
+            aliases: self.aliases.clone(),
+            versions: self.versions.clone(),
+            deployments: self.deployments.clone(),
+            production: production.and_then(|version| self.deployments.get(version)).cloned(),
         }
     }
 }
