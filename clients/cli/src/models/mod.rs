@@ -2,6 +2,7 @@
 
 mod alias;
 mod import;
+mod init;
 mod list;
 mod show;
 mod verify;
@@ -29,7 +30,8 @@ The version that the alias production points at answers requests.
 Examples:
   evctl models list
   evctl models show ev-range@production
-  evctl models import my-model/ --alias production
+  evctl models init demand.ubj -d demand/             a manifest for a model of your own
+  evctl models import demand/ --alias production      and let it serve
   evctl models alias my-model production 1            back to version 1")]
 pub(crate) enum ModelsCommand {
     /// List the models with the versions that serve.
@@ -91,6 +93,7 @@ Examples:
         #[arg(long, value_name = "VERSION")]
         expect: Option<u32>,
     },
+    Init(init::InitCommand),
 }
 
 // === impl ModelsCommand ===
@@ -103,6 +106,7 @@ impl ModelsCommand {
             ModelsCommand::Import { directory, alias } => {
                 import::run(&global.connect().await?, output, &directory, alias.as_deref()).await
             }
+            ModelsCommand::Init(command) => command.run(output),
             ModelsCommand::Verify { version } => verify::run(&global.connect().await?, output, version).await,
             ModelsCommand::Alias { name, alias, version, expect } => {
                 alias::run(&global.connect().await?, output, &name, &alias, version, expect).await
