@@ -14,5 +14,5 @@ pub(crate) use snapshot::VersionStatus;
 
 pub(crate) use deployment::{Deployment, enter_core};
 pub(crate) use snapshot::{ModelRoutes, Routes, Snapshot, VersionChoice};
-pub(crate) use stats::{BatchStats, HISTOGRAM_BUCKETS, Histogram, Stats};
+pub(crate) use stats::{BatchStats, HISTOGRAM_BUCKETS, Histogram, Stats, Total};
 pub(crate) use vocabulary::check_vocabulary;

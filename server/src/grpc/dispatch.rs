@@ -13,7 +13,7 @@ use ev_proto::{
         range::v1::range_prediction_server::RangePredictionServer,
         registry::v1::model_registry_server::ModelRegistryServer, thermal::v1::thermal_risk_server::ThermalRiskServer,
     },
-    //OIP inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    inference::grpc_inference_service_server::GrpcInferenceServiceServer,
 };
 use http::{Request, Response};
 use tonic::{
@@ -25,7 +25,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 
 use super::{
-    battery::BatteryService, charging::ChargingService, health::HealthService, predictor::Predictor,
+    battery::BatteryService, charging::ChargingService, health::HealthService, oip::OipService, predictor::Predictor,
     range::RangeService, registry::RegistryService, thermal::ThermalService,
 };
 
@@ -48,7 +48,7 @@ struct Services {
     battery: BatteryHealthServer<BatteryService>,
     thermal: ThermalRiskServer<ThermalService>,
     registry: ModelRegistryServer<RegistryService>,
-    //OIP oip: GrpcInferenceServiceServer<OipService>,
+    oip: GrpcInferenceServiceServer<OipService>,
     health: HealthServer<HealthService>,
     /// Reflection, and the answer to paths that nobody serves.
     rest: tonic::service::Routes,
@@ -83,7 +83,7 @@ impl Dispatch {
                 .register_encoded_file_descriptor_set(ev_proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        //OIP let oip = OipService::new(Arc::clone(predictor));
+        let oip = OipService::new(Arc::clone(predictor));
         Ok(Dispatch(Arc::new(Services {
             range: RangePredictionServer::new(RangeService(Arc::clone(predictor)))
                 .max_decoding_message_size(limits.message),
@@ -94,7 +94,7 @@ impl Dispatch {
             thermal: ThermalRiskServer::new(ThermalService(Arc::clone(predictor)))
                 .max_decoding_message_size(limits.message),
             registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
-            //OIP oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.message),
+            oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.message),
             health: HealthServer::new(health).max_decoding_message_size(64 * 1024),
             rest: tonic::service::Routes::new(builder().build_v1()?.max_decoding_message_size(64 * 1024))
                 .add_service(builder().build_v1alpha()?.max_decoding_message_size(64 * 1024))
@@ -129,7 +129,7 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, registry, health)
+        call!(range, charging, battery, thermal, oip, registry, health)
     }
 }
 

@@ -5,7 +5,7 @@ mod charging;
 mod deadline;
 mod dispatch;
 mod health;
-//OIP mod oip;
+mod oip;
 mod predictor;
 mod range;
 mod registry;

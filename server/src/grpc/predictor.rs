@@ -80,8 +80,7 @@ impl Predictor {
             }
         }
         for (deployment, members) in groups {
-            let batch =
-                Batch { rows: members.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone };
+            let batch = Batch { rows: members.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone };
             let outcomes = predict_batch(&deployment, batch, |row, builder| {
                 requests[members[row]].visit(|feature, value| builder.feature(feature, value));
             })

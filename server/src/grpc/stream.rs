@@ -1,7 +1,7 @@
 //! Bidirectional prediction: each request is answered as it comes, in order, inline.
 
 use std::{
-    future::Future as _,
+    future::Future,
     pin::Pin,
     task::{Context, Poll},
     time::Instant,
@@ -24,9 +24,19 @@ const DRAINED_MAX: u32 = 4096;
 /// Answers of a stream, boxed as tonic's generated traits want it.
 pub(super) type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
 
-struct AnswerStream<Q, F> {
+/// What answering a message takes.
+pub(super) enum Answer<A> {
+    /// It is answered.
+    Now(A),
+    /// Work that pauses for other requests of this core, such as a batch.
+    Later(Pin<Box<dyn Future<Output = A> + Send>>),
+}
+
+struct AnswerStream<Q, A, F> {
     requests: Streaming<Q>,
     answer: F,
+    /// The answer in the making; the next message waits for it.
+    later: Option<Pin<Box<dyn Future<Output = A> + Send>>>,
     draining: CancellationToken,
     drain_begins: Pin<Box<WaitForCancellationFutureOwned>>,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -40,7 +50,21 @@ pub(super) fn answers<Q, A>(
     requests: Streaming<Q>,
     draining: &CancellationToken,
     deadline: Option<Instant>,
-    answer: impl FnMut(Q) -> A + Send + Unpin + 'static,
+    mut answer: impl FnMut(Q) -> A + Send + Unpin + 'static,
+) -> Answers<A>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+{
+    paused_answers(requests, draining, deadline, move |request| Answer::Now(answer(request)))
+}
+
+/// As [`answers`], of messages some of which take more than a moment.
+pub(super) fn paused_answers<Q, A>(
+    requests: Streaming<Q>,
+    draining: &CancellationToken,
+    deadline: Option<Instant>,
+    answer: impl FnMut(Q) -> Answer<A> + Send + Unpin + 'static,
 ) -> Answers<A>
 where
     Q: Send + 'static,
@@ -49,6 +73,7 @@ where
     Box::pin(AnswerStream {
         requests,
         answer,
+        later: None,
         draining: draining.clone(),
         drain_begins: Box::pin(draining.clone().cancelled_owned()),
         deadline: deadline.map(|instant| Box::pin(tokio::time::sleep_until(instant.into()))),
@@ -58,9 +83,9 @@ where
     })
 }
 
-impl<Q, A, F> Stream for AnswerStream<Q, F>
+impl<Q, A, F> Stream for AnswerStream<Q, A, F>
 where
-    F: FnMut(Q) -> A + Unpin,
+    F: FnMut(Q) -> Answer<A> + Unpin,
 {
     type Item = Result<A, Status>;
 
@@ -68,6 +93,13 @@ where
         let this = self.get_mut();
         if this.ended {
             return Poll::Ready(None);
+        }
+        if let Some(later) = &mut this.later {
+            let Poll::Ready(answer) = later.as_mut().poll(context) else { return Poll::Pending };
+            this.later = None;
+            // It had a burst's worth of time.
+            this.burst = BURST;
+            return Poll::Ready(Some(Ok(answer)));
         }
         if this.burst >= BURST {
             this.burst = 0;
@@ -79,10 +111,17 @@ where
             return Poll::Pending;
         }
         match Pin::new(&mut this.requests).poll_next(context) {
-            Poll::Ready(Some(Ok(request))) => {
-                this.burst += 1;
-                Poll::Ready(Some(Ok((this.answer)(request))))
-            }
+            Poll::Ready(Some(Ok(request))) => match (this.answer)(request) {
+                Answer::Now(answer) => {
+                    this.burst += 1;
+                    Poll::Ready(Some(Ok(answer)))
+                }
+                Answer::Later(later) => {
+                    this.later = Some(later);
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            },
             Poll::Ready(Some(Err(error))) => {
                 this.ended = true;
                 Poll::Ready(Some(Err(error)))
@@ -105,7 +144,7 @@ where
 
 // === impl AnswerStream ===
 
-impl<Q, F> AnswerStream<Q, F> {
+impl<Q, A, F> AnswerStream<Q, A, F> {
     /// Why a stream that never pauses ends now.
     fn over(&mut self, context: &mut Context<'_>) -> Option<PredictError> {
         if self.draining.is_cancelled() {

@@ -1,0 +1,122 @@
+//! One request: route, decode, run, encode.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use ev_proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice};
+
+use super::{
+    super::predictor::Predictor,
+    metadata,
+    outputs::{self, Part},
+    tensors::{Columns, VIOLATIONS_MAX},
+};
+use crate::{
+    deploy::Deployment,
+    pipeline::{BadRow, Batch, Outcome, PredictError, Violation, Want, predict_batch, predict_row},
+};
+
+/// Whether a request is of one row, which is answered without a pause, or refused.
+#[inline]
+pub(super) fn is_single(request: &ModelInferRequest) -> bool {
+    request.inputs.first().is_none_or(|input| input.shape.first() == Some(&1))
+}
+
+/// Answers a request for which [`is_single`] holds.
+pub(super) fn row(predictor: &Predictor, request: &ModelInferRequest) -> Result<ModelInferResponse, PredictError> {
+    let started = Instant::now();
+    let snapshot = predictor.routes.load();
+    let deployment = metadata::deployment(&snapshot, &request.model_name, &request.model_version)?;
+    let (columns, parts) = prepare(predictor, deployment, request, started)?;
+    let outcome =
+        predict_row(deployment, want(&parts), |row| columns.fill(0, row)).map_err(|error| located(error, 0))?;
+    Ok(respond(predictor, deployment, request, &parts, std::slice::from_ref(&outcome)))
+}
+
+/// Answers a request of any number of rows, pausing between slices of them.
+pub(super) async fn batch(
+    predictor: &Predictor,
+    request: &ModelInferRequest,
+    deadline: Option<Instant>,
+) -> Result<ModelInferResponse, PredictError> {
+    let started = Instant::now();
+    let deployment =
+        Arc::clone(metadata::deployment(&predictor.routes.load(), &request.model_name, &request.model_version)?);
+    let (columns, parts) = prepare(predictor, &deployment, request, started)?;
+    let batch = Batch { rows: columns.rows(), deadline, want: want(&parts), bad_row: BadRow::FailsAll };
+    let results = predict_batch(&deployment, batch, |row, builder| columns.fill(row, builder)).await?;
+    let outcomes = together(results)?;
+    Ok(respond(predictor, &deployment, request, &parts, &outcomes))
+}
+
+/// Decodes a request and resolves its outputs; what is refused here counts as failed for the model as well.
+fn prepare<'r>(
+    predictor: &Predictor,
+    deployment: &Deployment,
+    request: &'r ModelInferRequest,
+    started: Instant,
+) -> Result<(Columns<'r>, Vec<Part>), PredictError> {
+    let rows_max = deployment.max_batch_rows().min(predictor.batch_rows_max);
+    let prepared = Columns::decode(deployment.plan(), request, rows_max)
+        .and_then(|columns| Ok((columns, outputs::select(&deployment.manifest.outputs[0], &request.outputs)?)));
+    prepared.inspect_err(|_| deployment.core().stats.failed(started.elapsed()))
+}
+
+fn want(parts: &[Part]) -> Want {
+    if parts.contains(&Part::Raw) { Want::EstimateAndRaw } else { Want::Estimate }
+}
+
+/// All outcomes, or why there are none.
+fn together(results: Vec<Result<Outcome, PredictError>>) -> Result<Vec<Outcome>, PredictError> {
+    let mut outcomes = Vec::with_capacity(results.len());
+    let mut violations = Vec::new();
+    for (row, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(PredictError::Abandoned) => {}
+            Err(error) => match located(error, row) {
+                PredictError::Invalid(found) => violations.extend(found),
+                error => return Err(error),
+            },
+        }
+    }
+    if violations.is_empty() {
+        return Ok(outcomes);
+    }
+    violations.truncate(VIOLATIONS_MAX);
+    Err(PredictError::Invalid(violations))
+}
+
+/// Says which row of which input a violation is about.
+#[cold]
+fn located(error: PredictError, row: usize) -> PredictError {
+    let PredictError::Invalid(violations) = error else { return error };
+    let locate = |violation: Violation| Violation { field: format!("inputs.{}[{row}]", violation.field), ..violation };
+    PredictError::Invalid(violations.into_iter().take(VIOLATIONS_MAX).map(locate).collect())
+}
+
+fn respond(
+    predictor: &Predictor,
+    deployment: &Deployment,
+    request: &ModelInferRequest,
+    parts: &[Part],
+    outcomes: &[Outcome],
+) -> ModelInferResponse {
+    let (outputs, raw_output_contents) = if request.raw_input_contents.is_empty() {
+        (outputs::typed(deployment, parts, outcomes), Vec::new())
+    } else {
+        outputs::raw(deployment, parts, outcomes)
+    };
+    let text = |text: String| InferParameter { parameter_choice: Some(ParameterChoice::StringParam(text)) };
+    let parameters = HashMap::from([
+        ("digest".to_owned(), text(deployment.digest.clone())),
+        ("prediction_id".to_owned(), text(predictor.ids.next(Instant::now()))),
+    ]);
+    ModelInferResponse {
+        model_name: deployment.model().to_owned(),
+        model_version: deployment.version.to_string(),
+        id: request.id.clone(),
+        parameters,
+        outputs,
+        raw_output_contents,
+    }
+}

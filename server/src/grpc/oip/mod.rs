@@ -1,0 +1,152 @@
+//! `inference.GRPCInferenceService`: any registered model by name, over named tensors, as KServe and Triton clients speak.
+
+use std::sync::Arc;
+
+use ev_proto::inference::{
+    ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
+    ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
+    ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse, ServerLiveRequest, ServerLiveResponse,
+    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    grpc_inference_service_server::GrpcInferenceService,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    predictor::{self, Predictor},
+    status,
+    stream::{self, Answer},
+};
+use crate::pipeline::PredictError;
+
+mod config;
+mod contents;
+mod infer;
+mod metadata;
+mod outputs;
+mod statistics;
+mod tensors;
+
+/// The Open Inference Protocol v2, with Triton's additions.
+pub(super) struct OipService(Arc<Predictor>);
+
+// === impl OipService ===
+
+impl OipService {
+    pub(super) fn new(predictor: Arc<Predictor>) -> OipService {
+        OipService(predictor)
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for OipService {
+    type ModelStreamInferStream = stream::Answers<ModelStreamInferResponse>;
+
+    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
+        Ok(Response::new(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
+        let ready = !self.0.draining.is_cancelled() && metadata::all_ready(&self.0.routes.load());
+        Ok(Response::new(ServerReadyResponse { ready }))
+    }
+
+    async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
+        let ModelReadyRequest { name, version } = request.get_ref();
+        let ready = metadata::deployment(&self.0.routes.load(), name, version).is_ok();
+        Ok(Response::new(ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<ServerMetadataRequest>,
+    ) -> Result<Response<ServerMetadataResponse>, Status> {
+        Ok(Response::new(metadata::server()))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<ModelMetadataRequest>,
+    ) -> Result<Response<ModelMetadataResponse>, Status> {
+        let ModelMetadataRequest { name, version } = request.get_ref();
+        let snapshot = self.0.routes.load();
+        metadata::model(&snapshot, name, version).map(Response::new).map_err(status::of_predict)
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let ModelConfigRequest { name, version } = request.get_ref();
+        let snapshot = self.0.routes.load();
+        let config = config::model(&snapshot, name, version, self.0.batch_rows_max).map_err(status::of_predict)?;
+        Ok(Response::new(ModelConfigResponse { config: Some(config) }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        let ModelStatisticsRequest { name, version } = request.get_ref();
+        let statistics = statistics::models(&self.0, name, version);
+        statistics.map(|model_stats| Response::new(ModelStatisticsResponse { model_stats })).map_err(status::of_predict)
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Result<Response<RepositoryIndexResponse>, Status> {
+        let models = metadata::index(&self.0.routes.load(), request.get_ref().ready);
+        Ok(Response::new(RepositoryIndexResponse { models }))
+    }
+
+    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
+        let deadline = predictor::deadline(&request)?;
+        let request = request.get_ref();
+        let answered = if infer::is_single(request) {
+            infer::row(&self.0, request)
+        } else {
+            infer::batch(&self.0, request, deadline).await
+        };
+        answered.map(Response::new).map_err(status::of_predict)
+    }
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        let deadline = predictor::deadline(&request)?;
+        let predictor = Arc::clone(&self.0);
+        let draining = predictor.draining.clone();
+        let answers = stream::paused_answers(request.into_inner(), &draining, deadline, move |request| {
+            if infer::is_single(&request) {
+                let answered = infer::row(&predictor, &request);
+                return Answer::Now(in_place(request, answered));
+            }
+            let predictor = Arc::clone(&predictor);
+            Answer::Later(Box::pin(async move {
+                let answered = infer::batch(&predictor, &request, deadline).await;
+                in_place(request, answered)
+            }))
+        });
+        Ok(Response::new(answers))
+    }
+}
+
+/// An answer of a stream; a failed request is told by its id and model, and the stream goes on.
+fn in_place(
+    request: ModelInferRequest,
+    answered: Result<ModelInferResponse, PredictError>,
+) -> ModelStreamInferResponse {
+    match answered {
+        Ok(response) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) },
+        Err(error) => ModelStreamInferResponse {
+            error_message: status::of_row(error).message,
+            infer_response: Some(ModelInferResponse {
+                model_name: request.model_name,
+                model_version: request.model_version,
+                id: request.id,
+                ..ModelInferResponse::default()
+            }),
+        },
+    }
+}
