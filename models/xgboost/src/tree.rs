@@ -95,9 +95,10 @@ impl Tree {
                 return Err(malformed(field, format!("found {found} values, expected {length}, at least 1")));
             }
         }
-        // Nodes breadth first: index in the file, parent's place and depth. A node that is reached twice shows as more
-        // nodes than the tree has.
+        // Nodes breadth first: index in the file, parent's place and depth.
         let mut order = vec![(0_usize, i32::MAX, 0_usize)];
+        let mut is_reached = vec![false; length];
+        is_reached[0] = true;
         let mut laid = Tree { id, ..Tree::empty() };
         while let Some(&(index, parent, depth)) = order.get(laid.parents.len()) {
             let here = laid.parents.len();
@@ -113,8 +114,8 @@ impl Tree {
                 continue;
             }
             for (field, child) in children {
-                let child = usize::try_from(child).ok().filter(|child| *child < length);
-                let Some(child) = child.filter(|_| order.len() < length && depth < DEPTH_MAX) else {
+                let child = usize::try_from(child).ok().filter(|child| *child < length && depth < DEPTH_MAX);
+                let Some(child) = child.filter(|child| !std::mem::replace(&mut is_reached[*child], true)) else {
                     let problem = "no such node, a second parent, or too deep".to_owned();
                     return Err(malformed(&at(field), problem));
                 };
