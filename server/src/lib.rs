@@ -19,6 +19,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod bundled;
 mod config;
 mod cores;

@@ -39,6 +39,8 @@ pub struct Server {
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
     traces: Traces,
+    #[cfg(feature = "bench")]
+    pub(crate) in_process: Box<dyn Fn() -> crate::bench::InProcess + Send + Sync>,
 }
 
 /// The server cannot start.
@@ -129,6 +131,11 @@ impl Server {
             Dispatch::new(&predictor, registry_service, health_service, limits).map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
         let service = ServiceBuilder::new().layer(trace).layer(DeadlineLayer).service(dispatch);
+        #[cfg(feature = "bench")]
+        let in_process = {
+            let service = service.clone();
+            Box::new(move || crate::bench::InProcess::new(service.clone()))
+        };
         let cores = Cores::start(core_count, &service, connection_config(&config), &draining, &abort)
             .map_err(StartError::Threads)?;
         let cores = Arc::new(cores);
@@ -164,6 +171,8 @@ impl Server {
             background: vec![http_task, health_task],
             registry,
             traces,
+            #[cfg(feature = "bench")]
+            in_process,
         })
     }
 
@@ -237,7 +246,7 @@ fn registry_error(config: &Config, source: RegistryError) -> StartError {
     StartError::Registry { directory: config.data.directory.display().to_string(), source }
 }
 
-fn connection_config(config: &Config) -> ConnectionConfig {
+pub(crate) fn connection_config(config: &Config) -> ConnectionConfig {
     ConnectionConfig {
         streams_max: config.grpc.streams_per_connection_max,
         header_list_size_max: u32::try_from(config.grpc.header_list_size_max.as_u64()).unwrap_or(u32::MAX),

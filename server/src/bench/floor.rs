@@ -1,0 +1,123 @@
+//! The floor: what a call costs before the server does anything for it.
+
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
+
+use ev_proto::ev::{
+    common::v1::{ModelVersion, PredictionInfo, PredictionStatus, Timings},
+    range::v1::{
+        PredictBatchRequest, PredictBatchResponse, PredictBatchResult, PredictRequest, PredictResponse,
+        PredictStreamRequest, PredictStreamResponse, predict_batch_result, predict_stream_response,
+        range_prediction_server::{RangePrediction, RangePredictionServer},
+    },
+};
+use futures_core::Stream;
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    Config, StartError,
+    cores::serving_cores,
+    process::connection_config,
+    serving::{Cores, accept, listen},
+};
+
+/// A server of `ev.range.v1.RangePrediction` on the real server's acceptor, threads and HTTP/2 settings.
+///
+/// It decodes requests and encodes answers as large as real ones, and does nothing between: no layers, no routing, no model.
+pub struct Floor {
+    address: SocketAddr,
+    draining: CancellationToken,
+    cores: Arc<Cores>,
+    acceptor: tokio::task::JoinHandle<()>,
+}
+
+struct Noop;
+
+// === impl Floor ===
+
+impl Floor {
+    /// Serves on `grpc.address`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] when the address is taken or there are no threads.
+    pub async fn start(config: &Config) -> Result<Floor, StartError> {
+        let listener = listen(config.grpc.address, "gRPC")?;
+        let address = listener.local_addr().unwrap_or(config.grpc.address);
+        let (draining, abort) = (CancellationToken::new(), CancellationToken::new());
+        let service = RangePredictionServer::new(Noop);
+        let count = serving_cores(config.grpc.serving_cores);
+        let cores = Cores::start(count, &service, connection_config(config), &draining, &abort);
+        let cores = Arc::new(cores.map_err(StartError::Threads)?);
+        let connections_max = config.grpc.connections_max;
+        let acceptor = tokio::spawn(accept(listener, Arc::clone(&cores), connections_max, draining.clone()));
+        Ok(Floor { address, draining, cores, acceptor })
+    }
+
+    /// Where it is served.
+    #[must_use]
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends once the calls in flight have.
+    pub async fn stop(self) {
+        self.draining.cancel();
+        let _ = self.acceptor.await;
+        if let Some(cores) = Arc::into_inner(self.cores) {
+            let _ = tokio::task::spawn_blocking(move || cores.join()).await;
+        }
+    }
+}
+
+// === impl Noop ===
+
+#[tonic::async_trait]
+impl RangePrediction for Noop {
+    type PredictStreamStream = Pin<Box<dyn Stream<Item = Result<PredictStreamResponse, Status>> + Send>>;
+
+    async fn predict(&self, _: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
+        Ok(Response::new(answer()))
+    }
+
+    async fn predict_batch(
+        &self,
+        request: Request<PredictBatchRequest>,
+    ) -> Result<Response<PredictBatchResponse>, Status> {
+        let result = |_| PredictBatchResult { result: Some(predict_batch_result::Result::Response(answer())) };
+        Ok(Response::new(PredictBatchResponse { results: request.get_ref().rows.iter().map(result).collect() }))
+    }
+
+    async fn predict_stream(
+        &self,
+        request: Request<Streaming<PredictStreamRequest>>,
+    ) -> Result<Response<Self::PredictStreamStream>, Status> {
+        let answers = request.into_inner().map(|message| {
+            let result = Some(predict_stream_response::Result::Response(answer()));
+            message.map(|message| PredictStreamResponse { id: message.id, result })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// An answer like a real one, to the byte but for how large the timings are.
+fn answer() -> PredictResponse {
+    PredictResponse {
+        range_q10_km: 322.7,
+        range_q50_km: 396.8,
+        range_q90_km: 430.4,
+        info: Some(PredictionInfo {
+            model: Some(ModelVersion {
+                name: "ev-range".to_owned(),
+                version: 1,
+                digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000".to_owned(),
+            }),
+            prediction_id: "00000000-0000-7000-8000-000000000000".to_owned(),
+            status: PredictionStatus::Ok.into(),
+            out_of_distribution: Vec::new(),
+            feature_coverage: 0.9,
+            timings: Some(Timings { queue_ns: 0, features_ns: 500, inference_ns: 3_000, total_ns: 4_000 }),
+        }),
+    }
+}

@@ -1,0 +1,10 @@
+//! What `benches` measures and the program does not need: the floor, and calls without a socket.
+//!
+//! Only with the feature `bench`. Here because both must be made of the very parts that serve: the floor of [`crate::serving`],
+//! the calls of the layers and services that [`crate::Server::start`] puts together.
+
+mod floor;
+mod in_process;
+
+pub use floor::Floor;
+pub use in_process::{CallError, InProcess};
