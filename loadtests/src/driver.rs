@@ -1,0 +1,294 @@
+//! Sending on schedule, and waiting for what was sent.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ev_client::{
+    Client, Config, RangePrediction, RetryPolicy,
+    proto::ev::range::v1::{
+        PredictRequest, PredictStreamRequest, PredictStreamResponse, predict_batch_result, predict_stream_response,
+    },
+};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    Load, Pace, Report, Scenario, cars,
+    recorder::{Recorder, timings},
+};
+
+/// Answers still waited for after the last request was sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Closer than this to a request's time the sender spins: the timer is no finer than a millisecond.
+const SPIN: Duration = Duration::from_millis(2);
+/// Requests sent without a pause when the sender is late, before answers get a turn.
+const BURST: u64 = 8;
+/// Messages that wait for their turn on one stream.
+const STREAM_QUEUE: usize = 4096;
+
+/// The test could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The server cannot be reached, or does not answer the first request.
+    #[error("the server does not answer")]
+    Unreachable(#[source] ev_client::Error),
+    /// A number that makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
+}
+
+/// Where requests of a test go, one a connection or stream.
+enum Target {
+    Calls(RangePrediction),
+    Stream(mpsc::Sender<PredictStreamRequest>),
+}
+
+/// Runs a load test.
+///
+/// # Errors
+///
+/// [`LoadError`] when it could not begin; what goes wrong later is part of the report.
+pub async fn run(load: &Load) -> Result<Report, LoadError> {
+    check(load)?;
+    let mut clients = Vec::with_capacity(load.connections);
+    for _ in 0..load.connections {
+        clients.push(connect(load).await?);
+    }
+    let recorder = Arc::new(Recorder::new(load.warm_up));
+    let mut tasks = JoinSet::new();
+    match load.pace {
+        Pace::Rate(rate) => {
+            let targets = open(load, &clients, &recorder, &mut tasks).await?;
+            send_on_schedule(load, rate, &targets, &recorder).await;
+        }
+        Pace::InFlight(count) => send_on_answer(load, count, &clients, &recorder, &mut tasks).await?,
+    }
+    let patience = Instant::now() + PATIENCE;
+    while recorder.in_flight() > 0 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tasks.shutdown().await;
+    Ok(recorder.report(load))
+}
+
+fn check(load: &Load) -> Result<(), LoadError> {
+    let positive = match load.pace {
+        Pace::Rate(rate) => rate.is_finite() && rate > 0.0,
+        Pace::InFlight(count) => count > 0,
+    };
+    if !positive || load.connections == 0 || load.streams == 0 || load.scenario.rows() == 0 {
+        return Err(LoadError::Invalid("rate, connections, streams and rows must be above 0"));
+    }
+    Ok(())
+}
+
+async fn connect(load: &Load) -> Result<Client, LoadError> {
+    let config = Config { retry: RetryPolicy::never(), ..Config::default() };
+    let client = Client::connect_with(&load.endpoint, config).await.map_err(LoadError::Unreachable)?;
+    let first = cars().into_iter().next().unwrap_or_default();
+    client.range().predict(first).await.map_err(LoadError::Unreachable)?;
+    Ok(client)
+}
+
+async fn open(
+    load: &Load,
+    clients: &[Client],
+    recorder: &Arc<Recorder>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Vec<Target>, LoadError> {
+    let mut targets = Vec::new();
+    for client in clients {
+        if load.scenario != Scenario::Stream {
+            targets.push(Target::Calls(client.range()));
+            continue;
+        }
+        for _ in 0..load.streams {
+            targets.push(Target::Stream(open_stream(client, recorder, tasks, |_| None).await?));
+        }
+    }
+    Ok(targets)
+}
+
+/// Opens a stream whose answers are counted; `next` may send another request for each.
+async fn open_stream(
+    client: &Client,
+    recorder: &Arc<Recorder>,
+    tasks: &mut JoinSet<()>,
+    next: impl Fn(u64) -> Option<PredictStreamRequest> + Send + 'static,
+) -> Result<mpsc::Sender<PredictStreamRequest>, LoadError> {
+    let (sender, receiver) = mpsc::channel(STREAM_QUEUE);
+    let replies = client.range().predict_stream(ReceiverStream::new(receiver)).await;
+    let mut replies = replies.map_err(LoadError::Unreachable)?;
+    let (recorder, again) = (Arc::clone(recorder), sender.downgrade());
+    tasks.spawn(async move {
+        let mut answered = 0;
+        loop {
+            let reply = match replies.next().await {
+                Ok(Some(reply)) => reply,
+                Ok(None) => return,
+                // What was in flight on it stays unanswered, and is reported as such.
+                Err(error) => return eprintln!("a stream ended: {error}"),
+            };
+            recorder.answer(recorder.origin + Duration::from_nanos(reply.id), stream_result(&reply));
+            answered += 1;
+            if let (Some(request), Some(sender)) = (next(answered), again.upgrade())
+                && sender.send(request).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    Ok(sender)
+}
+
+fn stream_result(reply: &PredictStreamResponse) -> Result<Option<ev_client::proto::ev::common::v1::Timings>, String> {
+    match &reply.result {
+        Some(predict_stream_response::Result::Response(response)) => timings(response),
+        Some(predict_stream_response::Result::Error(error)) => Err(error.message.clone()),
+        None => Err("an answer without a result".to_owned()),
+    }
+}
+
+/// Sends each request when it is due, answered or not.
+async fn send_on_schedule(load: &Load, rate: f64, targets: &[Target], recorder: &Arc<Recorder>) {
+    let cars = cars();
+    let end = load.warm_up + load.duration;
+    for (count, (target, car)) in (0u64..).zip(targets.iter().cycle().zip(cars.iter().cycle())) {
+        let offset = Duration::from_secs_f64(crate::report::Share(count).of(rate));
+        if offset >= end {
+            return;
+        }
+        let due = recorder.origin + offset;
+        wait_until(due).await;
+        if count % BURST == 0 {
+            tokio::task::yield_now().await;
+        }
+        if recorder.send(due, load.in_flight_max) {
+            send(load, target, car, due, recorder);
+        }
+    }
+}
+
+async fn wait_until(due: Instant) {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        if left > SPIN {
+            tokio::time::sleep(left - SPIN).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn send(load: &Load, target: &Target, car: &PredictRequest, due: Instant, recorder: &Arc<Recorder>) {
+    match target {
+        Target::Calls(range) => {
+            let (range, car, scenario, recorder) = (range.clone(), car.clone(), load.scenario, Arc::clone(recorder));
+            tokio::spawn(async move {
+                let result = call(&range, scenario, car).await;
+                recorder.answer(due, result);
+            });
+        }
+        Target::Stream(sender) => {
+            if sender.try_send(message(recorder, due, car.clone())).is_err() {
+                recorder.answer(due, Err("the stream is full or has ended".to_owned()));
+            }
+        }
+    }
+}
+
+fn message(recorder: &Recorder, due: Instant, car: PredictRequest) -> PredictStreamRequest {
+    let id = u64::try_from((due - recorder.origin).as_nanos()).unwrap_or(u64::MAX);
+    PredictStreamRequest { id, request: Some(car) }
+}
+
+async fn call(
+    range: &RangePrediction,
+    scenario: Scenario,
+    car: PredictRequest,
+) -> Result<Option<ev_client::proto::ev::common::v1::Timings>, String> {
+    if let Scenario::Batch(rows) = scenario {
+        let response = range.predict_batch(vec![car; rows]).await.map_err(|error| error.to_string())?;
+        let failed =
+            response.results.iter().find(|row| !matches!(row.result, Some(predict_batch_result::Result::Response(_))));
+        return match (failed, response.results.len() == rows) {
+            (None, true) => Ok(None),
+            _ => Err("a row of the batch has no answer".to_owned()),
+        };
+    }
+    let response = range.predict(car).await.map_err(|error| error.to_string())?;
+    timings(&response)
+}
+
+/// Keeps `count` requests in flight on each stream until the time is up.
+async fn send_on_answer(
+    load: &Load,
+    count: usize,
+    clients: &[Client],
+    recorder: &Arc<Recorder>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), LoadError> {
+    let end = recorder.origin + load.warm_up + load.duration;
+    let mut senders = Vec::new();
+    for client in clients {
+        for _ in 0..load.streams {
+            if load.scenario == Scenario::Stream {
+                senders.push(keep_streaming(client, count, end, recorder, tasks).await?);
+            } else {
+                (0..count).for_each(|first| keep_calling(load, client, first, end, recorder, tasks));
+            }
+        }
+    }
+    tokio::time::sleep_until(end.into()).await;
+    Ok(())
+}
+
+async fn keep_streaming(
+    client: &Client,
+    count: usize,
+    end: Instant,
+    recorder: &Arc<Recorder>,
+    tasks: &mut JoinSet<()>,
+) -> Result<mpsc::Sender<PredictStreamRequest>, LoadError> {
+    let (counting, cars) = (Arc::clone(recorder), cars());
+    let request = move |turn: u64| {
+        let due = Instant::now();
+        let car = usize::try_from(turn).ok().and_then(|turn| cars.get(turn % cars.len()))?.clone();
+        (due < end && counting.send(due, usize::MAX)).then(|| message(&counting, due, car))
+    };
+    let first: Vec<_> = (0u64..).take(count.min(STREAM_QUEUE)).filter_map(&request).collect();
+    let sender = open_stream(client, recorder, tasks, request).await?;
+    for message in first {
+        // The queue holds them all.
+        let _ = sender.try_send(message);
+    }
+    Ok(sender)
+}
+
+fn keep_calling(
+    load: &Load,
+    client: &Client,
+    first: usize,
+    end: Instant,
+    recorder: &Arc<Recorder>,
+    tasks: &mut JoinSet<()>,
+) {
+    let (range, scenario, recorder) = (client.range(), load.scenario, Arc::clone(recorder));
+    tasks.spawn(async move {
+        let cars = cars();
+        for car in cars.iter().cycle().skip(first) {
+            let due = Instant::now();
+            if due >= end || !recorder.send(due, usize::MAX) {
+                return;
+            }
+            let result = call(&range, scenario, car.clone()).await;
+            recorder.answer(due, result);
+        }
+    });
+}

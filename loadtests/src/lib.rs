@@ -1,0 +1,34 @@
+//! Load tests of evserve: requests on a fixed schedule, percentiles, and thresholds that fail.
+//!
+//! Invariants:
+//!
+//! - Open loop: a request is due when the schedule says, whether or not earlier ones were answered, and its latency counts from then. A server that stalls is charged for everything it kept waiting (no coordinated omission).
+//! - The client's own lateness is reported beside the latency, so that a slow client is not taken for a slow server.
+//! - What is in flight is bounded; a request that would exceed the bound is counted as dropped, and fails the test.
+//! - Nothing is retried.
+//!
+//! Not here: starting servers and comparing them (`benches`).
+//!
+//! ```no_run
+//! use ev_loadtests::{Load, Pace, Scenario};
+//!
+//! # async fn example() -> Result<(), ev_loadtests::LoadError> {
+//! let load = Load { scenario: Scenario::Stream, pace: Pace::Rate(20_000.0), ..Load::default() };
+//! let report = ev_loadtests::run(&load).await?;
+//! println!("p99 {} us", report.latency_us.p99);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cars;
+mod driver;
+mod load;
+mod recorder;
+mod report;
+mod thresholds;
+
+pub use cars::cars;
+pub use driver::{LoadError, run};
+pub use load::{Load, Pace, Scenario};
+pub use report::{Percentiles, Report};
+pub use thresholds::Thresholds;

@@ -1,0 +1,147 @@
+//! `ev-loadtests`: one load test, as a table or as JSON; fails when a threshold is not kept.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, ValueEnum};
+use ev_loadtests::{Load, Pace, Scenario, Thresholds};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Loads a server with range predictions on a fixed schedule, and says how long they took.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  ev-loadtests --rate 20000 --duration 30s --p99-max 5ms
+  ev-loadtests --scenario stream --streams 4 --rate 100000
+  ev-loadtests --scenario batch --rows 256 --rate 200 -o json
+  ev-loadtests --in-flight 64 --connections 1      as fast as it goes"
+)]
+struct Cli {
+    /// Address of the server.
+    #[arg(long, default_value = "127.0.0.1:50051")]
+    endpoint: String,
+    /// What is called.
+    #[arg(long, value_enum, default_value_t = Kind::Unary)]
+    scenario: Kind,
+    /// Rows of one request of the batch scenario.
+    #[arg(long, default_value_t = 64)]
+    rows: usize,
+    /// Requests a second, evenly spaced, answered or not.
+    #[arg(long, default_value_t = 10_000.0)]
+    rate: f64,
+    /// Instead of a rate: so many requests in flight on each stream, the next one when one is answered.
+    #[arg(long, conflicts_with = "rate")]
+    in_flight: Option<usize>,
+    /// Connections.
+    #[arg(long, default_value_t = 4)]
+    connections: usize,
+    /// Streams a connection.
+    #[arg(long, default_value_t = 1)]
+    streams: usize,
+    /// Time that is counted.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Time before that.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
+    /// Most requests in flight; those due above it are dropped.
+    #[arg(long, default_value_t = 20_000)]
+    in_flight_max: usize,
+    /// Table or JSON.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(flatten)]
+    thresholds: Limits,
+}
+
+#[derive(Args)]
+struct Limits {
+    /// Fail when the median latency is longer.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    p50_max: Option<Duration>,
+    /// Fail when the 99th percentile is longer.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    p99_max: Option<Duration>,
+    /// Fail when the 99.9th percentile is longer.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    p999_max: Option<Duration>,
+    /// Fail when a larger share of requests failed, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    failed_share_max: f64,
+    /// Fail when fewer requests a second were answered.
+    #[arg(long)]
+    per_second_min: Option<f64>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Unary,
+    Stream,
+    Batch,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ev-loadtests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // One thread: what it can send is known, and its lateness is in the report.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let (load, output) = (cli.load(), cli.output);
+    let report = runtime.block_on(ev_loadtests::run(&load))?;
+    match output {
+        Output::Table => print!("{report}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    let broken = cli.thresholds().broken(&report);
+    for threshold in &broken {
+        eprintln!("FAILED: {threshold}");
+    }
+    Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+// === impl Cli ===
+
+impl Cli {
+    fn load(&self) -> Load {
+        Load {
+            endpoint: self.endpoint.clone(),
+            scenario: match self.scenario {
+                Kind::Unary => Scenario::Unary,
+                Kind::Stream => Scenario::Stream,
+                Kind::Batch => Scenario::Batch(self.rows),
+            },
+            pace: self.in_flight.map_or(Pace::Rate(self.rate), Pace::InFlight),
+            connections: self.connections,
+            streams: self.streams,
+            warm_up: self.warm_up,
+            duration: self.duration,
+            in_flight_max: self.in_flight_max,
+        }
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            p50_max: self.thresholds.p50_max,
+            p99_max: self.thresholds.p99_max,
+            p999_max: self.thresholds.p999_max,
+            failed_share_max: self.thresholds.failed_share_max,
+            per_second_min: self.thresholds.per_second_min,
+        }
+    }
+}
