@@ -12,6 +12,8 @@
 //! assert_eq!(fastest_first, 2.0);
 //! ```
 
+#[cfg(feature = "server")]
+pub mod grpc;
 mod xgboost;
 
 pub use xgboost::{Xgboost, XgboostError};

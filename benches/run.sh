@@ -1,0 +1,27 @@
+#!/bin/sh
+# Builds with the profile that is shipped, and measures. Tables with budgets go to standard output.
+#
+#   benches/run.sh             everything
+#   benches/run.sh grpc        one of: forest, grpc, start, shapes, hotpath; further arguments go to it
+#
+# Two processors are enough; nothing else should run on them. h2load (Debian: nghttp2-client) and valgrind are used where installed.
+set -eu
+cd "$(dirname "$0")/.."
+what=${1:-all}
+[ "$#" -eq 0 ] || shift
+build() {
+    cargo build --quiet --profile dist --bins -p ev-server -p ev-loadtests -p ev-benches --features ev-benches/server
+}
+bin=${CARGO_TARGET_DIR:-target}/dist
+case $what in
+    all)
+        build
+        echo '== forest'; benches/run_forest.sh --table
+        for bench in grpc start shapes; do echo; echo "== $bench"; "$bin/$bench"; done
+        echo; echo '== hotpath'
+        if command -v valgrind > /dev/null; then "$bin/hotpath"; else echo 'skipped: no valgrind'; fi
+        ;;
+    forest) benches/run_forest.sh "$@" ;;
+    grpc | start | shapes | hotpath) build; "$bin/$what" "$@" ;;
+    *) echo "unknown: $what; there are forest, grpc, start, shapes, hotpath" >&2; exit 2 ;;
+esac

@@ -1,0 +1,185 @@
+//! What does a prediction over gRPC cost, beside a server that does nothing and beside the model itself?
+//!
+//! Both servers run on one processor, the client on another. They take turns; each figure is the median over the rounds.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+use ev_benches::{
+    grpc::{H2load, Placement, Process, Target, load, machine, write_body},
+    median,
+};
+
+/// Server time a unary call may cost above floor and model.
+const UNARY_BUDGET_US: f64 = 1.0;
+/// The same for a prediction on a stream.
+const STREAM_BUDGET_US: f64 = 0.4;
+/// Least share of 1 / (floor + model + budget) that is answered a second.
+const RATE_BUDGET: f64 = 0.9;
+/// How many times the floor's p99 the server's may be.
+const P99_BUDGET: f64 = 1.25;
+
+#[derive(Parser)]
+struct Cli {
+    /// Rounds; an odd number has a median.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Requests of one round of h2load.
+    #[arg(long, default_value_t = 150_000)]
+    requests: usize,
+    /// Offered requests a second for latencies.
+    #[arg(long, default_value_t = 15_000)]
+    rate: usize,
+    /// The servers' processor.
+    #[arg(long, default_value = "0")]
+    server_processor: String,
+    /// The client's processor.
+    #[arg(long, default_value = "1")]
+    client_processor: String,
+}
+
+/// What one round found for one server.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    unary_us: f64,
+    per_second: f64,
+    stream_us: f64,
+    stream_per_second: f64,
+    p50_us: f64,
+    p99_us: f64,
+    unary_model_us: f64,
+    stream_model_us: f64,
+}
+
+struct Bench {
+    cli: Cli,
+    h2load: Option<H2load>,
+    body: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let folder = tempfile::tempdir()?;
+    let body = folder.path().join("request.bin");
+    let size = write_body(&body)?;
+    let bench = Bench { h2load: H2load::find(), body, cli };
+    println!(
+        "{}; servers on processor {}, client on {}",
+        machine(),
+        bench.cli.server_processor,
+        bench.cli.client_processor
+    );
+    println!("request {size} bytes; {} rounds, medians", bench.cli.rounds);
+    if bench.h2load.is_none() {
+        println!("without h2load (Debian: nghttp2-client): requests/s are what the Rust client reaches, which is less");
+    }
+
+    let place = Placement { processors: bench.cli.server_processor.clone(), cores: 1 };
+    let floor = Process::floor(&place)?;
+    let (full, _) = Process::evserve(&place, folder.path())?;
+    let (mut floors, mut fulls) = (Vec::new(), Vec::new());
+    for round in 0..bench.cli.rounds {
+        // Who is first alternates.
+        if round % 2 == 0 {
+            floors.push(bench.round(&floor)?);
+            fulls.push(bench.round(&full)?);
+        } else {
+            fulls.push(bench.round(&full)?);
+            floors.push(bench.round(&floor)?);
+        }
+        eprint!("\rround {} of {}", round + 1, bench.cli.rounds);
+    }
+    eprintln!();
+    bench.print(&floors, &fulls);
+    Ok(())
+}
+
+// === impl Bench ===
+
+impl Bench {
+    fn round(&self, server: &Process) -> anyhow::Result<Round> {
+        let target = Target { address: server.address(), processors: self.cli.client_processor.clone() };
+        let closed = ["--in-flight", "32", "--connections", "4", "--warm-up", "0s", "--duration", "500ms"];
+        let before = server.used()?;
+        let own = load(&target, &closed).context("unary")?;
+        let (count, per_second, used) = match self.h2load {
+            None => (own.sent, own.per_second, server.used()? - before),
+            Some(h2load) => {
+                let before = server.used()?;
+                let calls = h2load.unary(&target, &self.body, 4, 32, self.cli.requests)?;
+                (calls.count, calls.per_second, server.used()? - before)
+            }
+        };
+        let before = server.used()?;
+        let stream = load(
+            &target,
+            &[
+                "--scenario",
+                "stream",
+                "--in-flight",
+                "64",
+                "--connections",
+                "2",
+                "--streams",
+                "2",
+                "--warm-up",
+                "0s",
+                "--duration",
+                "1s",
+            ],
+        );
+        let stream = stream.context("stream")?;
+        let stream_used = server.used()? - before;
+        let rate = self.cli.rate.to_string();
+        let open =
+            load(&target, &["--rate", &rate, "--connections", "4", "--warm-up", "300ms", "--duration", "1500ms"]);
+        let open = open.context("open loop")?;
+        Ok(Round {
+            unary_us: used.as_secs_f64() * 1e6 / count,
+            per_second,
+            stream_us: stream_used.as_secs_f64() * 1e6 / stream.sent,
+            stream_per_second: stream.per_second,
+            p50_us: open.latency_us.p50,
+            p99_us: open.latency_us.p99,
+            unary_model_us: own.inference_us.p50,
+            stream_model_us: stream.inference_us.p50,
+        })
+    }
+
+    fn print(&self, floors: &[Round], fulls: &[Round]) {
+        let of = |rounds: &[Round], value: fn(&Round) -> f64| median(rounds.iter().map(value).collect());
+        let pairs = |value: &dyn Fn(&Round, &Round) -> f64| {
+            median(floors.iter().zip(fulls).map(|(floor, full)| value(floor, full)).collect())
+        };
+        let row = |name: &str, value: fn(&Round) -> f64, decimals: usize| {
+            println!("{name:<44} {:>12.decimals$} {:>12.decimals$}", of(floors, value), of(fulls, value));
+        };
+        println!("\n{:<44} {:>12} {:>12}", "", "floor", "evserve");
+        row("unary: server time a request, us", |round| round.unary_us, 2);
+        row("unary: requests/s, closed loop of 4 x 32", |round| round.per_second, 0);
+        row("unary: median model time, us", |round| round.unary_model_us, 2);
+        row("unary: p50 at the offered rate, us", |round| round.p50_us, 0);
+        row("unary: p99 at the offered rate, us", |round| round.p99_us, 0);
+        row("stream: server time a prediction, us", |round| round.stream_us, 2);
+        row("stream: predictions/s, 4 streams of 64", |round| round.stream_per_second, 0);
+        row("stream: median model time, us", |round| round.stream_model_us, 2);
+
+        println!("\n{:<58} {:>9} {:>9}  budget", "", "found", "allowed");
+        let line = |name: &str, found: f64, allowed: f64, is_kept: bool| {
+            println!("{name:<58} {found:>9.2} {allowed:>9.2}  {}", if is_kept { "kept" } else { "MISSED" });
+        };
+        let unary = pairs(&|floor, full| full.unary_us - floor.unary_us - full.unary_model_us);
+        line("unary: above floor and model, us", unary, UNARY_BUDGET_US, unary <= UNARY_BUDGET_US);
+        let share =
+            pairs(&|floor, full| full.per_second * (floor.unary_us + full.unary_model_us + UNARY_BUDGET_US) * 1e-6);
+        line("unary: requests/s x (floor + model + 1 us)", share, RATE_BUDGET, share >= RATE_BUDGET);
+        let floor_share = of(floors, |floor| floor.per_second * floor.unary_us * 1e-6);
+        println!("{:<58} {floor_share:>9.2}", "  the same of the floor itself: requests/s x floor");
+        let p99 = pairs(&|floor, full| full.p99_us / floor.p99_us);
+        let name = format!("unary: p99 / floor's p99 at {} requests/s", self.cli.rate);
+        line(&name, p99, P99_BUDGET, p99 <= P99_BUDGET);
+        let stream = pairs(&|floor, full| full.stream_us - floor.stream_us - full.stream_model_us);
+        line("stream: above floor and model, us", stream, STREAM_BUDGET_US, stream <= STREAM_BUDGET_US);
+    }
+}
