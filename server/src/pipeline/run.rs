@@ -222,7 +222,8 @@ impl CoreState {
         }
         let features = started.elapsed();
         let mut uncounted = features;
-        for body in (0..self.heads.len()).map(Some).chain([None]) {
+        // Rows without a body first: a finished row looks like one of them.
+        for body in std::iter::once(None).chain((0..self.heads.len()).map(Some)) {
             let members: Vec<usize> = (0..pending.len()).filter(|index| pending[*index].1.body == body).collect();
             if members.is_empty() {
                 continue;
