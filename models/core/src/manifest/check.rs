@@ -10,6 +10,8 @@ const MAX_INPUTS: usize = 1024;
 const MAX_COLUMNS: usize = 4096;
 const MAX_CLASSES: usize = 1024;
 const MAX_VARIANTS: usize = 64;
+/// A row's rules are kept as bits of one word.
+const MAX_RULES: usize = 64;
 const MAX_BATCH_ROWS: usize = 1 << 20;
 
 type Checked = Result<(), ManifestError>;
@@ -289,6 +291,7 @@ fn check_output(manifest: &Manifest, output: &Output) -> Checked {
             || format!("names `{class}` twice or not among `classes`"),
         )?;
     }
+    ensure(output.rules.len() <= MAX_RULES, || place("rules"), || format!("are more than {MAX_RULES}"))?;
     for (index, rule) in output.rules.iter().enumerate() {
         let place = |key: &str| format!("outputs[0].rules[{index}].{key}");
         let is_learned = output.learned_classes().contains(&rule.from.as_str());
