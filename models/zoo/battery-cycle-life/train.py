@@ -66,10 +66,33 @@ class Model(model.Model):
         styles=Styles(("capacity_difference_log10_variance",), copies=2),
         tiers=(0.5, 0.0),
         link="pow10",
-        linear=("capacity_difference_log10_variance", "capacity_difference_min_ah", "capacity_cycle_2_ah"),
-        folds=8,
+        # The set with the least leave-one-out error on train among all of five columns; test1 and test2 had no say.
+        linear=(
+            "capacity_difference_log10_variance",
+            "capacity_difference_mean_ah",
+            "capacity_cycle_2_ah",
+            "capacity_cycle_50_ah",
+            "capacity_slope_91_100_ah_per_cycle",
+        ),
+        ridge=0.3,
+        complete=True,
+        folds=41,
+        share=0.76,
     )
-    card = {"Baseline": "ridge on log10 life with six columns, fitted on train."}
+    card = {
+        "What it answers": "Cycles until an LFP/graphite cell has 80 % of its rated capacity, from its first 100 cycles.",
+        "Intended use": "Sorting cells and judging charging protocols early.",
+        "Baseline": "ridge on log10 life with six columns, fitted on train. The bars are its published errors: 13.9 % on test1, 9.9 % on test2.",
+        "Minimal": "the log variance of the discharge curves' difference only.",
+        "Data": "`battery_cycle_life_mit_stanford`: Severson et al., Nature Energy 4 (2019) 383; data CC BY 4.0, repository MIT. 124 cells, 41 of them for training.",
+        "What would be a leak": "Nothing after cycle 100 is an input. The five columns of the linear term were chosen by leave-one-out error on train; test1 and test2 had no say.",
+        "How it works": "Ridge on log10 life, and a handful of single-split trees on what it leaves, which also carry the requests with values missing. What is shipped was trained on train only, so it is what was measured.",
+        "Limits": """
+- 41 training cells of one type at 30 degrees, fast-charged; other cells are out of its reach.
+- test1 holds a cell that lasted 148 cycles, half of the shortest in train.
+- test2 was made a year later and lives longer: an interval of constant width covers far less than it promises there.
+""",
+    }
 
     def load(self, data: DataFolder) -> Rows:
         """Cells of all three parts."""

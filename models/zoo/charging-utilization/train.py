@@ -29,22 +29,49 @@ class Model(model.Model):
     bars = {"station": model.Bar("mae")}
     signature = Signature(
         (
-            Input("region", "City or area of the station.", required=True, vocabulary=tuple(CITIES.values())),
+            Input("region", "City or area of the station.", required=True, learned=True),
             Input("city_type", "Kind of place.", required=True, vocabulary=("rural", "suburban", "urban")),
             Input("charger_type", "Kind of current.", required=True, vocabulary=("AC", "DC")),
             Input("station_power_kw", "Power of the station's strongest connector."),
             Input("connector_count", "Connectors of the station."),
             Input("stations_at_site", "Stations at the same site, this one included."),
         ),
+        (Derived("region_and_current", "product", ("region", "charger_type")),),
+        ("region", "city_type", "charger_type", "stations_at_site", "region_and_current"),
     )
     recipe = Quantiles(
-        point=Forest(120, 3, 0.05, more={"min_child_weight": 5, "subsample": 0.8, "colsample_bytree": 0.7, "lambda": 3}),
-        spread=Forest(30, 2, 0.05, more={"min_child_weight": 20, "lambda": 5}),
-        styles=Styles(("region", "city_type", "charger_type"), copies=2),
-        tiers=(0.9, 0.55, 0.0),
+        point=Forest(
+            120, 2, 0.05, "reg:absoluteerror", {"min_child_weight": 8, "subsample": 0.8, "colsample_bytree": 0.7, "lambda": 3}
+        ),
+        spread=Forest(40, 2, 0.05, more={"min_child_weight": 15, "lambda": 5}),
+        styles=Styles(("region", "city_type", "charger_type"), copies=1, minimal=0.1, masked=0.05),
+        tiers=(0.6, 0.0),
         link="expm1",
+        share=0.77,
+        linear=("region", "charger_type", "region_and_current"),
     )
-    card = {"Baseline": "ridge on log1p of the five listed columns, on the same folds."}
+    card = {
+        "What it answers": "How many charging sessions a day a station will see in the long run, as a median with an 80 % interval.",
+        "Intended use": "Comparing sites before a station is built. Not for forecasting the next day of a running station.",
+        "Baseline": "ridge on log1p sessions with region, city type, charger type, power and connectors.",
+        "Naive": "the mean of the training stations.",
+        "Minimal": "region, city type and charger type only.",
+        "Data": """
+`charging_events_uk_us`: Dundee and Perth & Kinross (Open Government Licence v3.0), Boulder (City of Boulder open data), 2016 to 2021.
+Dundee was free of charge then, and Boulder's 2020 holds the pandemic.
+""",
+        "What would be a leak": "Several stations share a site; a site is never on both sides of a split. Energy and plugged hours are the answer's siblings and no inputs.",
+        "How it works": """
+Log sessions: a linear term on region, current and their product, and a small forest that adds city type and the stations at the site.
+Power and connector count are accepted and checked but do not move the answer: in these three cities they say nothing beyond AC or DC, and as columns they made unseen sites worse.
+""",
+        "Limits": """
+- 110 stations in 55 sites of three cities: figures move by several percent with another deal of folds.
+- Levels do not carry over between cities: see leave-one-city-out. A new city is flagged and answered with the other cities' level.
+- Stations above 50 kW or with more than 3 connectors were never seen and are flagged.
+- Recent sessions are not an input: a station that has run for a month knows its own level better than this model.
+""",
+    }
 
     def load(self, data: DataFolder) -> Rows:
         """Stations."""
@@ -65,6 +92,19 @@ class Model(model.Model):
     def baseline(self, train: Rows, test: Rows) -> np.ndarray:
         """Ridge on log1p."""
         return np.expm1(ridge(train.extra, np.log1p(train.target), test.extra))
+
+    def figures(self, rows: Rows) -> list[tuple[str, str]]:
+        """Every city once left out."""
+        found = []
+        for city in np.unique(rows.frame["region"]):
+            away = (rows.frame["region"] == city).to_numpy()
+            test, train = rows.take(np.flatnonzero(away)), rows.take(np.flatnonzero(~away))
+            answer, _ = self.fit(train).answer(test.frame)
+            error, base = np.abs(answer[:, 1] - test.target), np.abs(self.baseline(train, test) - test.target)
+            inside = np.mean((test.target >= answer[:, 0]) & (test.target <= answer[:, 2]))
+            text = f"MAE {error.mean():.2f} (baseline {base.mean():.2f}) sessions/day, q10..q90 covers {inside:.0%} of {len(test)}"
+            found.append((f"{city} left out", text))
+        return found
 
     def golden(self) -> list[dict]:
         """Generated requests."""

@@ -13,7 +13,7 @@ from .data import DataFolder
 from .errors import ZooError
 from .model import load_model, names
 from .report import lines
-from .train import evaluate, train
+from .build import evaluate, train
 
 
 def main() -> int:

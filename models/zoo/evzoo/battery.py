@@ -40,6 +40,11 @@ SIGNALS = {
         "duration of the constant-current part of charge",
         "Time the charge ran at constant current.",
     ),
+    "charge_duration_constant_current_ratio": (
+        "CurrentCurrent",
+        "median over 15 charges, over the median of charges 6 to 45",
+        "Time at constant current over that of the cell when new.",
+    ),
     "charge_duration_above_4v15_s": ("CellVoltage.Max", "time at or above 4.15 V over charge", "Time at or above 4.15 V."),
     "cycle_duration_s": ("CurrentCurrent", "duration of charge and discharge with rests", "Duration of the full cycle."),
     "cell_voltage_v": ("CellVoltage.CellVoltages", "mean, last", "Cell voltage now."),
@@ -79,3 +84,10 @@ def nasa_discharges(data: DataFolder) -> pd.DataFrame:
 
 NASA_RAW = ["ambient_temperature_C", "mean_current_A", "min_voltage_V", "final_voltage_V", "max_temperature_C", "discharge_no"]
 """Columns the data set's own baselines use."""
+"""Columns of the summary that its own baselines use.
+
+The mean current is over the whole record, the rest after the load included, so it holds the discharge's duration and
+with it the capacity.
+"""
+NASA_HONEST = [*(c for c in NASA_RAW if c != "mean_current_A"), "discharge_c_rate"]
+"""The same without that leak."""

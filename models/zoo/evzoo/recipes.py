@@ -56,11 +56,19 @@ class Recipe:
     folds: int = 5
     thin: int = 1
     """Every how manieth row is learned from, where neighbouring rows say the same."""
-    encode_as: Callable[[np.ndarray], np.ndarray] | None = None
+    encode_as: Callable[[Rows], np.ndarray] | None = None
     """What the codes of learned vocabularies are ordered by; default the target on the link's scale."""
 
 
 # === quantiles ===
+
+STEEPNESS = {
+    "identity": np.zeros_like,
+    "exp": lambda location: location,
+    "expm1": lambda location: location,
+    "pow10": lambda location: location * np.log(10.0),
+}
+"""Logarithm of a link's slope."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,18 @@ class Quantiles(Recipe):
     spread: Forest | None = None
     linear: tuple[str, ...] = ()
     ridge: float = 1.0
-    share: float = 0.81
-    """Share of unseen groups the interval is fitted to hold; between the 75 and 87 % that are asked for."""
+    complete: bool = False
+    """Whether the linear term is fitted to the rows that have all of its columns only."""
+    share: float = 0.8
+    """Share of unseen rows the interval is fitted to hold."""
+    damping: tuple[float, ...] = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2, 0.1, 0.0)
+    """How far widths may follow the expected error: 1 in full, 0 not at all.
+
+    An interval as wide as the expected error everywhere is wider on average than a constant one of the same coverage
+    when a few rows are much harder than the rest. The first exponent is taken whose cross-fitted intervals are
+    narrower than the constant-width conformal interval by `margin`, else the narrowest.
+    """
+    margin: float = 0.05
 
     def learn(self, signature: Signature, rows: Rows) -> Signature:
         """Vocabularies and codes of the training rows."""
@@ -102,25 +120,45 @@ class Quantiles(Recipe):
                 location += l.apply(matrix.columns, names)
             residual[where] = target[origin[where]] - location
             coverage[where], matrices[where] = matrix.coverage, matrix.columns
+        scored, answer = rows.evaluated[origin], LINKS[self.link][0]
+        tier_of = Body(point, [Tier(c) for c in self.tiers], "").tier_of(coverage)
+        judged = rows.weight[origin] * np.where(style == 2, 0.05, 1.0)
         head, spread, floor = None, np.ones(len(requests)), 0.0
         if self.spread is not None:
+            location = target[origin] - residual
+            full = (style == 0) & scored
             size = np.abs(residual)
-            floor = float(np.float32(0.25 * np.median(size)))
             size = np.log(np.maximum(size, 0.1 * np.median(size)))
-            head = self.spread.train(matrices, size, weight)
-            for train, test in folds:
-                inner, where = np.isin(origin, train), np.isin(origin, test)
-                fitted = self.spread.train(matrices[inner], size[inner], weight[inner])
-                spread[where] = np.maximum(np.exp(margin(fitted, matrices[where]).astype(np.float64)), floor)
+            steep = STEEPNESS[self.link](location)
+
+            def crossfitted(values: np.ndarray) -> np.ndarray:
+                out = np.empty(len(values))
+                for train, test in folds:
+                    inner, where = np.isin(origin, train), np.isin(origin, test)
+                    fitted = self.spread.train(matrices[inner], values[inner], weight[inner])
+                    out[where] = margin(fitted, matrices[where]).astype(np.float64)
+                return out
+
+            raw, slope = crossfitted(size), crossfitted(steep) if np.ptp(steep) else steep
+            constant = 2 * np.quantile(np.abs(answer(target[origin]) - answer(location))[full], self.share)
+            widths = {}
+            for power in self.damping:
+                widths[power] = self._width(
+                    location, residual, np.exp(power * raw - (1 - power) * slope), tier_of, judged, full, scored
+                )
+                if widths[power] <= (1 - self.margin) * constant:
+                    break
+            power = min(widths, key=widths.get)
+            aim = power * size - (1 - power) * steep
+            if np.ptp(aim):
+                head = self.spread.train(matrices, aim, weight)
+                spread = np.exp(crossfitted(aim))
+                floor = float(str(np.float32(0.5 * np.quantile(spread, 0.02))))
+                spread = np.maximum(spread, floor)
         body = Body(point, [Tier(c) for c in self.tiers], "cross-fitted residual quantiles by coverage", head, floor, linear)
-        tier_of, scored = body.tier_of(coverage), rows.evaluated[origin]
-        tails = (0.5 - self.share / 2, 0.5, 0.5 + self.share / 2)
         for k, tier in enumerate(body.tiers):
             chosen = (tier_of == k) & scored
-            if chosen.sum() < 20:
-                chosen = scored
-            tier.z = tuple(weighted_quantile(residual[chosen] / spread[chosen], weight[chosen], tails))
-        answer = LINKS[self.link][0]
+            tier.z = self._tails(residual, spread, judged, chosen if chosen.sum() >= 20 else scored)
         for kind, name in ((0, "full"), (1, "minimal")):
             for part in ("", *np.unique(rows.part)):
                 chosen = (style == kind) & scored & ((rows.part[origin] == part) | (part == ""))
@@ -131,20 +169,36 @@ class Quantiles(Recipe):
                     body.halfwidth[f"{part}/{name}"] = float(np.quantile(miss, 0.8))
         return learned, body
 
+    def _tails(self, residual, spread, weight, chosen) -> tuple[float, ...]:
+        tails = (0.5 - self.share / 2, 0.5, 0.5 + self.share / 2)
+        return tuple(weighted_quantile(residual[chosen] / spread[chosen], weight[chosen], tails))
+
+    def _width(self, location, residual, spread, tier_of, weight, full, scored) -> float:
+        """Mean width of full requests' intervals on the scale of the answer."""
+        total, answer = 0.0, LINKS[self.link][0]
+        for k in np.unique(tier_of[full]):
+            z = self._tails(residual, spread, weight, (tier_of == k) & scored)
+            mine = full & (tier_of == k)
+            total += np.sum(answer(location[mine] + spread[mine] * z[2]) - answer(location[mine] + spread[mine] * z[0]))
+        return total / full.sum()
+
     def _point(self, signature, rows, requests, origin, weight):
         learned = self.learn(signature, rows)
         target = LINKS[self.link][1](rows.target.astype(np.float64))[origin]
         matrix = learned.transform(requests).columns
         linear = None
         if self.linear:
-            linear = fit_linear(matrix, learned.column_names, self.linear, target, weight, self.ridge)
+            linear = fit_linear(matrix, learned.column_names, self.linear, target, weight, self.ridge, self.complete)
             target = target - linear.apply(matrix, learned.column_names)
         return learned, linear, self.point.train(matrix, target, weight)
 
 
-def fit_linear(matrix, names, chosen, target, weight, ridge) -> Linear:
+def fit_linear(matrix, names, chosen, target, weight, ridge, complete) -> Linear:
     """Ridge on standardised columns; a missing value stands at the centre, as it does when served."""
     picked = matrix[:, [names.index(c) for c in chosen]].astype(np.float64)
+    if complete:
+        whole = ~np.isnan(picked).any(axis=1)
+        picked, target, weight = picked[whole], target[whole], weight[whole]
     centers, scales = np.nanmean(picked, axis=0), np.nanstd(picked, axis=0) + 1e-12
     standard = np.nan_to_num((picked - centers) / scales)
     mean = np.average(target, weights=weight)
@@ -168,6 +222,13 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, shares: tuple[floa
 class Probability(Recipe):
     """A probability of an event, calibrated by a logistic fit on cross-fitted margins."""
 
+    quantity: Callable[[Rows], np.ndarray] | None = None
+    """What the head learns in place of the event: a number that rises with it and says more than yes or no."""
+
+    def labels(self, rows: Rows) -> np.ndarray:
+        """What the head is trained on."""
+        return self.quantity(rows) if self.quantity else rows.target
+
     def learn(self, signature: Signature, rows: Rows) -> Signature:
         """Vocabularies and codes of the training rows."""
         return signature.learn(rows.frame, rows.target.astype(np.float64))
@@ -177,8 +238,9 @@ class Probability(Recipe):
         rows = rows.take(np.arange(0, len(rows), self.thin))
         requests, origin, weight, _ = self.styles.expand(rows)
         learned = self.learn(signature, rows)
-        point = self.point.train(learned.transform(requests).columns, rows.target[origin], weight)
-        raw, coverage = crossfit(self, signature, rows, requests, origin, weight)
+        labels = self.labels(rows)
+        point = self.point.train(learned.transform(requests).columns, labels[origin], weight)
+        raw, coverage = crossfit(self, signature, rows, labels, requests, origin, weight)
         body = Body(point, [Tier(c) for c in self.tiers], "logistic fit on cross-fitted margins by coverage")
         tier_of, scored = body.tier_of(coverage), rows.evaluated[origin]
         for k, tier in enumerate(body.tiers):
@@ -189,13 +251,13 @@ class Probability(Recipe):
         return learned, body
 
 
-def crossfit(recipe, signature, rows, requests, origin, weight) -> tuple[np.ndarray, np.ndarray]:
+def crossfit(recipe, signature, rows, labels, requests, origin, weight) -> tuple[np.ndarray, np.ndarray]:
     """Margins of requests whose group the head has not seen, and their coverage."""
     raw, coverage = None, np.empty(len(requests))
     for train, test in group_folds(rows.group, recipe.folds, SEED):
         inner, where = np.isin(origin, train), np.flatnonzero(np.isin(origin, test))
         learned = recipe.learn(signature, rows.take(train))
-        head = recipe.point.train(learned.transform(requests[inner]).columns, rows.target[origin[inner]], weight[inner])
+        head = recipe.point.train(learned.transform(requests[inner]).columns, labels[origin[inner]], weight[inner])
         matrix = learned.transform(requests.iloc[where])
         values = margin(head, matrix.columns).astype(np.float64)
         if raw is None:
@@ -205,14 +267,16 @@ def crossfit(recipe, signature, rows, requests, origin, weight) -> tuple[np.ndar
 
 
 def fit_logistic(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept with the least weighted log loss, lightly held at slope 1 so that few events do no harm."""
+    """Slope and intercept with the least weighted log loss, with the score on its own scale."""
+    center, scale = float(np.average(score, weights=weight)), float(score.std() + 1e-9)
+    standard = (score - center) / scale
 
     def loss(x):
-        logit = x[0] * score + x[1]
+        logit = x[0] * standard + x[1]
         return np.sum(weight * (np.logaddexp(0, logit) - event * logit)) + 0.5 * (x[0] - 1) ** 2 + 0.005 * x[1] ** 2
 
-    best = minimize(loss, (1.0, 0.0), method="L-BFGS-B", bounds=((0.05, 5), (-10, 10)))
-    return float(best.x[0]), float(best.x[1])
+    best = minimize(loss, (1.0, 0.0), method="L-BFGS-B", bounds=((0.02, 10), (-10, 10)))
+    return float(best.x[0] / scale), float(best.x[1] - best.x[0] * center / scale)
 
 
 # === classes ===
@@ -236,7 +300,7 @@ class Classes(Recipe):
         requests, origin, weight, _ = self.styles.expand(rows)
         learned = self.learn(signature, rows)
         head = point.train(learned.transform(requests).columns, rows.target[origin], weight)
-        raw, coverage = crossfit(recipe, signature, rows, requests, origin, weight)
+        raw, coverage = crossfit(recipe, signature, rows, rows.target, requests, origin, weight)
         body = Body(head, [Tier(c) for c in self.tiers], "temperature and bias on cross-fitted margins by coverage")
         tier_of, scored = body.tier_of(coverage), rows.evaluated[origin]
         for k, tier in enumerate(body.tiers):

@@ -20,7 +20,7 @@ def lines(model: Model, parts: list[Part]) -> list[str]:
             if model.bars.get(p.part) and model.bars[p.part].score == "mape":
                 score += f", error {f['mape']:.2%} (baseline {f['mape_baseline']:.2%}, naive {f['mape_naive']:.2%})"
             score += f"; q10..q90 covers {f['coverage']:.1%}, width {f['width']:.4g} "
-            score += f"(constant {f['constant_width']:.4g}, covers {f['constant_coverage']:.1%})"
+            score += f"(constant {f['constant_width']:.4g}, covers {f['constant_coverage']:.1%}; at equal coverage {f['equal_width']:.4g})"
         elif "auc" in f:
             score = f"AUC {f['auc']:.3f} (baseline {f['auc_baseline']:.3f}, naive 0.500), "
             score += f"Brier {f['brier']:.4f} ({f['brier_baseline']:.4f}, naive {f['brier_naive']:.4f}); "
@@ -103,9 +103,9 @@ def table(model: Model, parts: list[Part]) -> list[str]:
         mape = any(_is_mape(model, p) for p in parts)
         head = ["part", "request", "rows / groups", f"MAE, {unit}", "baseline", "naive", "R2", "baseline R2"]
         head += ["error", "baseline error"] if mape else []
-        head += ["q10..q90 covers", "mean width", "constant width", "constant covers"]
+        head += ["q10..q90 covers", "mean width", "constant width", "constant covers", "constant width of equal coverage"]
         keys = ["mae", "mae_baseline", "mae_naive", "r2", "r2_baseline"] + (["mape", "mape_baseline"] if mape else [])
-        keys += ["coverage", "width", "constant_width", "constant_coverage"]
+        keys += ["coverage", "width", "constant_width", "constant_coverage", "equal_width"]
     elif model.output.kind == "probability":
         head = ["part", "request", "rows / groups", "AUC", "baseline", "naive", "Brier", "baseline Brier", "naive Brier"]
         head += ["calibration error", "of the baseline", "events"]
@@ -126,6 +126,6 @@ def table(model: Model, parts: list[Part]) -> list[str]:
 def _cell(key: str, value: float) -> str:
     if key in ("coverage", "constant_coverage", "mape", "mape_baseline", "rate"):
         return f"{value:.1%}"
-    if key.startswith(("mae", "width", "constant_width")):
+    if key.startswith(("mae", "width", "constant_width", "equal_width")):
         return f"{value:.4g}"
     return f"{value:.3f}"

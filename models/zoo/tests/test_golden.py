@@ -10,7 +10,7 @@ import pytest
 from evzoo.heads import LIBRARY
 from evzoo.model import ZOO, names
 from evzoo.served import Served
-from evzoo.train import flat, golden_of
+from evzoo.build import flat, golden_of
 from evzoo.vocabulary import feature
 
 

@@ -53,12 +53,14 @@ RUNAWAY_RATE = 1.0
 
 STEP_S = 0.25
 RUN_S = 2400
-SAMPLE_S = 10
+SAMPLE_S = 2
+WINDOW_S = 10
+"""Rates and drops are over the last ten seconds."""
 KINDS = ("normal", "fast charge", "cooling lost", "internal short", "external heat")
 
 
 def simulate(runs: int, seed: int) -> pd.DataFrame:
-    """Seeded runs of a pack with one hottest cell, sampled every ten seconds.
+    """Seeded runs of a pack with one hottest cell, sampled every two seconds.
 
     Equivalent circuit: open-circuit voltage of an NMC cell less current times a resistance that falls with temperature;
     the weakest cell also feeds an internal short. Thermal: the hottest cell exchanges heat with the mean of the pack and
@@ -80,10 +82,11 @@ def simulate(runs: int, seed: int) -> pd.DataFrame:
     contact = rng.uniform(0.004, 0.02, runs)  # 1/s, hottest cell to the mean of the pack
     short_c = np.where(kind == 3, 10 ** rng.uniform(-0.3, 1.5, runs), 0.0)  # short's current over rated capacity
     heater = np.where(kind == 4, 10 ** rng.uniform(-1.3, 0.3, runs), 0.0)  # K/s
+    soak = rng.choice([0.0, 0.5, 1.0], runs)  # share of the outer heat that reaches the whole pack
     humidity = np.clip(rng.beta(2, 3, runs) * 100 + (rng.uniform(size=runs) < 0.15) * 45, 5, 100)
     moisture = humidity > 85
     mean = ambient + rng.uniform(0, 12, runs)
-    hot, before = mean + rng.uniform(0.3, 3, runs), None
+    hot = mean + rng.uniform(0.3, 3, runs)
     sei, anode, layer, cathode, electrolyte = (np.full(runs, v) for v in (0.15, 0.75, 0.033, 0.04, 1.0))
     samples = []
     for step in range(int(RUN_S / STEP_S)):
@@ -110,7 +113,7 @@ def simulate(runs: int, seed: int) -> pd.DataFrame:
         warm = np.where(late, heater, 0.0)
         slope = chemical + ohmic * 1.15 + short + warm - contact * (hot - mean) - 0.002 * np.maximum(hot - 200, 0) / 10
         hot = np.minimum(hot + slope * STEP_S, 1100.0)
-        mean = mean + (ohmic + 0.02 * contact * (hot - mean) - cooled * (mean - ambient)) * STEP_S
+        mean = mean + (ohmic + 0.02 * contact * (hot - mean) - cooled * (mean - ambient) + soak * warm * (mean < 900)) * STEP_S
         charge = np.clip(charge + (current - 0.02 * short_a) / ampere_hours / 3600 * STEP_S, 0, 1)
         if step % int(SAMPLE_S / STEP_S) == 0:
             weak = np.where(collapsed, 0.2, ocv + current * resistance - short_a * resistance)
@@ -130,10 +133,16 @@ def observe(stack: dict[str, np.ndarray], fixed: dict[str, np.ndarray], rng: np.
         return rng.normal(0, scale, (steps, runs))
 
     hot = stack["hot"] + noise(0.3)
-    ran = (stack["chemical"] >= RUNAWAY_RATE).argmax(axis=0)
-    ran = np.where((stack["chemical"] >= RUNAWAY_RATE).any(axis=0), ran, 10**6)
+    lag = WINDOW_S // SAMPLE_S
+
+    def earlier(values: np.ndarray) -> np.ndarray:
+        return np.vstack([np.repeat(values[:1], lag, axis=0), values[:-lag]])
+
+    rise = (stack["hot"] - earlier(stack["hot"])) / WINDOW_S
+    confirmed = (stack["chemical"] >= RUNAWAY_RATE) | ((rise >= RUNAWAY_RATE) & (stack["hot"] >= SEPARATOR_CELSIUS - 10))
+    ran = np.where(confirmed.any(axis=0), confirmed.argmax(axis=0), 10**6)
     weak = stack["weak"] + noise(0.003)
-    before = np.vstack([weak[:1], weak[:-1]])
+    before = earlier(weak)
     swing = 2.0 + np.abs(noise(0.7))
     lowest = np.minimum(stack["mean"] - swing, stack["hot"] - 0.5)
     frame = pd.DataFrame(
@@ -143,7 +152,7 @@ def observe(stack: dict[str, np.ndarray], fixed: dict[str, np.ndarray], rng: np.
             "cell_temperature_max_celsius": hot.ravel(),
             "cell_temperature_min_celsius": lowest.ravel(),
             "cell_temperature_mean_celsius": (stack["mean"] + 0.02 * (stack["hot"] - stack["mean"]) + noise(0.2)).ravel(),
-            "cell_temperature_rate_celsius_per_s": (np.vstack([hot[:1] * 0, np.diff(hot, axis=0)]) / SAMPLE_S).ravel(),
+            "cell_temperature_rate_celsius_per_s": ((hot - earlier(hot)) / WINDOW_S).ravel(),
             "pack_current_a": (stack["current"] + noise(0.3)).ravel(),
             "pack_voltage_v": (stack["cell"] * (fixed["series"] - 1) + weak).ravel(),
             "cell_voltage_min_v": np.clip(weak, 0, None).ravel(),
@@ -269,19 +278,66 @@ class Model(model.Model):
     )  # fmt: skip
     rising = (1, 1, 1, 1, 0, 1, 0, 1, 1, 1, 1, 1, 0, 1)
     recipe = Classes(
-        point=Forest(60, 4, 0.2, more={"min_child_weight": 5, "subsample": 0.8, "colsample_bytree": 0.8, "monotone_constraints": str(rising)}),
-        styles=Styles(("cell_temperature_max_celsius",), copies=1),
+        point=Forest(80, 4, 0.2, more={"min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.7, "monotone_constraints": str(rising)}),
+        styles=Styles(("cell_temperature_max_celsius",), copies=1, minimal=0.15, masked=0.15),
         tiers=(0.7, 0.3, 0.1, 0.0),
         folds=3,
         count=4,
     )
     card = {
-        "Baseline": "XGBoost (300 trees, depth 4) on the sensors the synthetic records list, on the same folds.",
+        "What it answers": "Which of five classes a pack is in now, as probabilities that sum to 1.",
+        "Intended use": "A second opinion beside the fixed rule on every reading; the higher severity wins. Never the only safeguard.",
+        "Classes": """
+Labels are synthetic: formula labels of synthetic records, and states of simulated runs. They are no observations of real packs.
+
+| class | what it means here |
+|---|---|
+| Normal | Watch, and by rule: hottest cell below 45 degrees, rising by less than 0.1 degrees/s, weakest cell's voltage dropping by less than 5 %, humidity below 85 %, no moisture, resistance below 12 mOhm; a sensor that is missing does not stand against it, but the hottest cell's must be there |
+| Watch | risk score below 0.50 |
+| Warning | risk score from 0.50 |
+| Alarm | risk score from 0.75, or a runaway within 5 minutes, or a cell as hot as that at which a quarter of the destructive tests had run away |
+| Runaway | decomposition heats the cell by 1 degree/s, or it rises that fast near the melting point of its separator, or it is as hot as that at which half of the tests had run away |
+
+The risk score is the one behind the larger file of synthetic records: 0.0075 + 0.005 mean temperature + 0.02 resistance in mOhm + 0.2 with moisture.
+""",
+        "Baseline": "XGBoost (300 trees, depth 4, rate 0.1) on the sensors the synthetic records list, one per part.",
         "Naive": "the most frequent class of the training rows.",
+        "Minimal": "the hottest cell's temperature only. Classes here are the four learned ones; Normal is Watch and a rule.",
+        "Data": """
+- `thermal_runaway_synthetic`, the file of 5,000 records: independent draws with formula labels, README says MIT. Scored on a random split, which measures formula recovery only.
+- Simulated runs of this script: equivalent circuit, a hottest cell coupled to the mean of its pack, Arrhenius decomposition after Hatchard (2001) and Kim (2007), fixed seed. Scored by run.
+- `thermal_runaway_nrel_databank`: NREL and NASA, citation requested; only two quantiles of the temperature at trigger are used.
+- The file of 500 records is left out: its cut-offs and score contradict those of the larger file (see below).
+""",
+        "What would be a leak": "`TR_Probability` and `Notes` are the label; simulated state (chemical heat, time to runaway) is never an input; a run is never on both sides of a split.",
+        "How it works": "One forest for four classes, held monotone in temperatures, rise, voltage drop, resistance and moisture, with temperature scaling by coverage. Random sensors are left out in training, so partial packs are answered.",
+        "Limits": """
+- Nothing here was measured on a real pack. The promotion gate's `synthetic` waiver is needed, on purpose.
+- One thermal model with drawn parameters: no propagation between cells, no venting gas, no chemistry but a generic NMC.
+- With the hottest cell's temperature alone, Watch and Warning can hardly be told apart.
+""",
     }
+
+    def figures(self, rows: Rows) -> list[tuple[str, str]]:
+        """Shares of classes, anchors, and why the smaller file has no part in this."""
+        quarter, half = self.anchors(self.data)
+        notes = self.data.csv(f"{SYNTHETIC}/ev_battery_charging_tr_notes.csv.gz")
+        cold = notes.loc[notes["EventFlag"] == "Runaway", "MaxTemp_C"]
+        score = formula(notes.rename(columns=RAW).assign(moisture_detected=notes["MoistureDetected"].astype(float)))
+        there = np.select([score >= 0.75, score >= 0.5], [2, 1], 0)
+        agree = np.mean(there == notes["EventFlag"].map({c: k for k, c in enumerate(LEARNED)}))
+        counts = {p: np.bincount(rows.target[rows.part == p].astype(int), minlength=4) for p in np.unique(rows.part)}
+        shares = "; ".join(f"{p}: " + ", ".join(f"{c} {n}" for c, n in zip(LEARNED, v)) for p, v in counts.items())
+        return [
+            ("rows by learned class", shares),
+            ("temperature at trigger of the destructive tests, quarter and half", f"{quarter:.0f} and {half:.0f} degrees"),
+            ("hottest `Runaway` record of the smaller file", f"{cold.max():.0f} degrees"),
+            ("records of the smaller file labelled as the larger file's score would", f"{agree:.1%}"),
+        ]
 
     def load(self, data: DataFolder) -> Rows:
         """Synthetic records with their own labels, simulated runs with labels from their physics."""
+        self.data = data
         records = data.csv(f"{SYNTHETIC}/ev_battery_charging_5000.csv.gz")
         frame = records[list(RAW)].rename(columns=RAW).astype(float)
         label = records["EventFlag"].map({name: k for k, name in enumerate(LEARNED)}).to_numpy()
@@ -292,10 +348,11 @@ class Model(model.Model):
         alarm = (runs["seconds_to_runaway"].between(0, 300) | (runs["true_hot"] >= quarter)).to_numpy()
         ran = ((runs["seconds_to_runaway"] <= 0) | (runs["true_hot"] >= half)).to_numpy()
         risk = np.where(ran, 3, np.where(alarm, np.maximum(risk, 2), risk))
-        # Long quiet stretches say little: every state near a change, a tenth of the rest.
+        # Long quiet stretches say little: many samples around a runaway, few of the rest.
         rng = np.random.default_rng(SEED)
-        change = np.abs(runs["seconds_to_runaway"].to_numpy()) < 400
-        keep = rng.uniform(size=len(runs)) < np.where(change, 0.5, np.where(risk == 0, 0.04, 0.10))
+        away = np.abs(runs["seconds_to_runaway"].to_numpy())
+        share = np.select([away < 60, away < 400, risk > 0], [0.4, 0.06, 0.02], 0.008)
+        keep = rng.uniform(size=len(runs)) < share
         runs, risk = runs[keep].reset_index(drop=True), risk[keep]
         names = [i.name for i in self.signature.inputs]
         frame = pd.concat([frame, runs], ignore_index=True).reindex(columns=names)
@@ -348,7 +405,8 @@ class Model(model.Model):
             cool,
             at(50.0),
             at(62.0, internal_resistance_mohm=13.0),
-            at(66.0, internal_resistance_mohm=14.0, moisture_detected=True, humidity_percent=95.0),
+            at(70.0, internal_resistance_mohm=15.0, moisture_detected=True, humidity_percent=95.0),
+            at(135.0, cell_temperature_rate_celsius_per_s=0.3),
             at(150.0, cell_temperature_rate_celsius_per_s=5.0, cell_voltage_min_v=0.2, cell_voltage_drop_percent=90.0),
             {"cell_temperature_max_celsius": 25.0},
             {"cell_temperature_max_celsius": 55.0},
