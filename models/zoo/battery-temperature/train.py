@@ -61,6 +61,7 @@ class Model(model.Model):
         spread=Forest(60, 3, 0.05, more={"min_child_weight": 60, "lambda": 5}),
         styles=Styles(("ambient_temperature_celsius", "c_rate"), copies=1, minimal=0.03, masked=0.01),
         tiers=(0.9, 0.5, 0.0),
+        folds=3,
         linear=("ambient_temperature_celsius", "start_over_ambient"),
         complete=True,
         ridge=0.001,

@@ -326,7 +326,7 @@ The risk score is the one behind the larger file of synthetic records: 0.0075 + 
         score = formula(notes.rename(columns=RAW).assign(moisture_detected=notes["MoistureDetected"].astype(float)))
         there = np.select([score >= 0.75, score >= 0.5], [2, 1], 0)
         agree = np.mean(there == notes["EventFlag"].map({c: k for k, c in enumerate(LEARNED)}))
-        counts = {p: np.bincount(rows.target[rows.part == p].astype(int), minlength=4) for p in np.unique(rows.part)}
+        counts = {p: np.bincount(rows.target[(rows.part == p) & rows.evaluated].astype(int), minlength=4) for p in np.unique(rows.part)}
         shares = "; ".join(f"{p}: " + ", ".join(f"{c} {n}" for c, n in zip(LEARNED, v)) for p, v in counts.items())
         return [
             ("rows by learned class", shares),
@@ -355,10 +355,22 @@ The risk score is the one behind the larger file of synthetic records: 0.0075 + 
         keep = rng.uniform(size=len(runs)) < share
         runs, risk = runs[keep].reset_index(drop=True), risk[keep]
         names = [i.name for i in self.signature.inputs]
-        frame = pd.concat([frame, runs], ignore_index=True).reindex(columns=names)
-        group = np.concatenate([[f"record {k}" for k in range(len(records))], "run " + runs["run"].astype(str)])
-        part = np.repeat(["records", "simulated"], [len(records), len(runs)])
-        return Rows(frame, np.concatenate([label, risk]), group, part, frame[list(RAW.values())])
+        # A record is a state at rest; a copy that says so, learned from but not scored, keeps the forest from taking the
+        # presence of a rate for a simulated run.
+        count = len(records)
+        resting = frame.assign(
+            cell_temperature_rate_celsius_per_s=rng.normal(0, 0.03, count),
+            cell_voltage_drop_percent=rng.normal(0, 0.1, count),
+            humidity_percent=np.where(frame["moisture_detected"] > 0, rng.uniform(85, 100, count), rng.uniform(10, 85, count)),
+            cells_in_series=80.0,
+        )
+        numbers = [f"record {k}" for k in range(count)]
+        group = np.concatenate([numbers, numbers, "run " + runs["run"].astype(str)])
+        part = np.repeat(["records", "simulated"], [2 * count, len(runs)])
+        scored = np.repeat([True, False, True], [count, count, len(runs)])
+        frame = pd.concat([frame, resting, runs], ignore_index=True).reindex(columns=names)
+        target = np.concatenate([label, label, risk])
+        return Rows(frame, target, group, part, frame[list(RAW.values())], evaluated=scored)
 
     def anchors(self, data: DataFolder) -> tuple[float, float]:
         """Temperatures at which a quarter and half of the destructive tests had gone into runaway."""
@@ -374,7 +386,7 @@ The risk score is the one behind the larger file of synthetic records: 0.0075 + 
         """One XGBoost per part."""
         answer = np.zeros((len(test), len(LEARNED)))
         for part in np.unique(test.part):
-            learn, judge = train.part == part, test.part == part
+            learn, judge = (train.part == part) & train.evaluated, test.part == part
             present, target = np.unique(train.target[learn], return_inverse=True)
             found = boosted(train.extra[learn], target, test.extra[judge], 0.1, "classes")
             answer[np.ix_(judge, present.astype(int))] = found
