@@ -108,3 +108,28 @@ fn what_the_forest_does_not_run_is_refused_by_name() {
     }
     check("objective.json", "objective `survival:cox`");
 }
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_fastest_kernel_is_chosen() {
+    let has = |features: &[bool]| features.iter().all(|feature| *feature);
+    let words = has(&[is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("avx512bw")]);
+    let bytes = words && is_x86_feature_detected!("avx512vbmi");
+    let check = |file: &str, expected: &str| {
+        let bytes = fs_err::read(folder().join(file)).expect("the model is there");
+        let model = ForestBackend::new().load_bytes(file, &bytes).unwrap_or_else(|error| panic!("{error}"));
+        let description = &model.signature().description;
+        assert!(description.ends_with(&format!(", {expected} kernel")), "{file}: {description}");
+    };
+    let fastest = match (bytes, words) {
+        (true, _) => "AVX-512 VBMI 8 bit",
+        (false, true) => "AVX-512 16 bit",
+        (false, false) => "portable",
+    };
+    check("3.2.0/squarederror.ubj", fastest);
+    check("3.2.0/wide.ubj", fastest);
+    check("3.2.0/quantiles.ubj", fastest);
+    check("3.2.0/deep.ubj", "portable");
+    // More thresholds of a column than 8 bits tell apart.
+    check("3.2.0/fine.ubj", if words { "AVX-512 16 bit" } else { "portable" });
+}

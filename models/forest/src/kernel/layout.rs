@@ -57,7 +57,8 @@ impl Layout {
         layout
     }
 
-    /// Whether packing pays: few trees have to be walked, and little is filled up.
+    /// Whether packing for a kernel that fills runs up pays: few trees have to be walked, and little is filled up.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn pays(&self, trees: &[Tree]) -> bool {
         let packed = self.packed.iter().flatten().count();
         4 * packed >= 3 * trees.len() && self.packed.len() <= FILLED_MAX * trees.len().max(FILLED_FREE)
@@ -82,9 +83,11 @@ const COMPLETION_MAX: usize = 16;
 const COMPLETION_FREE: usize = 1 << 16;
 
 /// Packed places for each tree that still pay.
+#[cfg(target_arch = "x86_64")]
 const FILLED_MAX: usize = 2;
 
 /// Trees below which filling up costs next to nothing.
+#[cfg(target_arch = "x86_64")]
 const FILLED_FREE: usize = 256;
 
 #[cfg(test)]
@@ -108,7 +111,16 @@ mod tests {
         );
         assert_eq!(layout.packed, [Some(0), Some(1), None, None, Some(3), Some(4), None, None]);
         assert_eq!(layout.depth, 3);
-        assert!(layout.pays(&trees));
-        assert!(!Layout::new(&trees, 1, 4).pays(&trees));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn packing_pays_unless_much_is_walked_or_filled_up() {
+        let tree = |group, depth| Tree { group, depth, nodes: Vec::new() };
+        let check = |trees: &[Tree], expected| assert_eq!(Layout::new(trees, 6, 16).pays(trees), expected);
+        check(&[tree(0, 2), tree(0, 3), tree(0, 6), tree(1, 9)], true);
+        check(&[tree(0, 2), tree(0, 3), tree(0, 9), tree(1, 9)], false);
+        check(&(0..100).map(|group| tree(group, 0)).collect::<Vec<Tree>>(), false);
+        check(&(0..100).map(|place| tree(place / 10, 0)).collect::<Vec<Tree>>(), true);
     }
 }
