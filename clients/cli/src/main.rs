@@ -31,7 +31,8 @@ use crate::{cli::Cli, failure::Failure, output::Output};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.global.output);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // The connection lives on a thread of its own, so that it is kept while standard output is full.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output.failure(&Failure::Start(error)),
     };

@@ -36,9 +36,9 @@ use crate::{
 Everything the given options suffice for is answered; for the rest, the missing options are named.
 
 Examples:
-  evctl predict battery --cell-family nmc_lco_18650_2800mah --cycles 400 \\
-    --charge-duration-s 9000 --discharge-duration-s 2200 --discharge-voltage-max-v 4.1
-  evctl predict battery --target temperature --ambient-c 24 --cell-voltage-v 3.7 --c-rate 1
+  evctl predict battery --cycles 120 --ambient-c 24 --discharge-voltage-end-v 3.2
+  evctl predict battery --target rul --cell-family nmc_lco_18650_2800mah --cycles 400
+  evctl predict battery --target temperature --ambient-c 24 --c-rate 1
   evctl predict battery --file cells.jsonl > health.jsonl"
 )]
 pub(crate) struct BatteryCommand {

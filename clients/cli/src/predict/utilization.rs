@@ -22,11 +22,11 @@ use crate::{
     allow_negative_numbers = true,
     arg_required_else_help = true,
     after_help = "\
-No option is required on its own; every further one narrows the interval.
+The model that serves says what it needs, usually --region, --city-type and --charger-type; every further option narrows the interval.
 
 Examples:
   evctl predict utilization --region Dundee --city-type urban --charger-type DC --power-kw 150 --connectors 4
-  evctl predict utilization --region Dundee --charger-type AC --power-kw 22 --sessions-per-day 3.5
+  evctl predict utilization --region Dundee --city-type urban --charger-type AC --power-kw 22 --sessions-per-day 3.5
   evctl predict utilization --file stations.jsonl > utilization.jsonl"
 )]
 pub(crate) struct UtilizationCommand {

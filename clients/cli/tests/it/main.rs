@@ -1,0 +1,5 @@
+//! The program as its users run it.
+
+mod rendering;
+mod server;
+mod support;

@@ -1,0 +1,136 @@
+//! The program against the real server.
+
+use crate::support::{Run, evctl, evctl_with_input, real::RealServer};
+use serde_json::Value;
+
+/// Two columns, one tree: below 10 (or missing) 1.5, else 2.5.
+const STUMP: &str = r#"{"version": [3, 2, 0], "learner": {
+    "feature_names": ["mileage_km", "age_years"], "feature_types": ["float", "int"],
+    "learner_model_param": {"base_score": "[0E0]", "num_class": "0", "num_feature": "2"},
+    "objective": {"name": "reg:squarederror"},
+    "gradient_booster": {"name": "gbtree", "model": {"tree_info": [0], "trees": [{
+        "left_children": [1, -1, -1], "right_children": [2, -1, -1],
+        "split_indices": [0, 0, 0], "split_conditions": [10.0, LEAF, 2.5],
+        "default_left": [1, 0, 0], "tree_param": {"num_nodes": "3"}}]}}}}"#;
+
+fn json(server: &RealServer, arguments: &[&str]) -> Value {
+    let run = evctl(&server.url, &[&["-o", "json"], arguments].concat());
+    assert_eq!(run.code, 0, "{arguments:?}: {}", run.stderr);
+    serde_json::from_str(&run.stdout).expect("JSON")
+}
+
+#[test]
+fn every_service_answers() {
+    let Some(server) = RealServer::start() else { return };
+    let range = json(&server, &["predict", "range", "--make", "Tesla", "--model", "Model 3", "--battery-kwh", "60"]);
+    assert!(range["range_q10_km"].as_f64() <= range["range_q50_km"].as_f64());
+    assert_eq!(range["info"]["model"]["name"], "ev-range");
+
+    let utilization = json(
+        &server,
+        &["predict", "utilization", "--region", "Atlantis", "--city-type", "urban", "--charger-type", "DC"],
+    );
+    assert_eq!(utilization["info"]["status"], "PREDICTION_STATUS_OUT_OF_DISTRIBUTION");
+    assert_eq!(utilization["info"]["out_of_distribution"][0]["field"], "region");
+
+    let thermal = json(&server, &["predict", "thermal", "--temperature-c", "41", "--current-a", "-80"]);
+    assert_eq!(thermal["probabilities"].as_array().map(Vec::len), Some(5));
+
+    let battery = json(&server, &["predict", "battery", "--cycles", "100", "--discharge-c-rate", "1"]);
+    assert!(battery["unanswered"].as_array().is_some_and(|unanswered| !unanswered.is_empty()));
+
+    let rows = "{\"make\":\"Tesla\",\"model\":\"Model 3\"}\n{\"make\":\"Tesla\",\"model\":\"Model 3\",\"seats\":0}\n";
+    let run = evctl_with_input(&server.url, &["predict", "range", "--file", "-"], rows);
+    assert_eq!((run.code, run.stdout.lines().count()), (1, 2), "{}", run.stderr);
+}
+
+#[test]
+fn examples_of_the_help_are_answered() {
+    let Some(server) = RealServer::start() else { return };
+    for service in ["range", "utilization", "battery", "thermal"] {
+        let help = evctl(&server.url, &["predict", service, "--help"]).stdout;
+        let examples = help.lines().filter_map(|line| line.trim().strip_prefix("evctl predict "));
+        let examples: Vec<&str> = examples.filter(|example| !example.contains("--file")).collect();
+        assert!(examples.len() >= 2, "{service}");
+        for example in examples {
+            let arguments = words(&format!("predict {example}"));
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let run = evctl(&server.url, &arguments);
+            assert_eq!(run.code, 0, "{example}: {}", run.stderr);
+        }
+    }
+}
+
+/// Splits at blanks outside of single quotes.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for letter in line.chars() {
+        match letter {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            _ => words.last_mut().expect("never empty").push(letter),
+        }
+    }
+    words
+}
+
+#[test]
+fn wrong_fields_are_listed_by_option() {
+    let Some(server) = RealServer::start() else { return };
+    let arguments = ["predict", "range", "--make", "Tesla", "--model", "X", "--battery-kwh", "6000", "--seats", "0"];
+    let Run { code, stdout, stderr } = evctl(&server.url, &arguments);
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("\n  --battery-kwh  is 6000") && stderr.contains("\n  --seats        is 0"), "{stderr}");
+}
+
+#[test]
+fn the_server_is_well() {
+    let Some(server) = RealServer::start() else { return };
+    let run = evctl(&server.url, &["doctor"]);
+    assert_eq!(run.code, 0, "{}", run.stdout);
+    assert!(run.stdout.contains("model ev-range"), "{}", run.stdout);
+}
+
+#[test]
+fn a_model_of_ones_own_from_file_to_service() {
+    let Some(server) = RealServer::start() else { return };
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("stump.json");
+    let directory = home.path().join("mine");
+    let (file_text, directory_text) = (file.display().to_string(), directory.display().to_string());
+    let init = ["models", "init", &file_text, "-d", &directory_text, "--name", "mine", "--force"];
+    let import = ["models", "import", &directory_text];
+
+    fs_err::write(&file, STUMP.replace("LEAF", "1.5")).expect("written");
+    assert_eq!(json(&server, &init)["inputs"], 2);
+    let run = evctl(&server.url, &import);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("evctl models alias mine production 1"), "{}", run.stderr);
+    assert_eq!(json(&server, &import)["created"], false);
+
+    let aliased = json(&server, &["models", "alias", "mine", "production", "1", "--expect", "0"]);
+    assert_eq!(aliased["version"]["state"], "VERSION_STATE_READY");
+    assert_eq!(json(&server, &["models", "verify", "mine"])["ok"], true);
+
+    fs_err::write(&file, STUMP.replace("LEAF", "1.75")).expect("written");
+    json(&server, &init);
+    let second = json(&server, &[&import[..], &["--alias", "production"]].concat());
+    assert_eq!((&second["version"]["version"], &second["created"]), (&2.into(), &true.into()));
+
+    let moved = evctl(&server.url, &["models", "alias", "mine", "production", "1", "--expect", "1"]);
+    assert_eq!(moved.code, 1);
+    assert!(moved.stderr.contains("ABORTED"), "{}", moved.stderr);
+    let shown = json(&server, &["models", "show", "mine:2"]);
+    assert_eq!(shown["manifest"]["model"]["task"], "generic");
+    assert_eq!(evctl(&server.url, &["models", "show", "mine:9"]).code, 1);
+}
+
+#[test]
+fn a_bundled_model_is_imported_as_itself() {
+    let Some(server) = RealServer::start() else { return };
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/zoo/charging-utilization");
+    let imported = json(&server, &["models", "import", directory]);
+    assert_eq!(imported["created"], false);
+    assert_eq!(imported["version"]["aliases"][0], "production");
+}

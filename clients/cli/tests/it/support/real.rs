@@ -1,0 +1,70 @@
+//! The real server, where it has been built: `EVSERVE_BIN`, or `evserve` beside `evctl`.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+/// A server with the bundled models and a temporary data directory.
+pub(crate) struct RealServer {
+    pub(crate) url: String,
+    child: Child,
+}
+
+// === impl RealServer ===
+
+impl RealServer {
+    /// Starts it; `None`, and a message, where there is none to start.
+    pub(crate) fn start() -> Option<RealServer> {
+        let program = program()?;
+        let mut child = Command::new(&program)
+            .arg("demo")
+            .env("EVSERVE_GRPC__ADDRESS", "127.0.0.1:0")
+            .env("EVSERVE_HTTP__ADDRESS", "127.0.0.1:0")
+            .env("EVSERVE_OBSERVABILITY__LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("evserve starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+            .find(|line| line.to_string().contains("evserve ready"))
+            .and_then(|line| find(&line, "grpc"))
+            .expect("evserve says where it listens");
+        // Its log must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(RealServer { url: format!("http://{address}"), child })
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_BIN_EXE_evctl")).with_file_name("evserve");
+    let program = env::var_os("EVSERVE_BIN").map_or(beside, PathBuf::from);
+    if program.is_file() {
+        return Some(program);
+    }
+    eprintln!("skipped: {} has not been built; build it, or set EVSERVE_BIN", program.display());
+    None
+}
+
+/// A text field, wherever the log's layout has it.
+fn find(value: &Value, key: &str) -> Option<String> {
+    let object = value.as_object()?;
+    let here = object.get(key).and_then(Value::as_str).map(str::to_owned);
+    here.or_else(|| object.values().find_map(|inner| find(inner, key)))
+}
