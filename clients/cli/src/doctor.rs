@@ -14,14 +14,12 @@ use crate::{
     table::{Cell, Table},
 };
 
-/// Services every server has, by the name that health and people use.
-const SERVICES: [(&str, &str); 6] = [
+/// Services whose health depends on a model, by the name that people and health use; the others are checked by use.
+const SERVICES: [(&str, &str); 4] = [
     ("range", "ev.range.v1.RangePrediction"),
     ("utilization", "ev.charging.v1.ChargingUtilization"),
     ("battery", "ev.battery.v1.BatteryHealth"),
     ("thermal", "ev.thermal.v1.ThermalRisk"),
-    ("registry", "ev.registry.v1.ModelRegistry"),
-    ("open inference", "inference.GRPCInferenceService"),
 ];
 
 /// Pings of which the median is taken.
