@@ -15,7 +15,7 @@ pub struct FeatureError {
 #[non_exhaustive]
 pub enum Problem {
     /// Outside the physically plausible range.
-    #[error("is {value}, expected {min} to {max} {unit}")]
+    #[error("is {value}, expected {min} to {max}{}", suffix(unit))]
     OutOfRange {
         /// What was sent.
         value: f32,
@@ -46,6 +46,11 @@ pub enum Problem {
         /// The kind that belongs there.
         expected: &'static str,
     },
+}
+
+/// A unit after a number; counts and ratios, whose unit is `1`, go without.
+fn suffix(unit: &str) -> String {
+    if unit == "1" { String::new() } else { format!(" {unit}") }
 }
 
 /// A vehicle id was refused.

@@ -306,6 +306,8 @@ mod tests {
         check(1000.0, None);
         check(0.5, Some("`battery_capacity_kwh` is 0.5, expected 1 to 1000 kWh"));
         check(60000.0, Some("`battery_capacity_kwh` is 60000, expected 1 to 1000 kWh"));
+        let error = Feature::Seats.check(Value::Number(0.0)).expect_err("no seats");
+        assert_eq!(error.to_string(), "`seats` is 0, expected 1 to 100");
         check(f32::NAN, Some("`battery_capacity_kwh` is NaN, expected a finite number"));
         check(f32::NEG_INFINITY, Some("`battery_capacity_kwh` is -inf, expected a finite number"));
     }

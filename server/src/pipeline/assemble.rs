@@ -150,7 +150,7 @@ impl<'p> RowBuilder<'p> {
         if let Some([min, max]) = input.range
             && !(min..=max).contains(&number)
         {
-            let unit = input.unit.as_deref().unwrap_or("");
+            let unit = input.unit.as_deref().filter(|unit| *unit != "1").unwrap_or("");
             let description = format!("is {number}, expected {min} to {max} {unit}").trim_end().to_owned();
             self.violate(&input.name, "OUT_OF_RANGE", description);
             return;
