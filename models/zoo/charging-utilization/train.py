@@ -8,6 +8,7 @@ from evzoo import model
 from evzoo.baselines import ridge
 from evzoo.data import DataFolder, Rows
 from evzoo.heads import Forest
+from evzoo.measure import pooled
 from evzoo.recipes import Quantiles, Styles
 from evzoo.signature import Derived, Input, Signature
 
@@ -41,14 +42,18 @@ class Model(model.Model):
     )
     recipe = Quantiles(
         point=Forest(
-            120, 2, 0.05, "reg:absoluteerror", {"min_child_weight": 8, "subsample": 0.8, "colsample_bytree": 0.7, "lambda": 3}
+            200, 2, 0.05, "reg:absoluteerror", {"min_child_weight": 8, "subsample": 0.8, "colsample_bytree": 0.7, "lambda": 3}
         ),
-        spread=Forest(40, 2, 0.05, more={"min_child_weight": 15, "lambda": 5}),
-        styles=Styles(("region", "city_type", "charger_type"), copies=1, minimal=0.1, masked=0.05),
-        tiers=(0.6, 0.0),
+        spread=Forest(60, 2, 0.08, more={"min_child_weight": 3, "lambda": 2}),
+        styles=Styles(("region", "city_type", "charger_type"), copies=1, minimal=0.1, masked=0.05, hidden="region"),
+        tiers=(0.9, 0.6, 0.45, 0.0),
         link="expm1",
-        share=0.77,
+        share=0.75,
+        damping=(0.4,),
         linear=("region", "charger_type", "region_and_current"),
+        complete=True,
+        # Codes around 0, so that the weight of the current is that of the mean city where the region is unknown.
+        encode_as=lambda rows: np.log1p(rows.target) - np.log1p(rows.target).mean(),
     )
     card = {
         "What it answers": "How many charging sessions a day a station will see in the long run, as a median with an 80 % interval.",
@@ -62,13 +67,14 @@ Dundee was free of charge then, and Boulder's 2020 holds the pandemic.
 """,
         "What would be a leak": "Several stations share a site; a site is never on both sides of a split. Energy and plugged hours are the answer's siblings and no inputs.",
         "How it works": """
-Log sessions: a linear term on region, current and their product, and a small forest that adds city type and the stations at the site.
+On log sessions a linear term of region, current and their product, and a small forest that adds kind of place and the stations at the site. Extra training rows without a region, judged by models that never saw their city, widen the interval for a new city.
 Power and connector count are accepted and checked but do not move the answer: in these three cities they say nothing beyond AC or DC, and as columns they made unseen sites worse.
 """,
         "Limits": """
 - 110 stations in 55 sites of three cities: figures move by several percent with another deal of folds.
 - Levels do not carry over between cities: see leave-one-city-out. A new city is flagged and answered with the other cities' level.
 - Stations above 50 kW or with more than 3 connectors were never seen and are flagged.
+- Intervals narrower on average than a constant width are bought with the few busy stations: they hold far fewer of Dundee's DC stations than of the rest (see below).
 - Recent sessions are not an input: a station that has run for a month knows its own level better than this model.
 """,
     }
@@ -95,7 +101,10 @@ Power and connector count are accepted and checked but do not move the answer: i
 
     def figures(self, rows: Rows) -> list[tuple[str, str]]:
         """Every city once left out."""
-        found = []
+        pool, found = pooled(self, rows), []
+        inside = (rows.target >= pool.answer["full"][:, 0]) & (rows.target <= pool.answer["full"][:, 2])
+        for kind, chosen in rows.frame.groupby(["region", "charger_type"]).indices.items():
+            found.append((f"{' '.join(kind)}, unseen sites", f"q10..q90 covers {inside[chosen].mean():.0%} of {len(chosen)}"))
         for city in np.unique(rows.frame["region"]):
             away = (rows.frame["region"] == city).to_numpy()
             test, train = rows.take(np.flatnonzero(away)), rows.take(np.flatnonzero(~away))

@@ -132,6 +132,7 @@ Makes and lines are coded by their shrunk mean log range of the training rows; m
         "Limits": """
 - Every interval was calibrated on unseen model lines; for a known line it is on the wide side.
 - With make and model line only, an unseen line is hardly better known than the mean car: see the minimal rows.
+- No source has both capacity and the EPA range, so with the capacity given `range_cycle` changes nothing.
 - Trims, wheels and weather are not told apart. Vans, sports cars and cars before 2012 are few or absent.
 """,
     }

@@ -32,6 +32,8 @@ class Styles:
     masked: float = 0.2
     also: Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame] | None = None
     """Applied to every copy, for example to hide model lines as if they were unseen."""
+    hidden: str | None = None
+    """A text input that is also left out of extra copies; their residuals are of models that never saw its value."""
 
     def expand(self, rows: Rows) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
         """Requests, position of the row each came from, its weight and its style (0 full, 1 minimal, 2 masked)."""
@@ -39,6 +41,9 @@ class Styles:
         keep = list(self.keep)
         copies = [(rows.frame, self.full, 0), (minimal(rows.frame, keep), self.minimal, 1)]
         copies += [(masked(rows.frame, keep, rng), self.masked, 2) for _ in range(self.copies)]
+        if self.hidden:
+            for frame, share in ((rows.frame, self.full), (minimal(rows.frame, keep), self.minimal)):
+                copies.append((frame.assign(**{self.hidden: None}), 0.15 * share, 2))
         frames = [copy if self.also is None else self.also(copy, rng) for copy, _, _ in copies]
         origin = np.tile(np.arange(len(rows)), len(copies))
         weight = np.concatenate([rows.weight * share for _, share, _ in copies])
@@ -108,9 +113,15 @@ class Quantiles(Recipe):
         residual, coverage = np.empty(len(requests)), np.empty(len(requests))
         folds = group_folds(rows.group, self.folds, SEED)
         matrices = np.empty((len(requests), len(names)), np.float32)
-        for train, test in folds:
+        splits = [(split, np.ones(len(requests), bool)) for split in folds]
+        if self.styles.hidden:
+            unseen = requests[self.styles.hidden].isna().to_numpy()
+            values = rows.frame[self.styles.hidden].to_numpy(str)
+            splits = [(split, ~unseen) for split in folds]
+            splits += [(split, unseen) for split in group_folds(values, len(np.unique(values)), SEED)]
+        for (train, test), wanted in splits:
             inner = np.isin(origin, train)
-            part, where = rows.take(train), np.flatnonzero(np.isin(origin, test))
+            part, where = rows.take(train), np.flatnonzero(np.isin(origin, test) & wanted)
             position = np.full(len(rows), -1)
             position[train] = np.arange(len(train))
             s, l, p = self._point(signature, part, requests[inner], position[origin[inner]], weight[inner])
