@@ -46,7 +46,7 @@ impl Part {
     }
 
     /// What a tensor's name is made of: the output's name and a suffix, or a name of its own.
-    fn name_of<'o>(self, output: &'o Output) -> [&'o str; 2] {
+    fn name_of(self, output: &Output) -> [&str; 2] {
         let name = output.name.as_str();
         match self {
             Part::Q10 => [name, "_q10"],
