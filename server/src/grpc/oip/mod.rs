@@ -25,6 +25,8 @@ mod metadata;
 mod outputs;
 mod statistics;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 /// The Open Inference Protocol v2, with Triton's additions.
 pub(super) struct OipService(Arc<Predictor>);
