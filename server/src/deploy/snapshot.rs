@@ -37,7 +37,8 @@ pub(crate) enum VersionStatus {
 #[derive(Default)]
 pub(crate) struct Snapshot {
     pub(crate) models: BTreeMap<String, Arc<ModelRoutes>>,
-    by_task: HashMap<Task, Arc<ModelRoutes>>,
+    /// A handful, searched in order: less work than hashing.
+    by_task: Vec<(Task, Arc<ModelRoutes>)>,
 }
 
 /// One model's versions.
@@ -79,7 +80,7 @@ impl Snapshot {
 
     /// The model that answers a task.
     pub(crate) fn task(&self, task: Task) -> Option<&Arc<ModelRoutes>> {
-        self.by_task.get(&task)
+        self.by_task.iter().find(|(known, _)| *known == task).map(|(_, model)| model)
     }
 
     /// The deployment for a typed request: the task's own model unless another is named.
@@ -94,7 +95,7 @@ impl Snapshot {
         name: &str,
         choice: Option<VersionChoice<'_>>,
     ) -> Result<&Arc<Deployment>, PredictError> {
-        let model = if name.is_empty() { self.by_task.get(&task) } else { self.models.get(name) };
+        let model = if name.is_empty() { self.task(task) } else { self.models.get(name) };
         let Some(model) = model else { return Err(self.unknown_model(task, name)) };
         let deployment = model.choose(choice)?;
         let found = deployment.manifest.model.task;

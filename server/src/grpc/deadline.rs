@@ -8,12 +8,15 @@ use std::{
 };
 
 use futures_util::future::Either;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::status;
 use crate::pipeline::PredictError;
+
+/// Parsed once; looking it up by text would parse it for every call.
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// When the caller stops waiting; a request extension, present when the caller sent `grpc-timeout`.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +51,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if let Some(header) = request.headers().get("grpc-timeout") {
+        if let Some(header) = request.headers().get(&GRPC_TIMEOUT) {
             match timeout(header) {
                 Some(Duration::ZERO) => {
                     let status = status::of_predict(PredictError::DeadlineExceeded);

@@ -103,7 +103,7 @@ impl Predictor {
                 version: deployment.version,
                 digest: deployment.digest.clone(),
             }),
-            prediction_id: self.ids.next(Instant::now()),
+            prediction_id: self.ids.next(outcome.taken),
             status: status.into(),
             out_of_distribution: if outside { fields(deployment, outcome) } else { Vec::new() },
             feature_coverage: outcome.coverage,

@@ -195,7 +195,7 @@ impl<'p> RowBuilder<'p> {
             self.violate(&input.name, "TOO_LONG", description);
             return;
         }
-        if text.trim().is_empty() {
+        if text.chars().all(char::is_whitespace) {
             return;
         }
         if let Some(variants) = &self.plan.variants

@@ -1,12 +1,14 @@
 //! What comes out of the pipeline: an outcome, or an error that says what to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ev_models_core::RunError;
 
 /// The answer to one row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outcome {
+    /// When the decoded request was taken up; of it comes the prediction's id.
+    pub(crate) taken: Instant,
     /// The calibrated value.
     pub(crate) estimate: Estimate,
     /// The point head's own prediction, where the caller wanted it; empty otherwise.

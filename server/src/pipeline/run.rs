@@ -184,7 +184,7 @@ impl CoreState {
             inference: inferred - assembled,
             total: started.elapsed(),
         };
-        Ok(outcome(meta, estimate, raw, timings))
+        Ok(outcome(meta, estimate, raw, started, timings))
     }
 
     /// Predicts some rows of a batch and appends their results; true when an instance panicked.
@@ -264,7 +264,7 @@ impl CoreState {
                     }
                 };
                 let meta = std::mem::replace(meta, RowMeta::spent());
-                results[*row] = result.map(|(estimate, raw)| outcome(meta, estimate, raw, timings));
+                results[*row] = result.map(|(estimate, raw)| outcome(meta, estimate, raw, batch_started, timings));
             }
             if body.is_some() {
                 let output = run_started.elapsed().saturating_sub(inference);
@@ -297,8 +297,9 @@ fn caught<R>(run: impl FnOnce() -> R) -> Result<R, PredictError> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| PredictError::Panicked)
 }
 
-fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, timings: Timings) -> Outcome {
+fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, taken: Instant, timings: Timings) -> Outcome {
     Outcome {
+        taken,
         estimate,
         raw,
         coverage: super::plan::narrow(meta.coverage),

@@ -1,15 +1,23 @@
 //! Looking a caller's text up among the texts a model knows.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use ev_models_core::manifest::Match;
 
 /// The texts of one input. Lookups ignore case and outer blanks.
 #[derive(Debug)]
 pub(crate) struct Vocabulary {
-    codes: HashMap<Box<str>, u32>,
+    codes: HashMap<Box<[u8]>, u32, BuildHasherDefault<TextHasher>>,
     matching: Match,
 }
+
+/// A fast hash of short texts. The keys come from a manifest, never from a caller, so nobody can make them collide:
+/// the standard library's keyed hash, four times as dear, would protect nothing.
+#[derive(Debug, Default)]
+struct TextHasher(u64);
 
 /// Longest key that is folded without allocating.
 const STACK_BYTES: usize = 128;
@@ -18,38 +26,77 @@ const STACK_BYTES: usize = 128;
 
 impl Vocabulary {
     pub(crate) fn new<'a>(texts: impl IntoIterator<Item = &'a str>, matching: Match) -> Vocabulary {
-        let codes =
-            texts.into_iter().zip(0u32..).map(|(text, code)| (text.trim().to_lowercase().into(), code)).collect();
+        let folded = |text: &str| text.trim().to_lowercase().into_bytes().into();
+        let codes = texts.into_iter().zip(0u32..).map(|(text, code)| (folded(text), code)).collect();
         Vocabulary { codes, matching }
     }
 
     /// Position of the text that `value` is, or (for [`Match::Prefix`]) begins with.
     pub(crate) fn find(&self, value: &str) -> Option<u32> {
-        let value = value.trim();
+        let value = trimmed(value);
         if value.len() <= STACK_BYTES && value.is_ascii() {
             let mut buffer = [0u8; STACK_BYTES];
             let folded = &mut buffer[..value.len()];
             folded.copy_from_slice(value.as_bytes());
             folded.make_ascii_lowercase();
-            std::str::from_utf8(folded).ok().and_then(|folded| self.find_folded(folded))
+            self.find_folded(folded)
         } else {
-            self.find_folded(&value.to_lowercase())
+            self.find_folded(value.to_lowercase().as_bytes())
         }
     }
 
-    fn find_folded(&self, value: &str) -> Option<u32> {
+    fn find_folded(&self, value: &[u8]) -> Option<u32> {
         if let Some(code) = self.codes.get(value) {
             return Some(*code);
         }
         if self.matching == Match::Exact {
             return None;
         }
+        let value = std::str::from_utf8(value).ok()?;
         // From the longest prefix that ends before a character that is not part of a word, to the shortest.
         value
             .char_indices()
             .rev()
             .filter(|(_, character)| !character.is_alphanumeric())
-            .find_map(|(end, _)| self.codes.get(value[..end].trim_end()).copied())
+            .find_map(|(end, _)| self.codes.get(value[..end].trim_end().as_bytes()).copied())
+    }
+}
+
+/// Without outer blanks; most texts have none, and are not searched for them.
+fn trimmed(value: &str) -> &str {
+    let is_visible = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    let bytes = value.as_bytes();
+    if is_visible(bytes.first()) && is_visible(bytes.last()) { value } else { value.trim() }
+}
+
+// === impl TextHasher ===
+
+impl TextHasher {
+    #[inline]
+    fn mix(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+}
+
+impl Hasher for TextHasher {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        self.mix(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    }
+
+    #[inline]
+    fn write_usize(&mut self, length: usize) {
+        self.mix(length as u64);
+    }
+
+    /// The product's high bits are the good ones, and tables take the low ones.
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
     }
 }
 
