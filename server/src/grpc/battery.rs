@@ -106,6 +106,8 @@ impl Features for PredictRequest {
             capacity_max_minus_cycle_2_ah,
             capacity_slope_2_100_ah_per_cycle,
             capacity_slope_91_100_ah_per_cycle,
+            state_of_health_percent,
+            charge_duration_constant_current_ratio,
             target_models: _,
         } = self;
         if let Some(text) = cell_family {
@@ -145,6 +147,8 @@ impl Features for PredictRequest {
             (Feature::CapacityMaxMinusCycle2Ah, *capacity_max_minus_cycle_2_ah),
             (Feature::CapacitySlope2To100AhPerCycle, *capacity_slope_2_100_ah_per_cycle),
             (Feature::CapacitySlope91To100AhPerCycle, *capacity_slope_91_100_ah_per_cycle),
+            (Feature::StateOfHealthPercent, *state_of_health_percent),
+            (Feature::ChargeDurationConstantCurrentRatio, *charge_duration_constant_current_ratio),
         ] {
             if let Some(number) = number {
                 visit(feature, Value::Number(number));
@@ -187,21 +191,28 @@ async fn answer_many(
 fn answer(predictor: &Predictor, request: &PredictRequest) -> Result<PredictResponse, PredictError> {
     let mut response = PredictResponse::default();
     if request.targets.is_empty() {
+        let mut unavailable = None;
         for target in TARGETS {
             match answer_target(predictor, request, target, &mut response) {
                 Ok(()) => {}
-                // A model that is not there, or not given enough, leaves the others alone.
+                // A model that is not there, does not serve, or is not given enough, leaves the others alone.
                 Err(PredictError::Invalid(violations)) => {
                     let missing = missing_fields(violations)?;
                     response.unanswered.push(Unanswered { target: target.into(), missing_fields: missing });
                 }
-                Err(PredictError::UnknownModel { .. } | PredictError::UnknownAlias { .. }) => {
+                Err(
+                    error @ (PredictError::UnknownModel { .. }
+                    | PredictError::UnknownAlias { .. }
+                    | PredictError::NotServable { .. }
+                    | PredictError::Loading { .. }),
+                ) => {
                     response.unanswered.push(Unanswered { target: target.into(), missing_fields: Vec::new() });
+                    unavailable.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
             }
         }
-        return enough(response);
+        return enough(response, unavailable);
     }
     for target in &request.targets {
         match Target::try_from(*target) {
@@ -238,10 +249,14 @@ fn missing_fields(violations: Vec<Violation>) -> Result<Vec<String>, PredictErro
     }
 }
 
-/// Refuses a request that sufficed for nothing, naming what each target would take.
-fn enough(response: PredictResponse) -> Result<PredictResponse, PredictError> {
+/// Refuses a request that sufficed for nothing, naming what each target would take, or why no model could be asked.
+fn enough(response: PredictResponse, unavailable: Option<PredictError>) -> Result<PredictResponse, PredictError> {
     if response.unanswered.len() < TARGETS.len() {
         return Ok(response);
+    }
+    let asked = |unanswered: &Unanswered| !unanswered.missing_fields.is_empty();
+    if let Some(error) = unavailable.filter(|_| !response.unanswered.iter().any(asked)) {
+        return Err(error);
     }
     let name = |target: i32| Target::try_from(target).map_or("", |target| target.as_str_name());
     let violation = |unanswered: Unanswered| Violation {
@@ -249,7 +264,7 @@ fn enough(response: PredictResponse) -> Result<PredictResponse, PredictError> {
         reason: "MISSING_FIELD",
         description: format!("is missing, expected a value: {} requires it", name(unanswered.target)),
     };
-    Err(PredictError::Invalid(response.unanswered.into_iter().map(violation).collect()))
+    Err(PredictError::Invalid(response.unanswered.into_iter().filter(asked).map(violation).collect()))
 }
 
 fn answer_target(

@@ -112,6 +112,12 @@ pub(crate) struct BatteryFields {
     /// Slope of the discharge capacity over cycles 91 to 100 in Ah.
     #[arg(long = "capacity-slope-91-100-ah-per-cycle", value_name = "AH")]
     capacity_slope_91_100_ah_per_cycle: Option<f32>,
+    /// State of health in percent of rated capacity, where it was measured.
+    #[arg(long, value_name = "PERCENT")]
+    state_of_health_percent: Option<f32>,
+    /// Duration of the charge's constant-current part over its median in the cell's cycles 6 to 45.
+    #[arg(long, value_name = "X")]
+    charge_duration_constant_current_ratio: Option<f32>,
 }
 
 // === impl BatteryFields ===
@@ -153,6 +159,8 @@ impl BatteryFields {
             capacity_max_minus_cycle_2_ah,
             capacity_slope_2_100_ah_per_cycle,
             capacity_slope_91_100_ah_per_cycle,
+            state_of_health_percent,
+            charge_duration_constant_current_ratio,
         } = self;
         PredictRequest {
             targets: targets.iter().map(|target| target.target().into()).collect(),
@@ -190,6 +198,8 @@ impl BatteryFields {
             capacity_max_minus_cycle_2_ah,
             capacity_slope_2_100_ah_per_cycle,
             capacity_slope_91_100_ah_per_cycle,
+            state_of_health_percent,
+            charge_duration_constant_current_ratio,
             target_models,
         }
     }
