@@ -16,6 +16,7 @@ use ev_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
 };
 use http::{Request, Response};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
     codegen::{BoxFuture, StdError},
@@ -25,8 +26,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 
 use super::{
-    battery::BatteryService, charging::ChargingService, health::HealthService, oip::OipService, predictor::Predictor,
-    range::RangeService, registry::RegistryService, thermal::ThermalService,
+    battery::BatteryService, charging::ChargingService, health::HealthService, let_go::until_drain, oip::OipService,
+    predictor::Predictor, range::RangeService, registry::RegistryService, thermal::ThermalService,
 };
 
 /// Bounds of the services' messages.
@@ -52,6 +53,7 @@ struct Services {
     health: HealthServer<HealthService>,
     /// Reflection, and the answer to paths that nobody serves.
     rest: tonic::service::Routes,
+    draining: CancellationToken,
 }
 
 /// Services that health and reflection name.
@@ -99,6 +101,7 @@ impl Dispatch {
             rest: tonic::service::Routes::new(builder().build_v1()?.max_decoding_message_size(64 * 1024))
                 .add_service(builder().build_v1alpha()?.max_decoding_message_size(64 * 1024))
                 .prepare(),
+            draining: predictor.draining.clone(),
         })))
     }
 }
@@ -125,11 +128,14 @@ where
             ($($service:ident),+) => {
                 match name {
                     $(Some(name) if name == name_of(&services.$service) => services.$service.clone().call(request),)+
-                    _ => Box::pin(services.rest.clone().call(request)),
+                    Some(name) if name == name_of(&services.health) => {
+                        until_drain(request, &services.draining, |request| services.health.clone().call(request))
+                    }
+                    _ => until_drain(request, &services.draining, |request| services.rest.clone().call(request)),
                 }
             };
         }
-        call!(range, charging, battery, thermal, oip, registry, health)
+        call!(range, charging, battery, thermal, oip, registry)
     }
 }
 

@@ -5,6 +5,7 @@ mod charging;
 mod deadline;
 mod dispatch;
 mod health;
+mod let_go;
 mod oip;
 mod predictor;
 mod range;

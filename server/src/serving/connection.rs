@@ -24,7 +24,7 @@ pub(crate) struct ConnectionConfig {
     pub(crate) age_max: Duration,
     /// Probe of silence.
     pub(crate) keepalive_interval: Duration,
-    /// Time to answer it.
+    /// Time to answer it, and for a new client to say its first word.
     pub(crate) keepalive_timeout: Duration,
 }
 
@@ -32,8 +32,10 @@ pub(crate) struct ConnectionConfig {
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for the whole connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// A client has this long to say its first word.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// The first word of every HTTP/2 client.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often a first word that came in part is looked at again; a client that splits it is rare, and not in a hurry.
+const PREFACE_RETRY: Duration = Duration::from_millis(10);
 
 /// Serves one connection until it ends, is drained, or is aborted.
 pub(super) async fn serve<S>(
@@ -47,7 +49,9 @@ pub(super) async fn serve<S>(
     S::Future: Send + 'static,
 {
     let spoke = tokio::select! {
-        readable = tokio::time::timeout(FIRST_BYTE, stream.readable()) => matches!(readable, Ok(Ok(()))),
+        // What was sent before draining began is answered.
+        biased;
+        spoke = tokio::time::timeout(config.keepalive_timeout, spoken(&stream)) => spoke.unwrap_or(false),
         () = draining.cancelled() => false,
     };
     if !spoke {
@@ -80,5 +84,20 @@ pub(super) async fn serve<S>(
     tokio::select! {
         _ = connection => {}
         () = abort.cancelled() => {}
+    }
+}
+
+/// Waits until a client has said its first word, or something else, which HTTP/2 will refuse; false when it hung up.
+///
+/// Keepalive only begins after that: without a bound here, a client that stops in the middle would keep its place.
+async fn spoken(stream: &TcpStream) -> bool {
+    let mut word = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut word).await {
+            Ok(0) | Err(_) => return false,
+            Ok(length) if length == PREFACE.len() || !PREFACE.starts_with(&word[..length]) => return true,
+            // Readiness tells of bytes that came, and they did; looking takes none away.
+            Ok(_) => tokio::time::sleep(PREFACE_RETRY).await,
+        }
     }
 }
