@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use ev_server::{Config, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -90,23 +91,42 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .build()
         .context("cannot start the control runtime")?;
     runtime.block_on(async {
-        let server = Server::start(config).await?;
-        stopped().await?;
+        // Listened for before anything else: from "ready" on, at the latest, a signal must mean an end in good order.
+        let mut signals = Signals::listen()?;
+        let server = tokio::select! {
+            server = Server::start(config) => server?,
+            // Nothing was promised to anybody yet, and what the registry has begun it can find whole or not at all.
+            () = signals.stop() => return Ok(()),
+        };
+        signals.stop().await;
         server.stop().await;
         Ok(())
     })
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn stopped() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What ends the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn listen() -> anyhow::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?,
+        })
     }
-    Ok(())
+
+    /// Waits for SIGTERM or Ctrl-C; one that came earlier counts.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 // === impl Options ===
