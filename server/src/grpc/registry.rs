@@ -15,7 +15,10 @@ use ev_registry::{ExpectedVersion, Page, Registry, VersionChoice, VersionRecord}
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status;
-use crate::deploy::{Deployer, Routes, VersionStatus};
+use crate::{
+    deploy::{Deployer, ModelRoutes, Routes, VersionStatus},
+    pipeline::PredictError,
+};
 
 /// Largest piece of a file in one message.
 const CHUNK_MAX_BYTES: usize = 1024 * 1024;
@@ -118,13 +121,9 @@ impl ModelRegistry for RegistryService {
         let mut checks: Vec<Check> =
             files.into_iter().map(|check| Check { name: check.name, ok: check.ok, detail: check.detail }).collect();
         if checks.iter().all(|check| check.ok) {
-            let deployer = Arc::clone(&self.deployer);
-            let checked = record.clone();
-            let rehearsal = self.control.spawn(async move { deployer.rehearse(&checked).await });
-            let (ok, detail) = match rehearsal.await {
-                Ok(Ok(detail)) => (true, detail),
-                Ok(Err(reason)) => (false, reason),
-                Err(_) => (false, "it panicked".to_owned()),
+            let (ok, detail) = match self.rehearse(&record).await {
+                Ok(detail) => (true, detail),
+                Err(reason) => (false, reason),
             };
             checks.push(Check { name: "loads and reproduces its golden requests".to_owned(), ok, detail });
         }
@@ -139,6 +138,8 @@ impl ModelRegistry for RegistryService {
             Some(0) => ExpectedVersion::Absent,
             Some(version) => ExpectedVersion::Is(version),
         };
+        let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
+        self.check_servable(&record).await?;
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
         self.deployer.forgive(&model, version).await;
         let previous = self
@@ -161,6 +162,24 @@ impl RegistryService {
     async fn get(&self, model: &str, choice: Option<VersionChoice>) -> Result<VersionRecord, Status> {
         let choice = choice.unwrap_or_else(|| VersionChoice::Alias(ev_registry::PRODUCTION.to_owned()));
         self.registry.get(model, &choice).await.map_err(|error| status::of_registry(&error))
+    }
+
+    /// Refuses a version that would not serve: an alias that moved to one would take its callers down with it.
+    async fn check_servable(&self, record: &VersionRecord) -> Result<(), Status> {
+        let loaded = |model: &Arc<ModelRoutes>| model.deployments.contains_key(&record.version);
+        if self.routes.load().models.get(&record.model).is_some_and(loaded) {
+            return Ok(());
+        }
+        let refused =
+            |reason| PredictError::NotServable { name: record.model.clone(), version: record.version, reason };
+        self.rehearse(record).await.map(|_| ()).map_err(|reason| status::of_predict(refused(reason)))
+    }
+
+    /// Loads and warms a version on the control runtime without letting it serve; what was found, or the reason it is refused.
+    async fn rehearse(&self, record: &VersionRecord) -> Result<String, String> {
+        let (deployer, record) = (Arc::clone(&self.deployer), record.clone());
+        let rehearsal = self.control.spawn(async move { deployer.rehearse(&record).await });
+        rehearsal.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
     }
 
     /// Makes what is loaded match the registry, on the control runtime and even when the caller goes away.
