@@ -179,7 +179,7 @@ impl Histogram {
 
     /// Upper bound of a bucket in seconds; the last has none.
     pub(crate) fn upper_bound_seconds(bucket: usize) -> f64 {
-        if bucket + 1 >= HISTOGRAM_BUCKETS { f64::MAX } else { (1024u64 << bucket) as f64 * 1e-9 }
+        if bucket + 1 >= HISTOGRAM_BUCKETS { f64::INFINITY } else { (1024u64 << bucket) as f64 * 1e-9 }
     }
 }
 
