@@ -70,7 +70,13 @@ impl Error {
     /// Of a status, from the server or from the connection to it.
     pub(crate) fn of_status(endpoint: &str, status: Status) -> Error {
         // What the server sends carries no source; what the transport makes up does.
-        if status.code() == Code::Unavailable && status.source().is_some() {
+        // A call handed to a connection that closes at that moment comes back as cancelled, whoever closed it.
+        let lost = match status.code() {
+            Code::Unavailable => status.source().is_some(),
+            Code::Cancelled => status.source().is_some_and(|source| !caused_by::<tonic::TimeoutExpired>(source)),
+            _ => false,
+        };
+        if lost {
             return Error::Unreachable { endpoint: endpoint.to_owned(), source: status.into() };
         }
         Error::Call(Box::new(CallError::from(status)))
