@@ -8,6 +8,8 @@ mod outcome;
 mod plan;
 mod postprocess;
 mod run;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 pub(crate) use outcome::{

@@ -1,0 +1,39 @@
+//! The server from outside: started for real on ports of the system's choice, called by the real client.
+//!
+//! The packages the product is built on, and the tests that exercise each through the product:
+//!
+//! | package | exercised by |
+//! |---|---|
+//! | tonic | every module here; the wire itself in `wire` |
+//! | prost | `typed`, and `wire` for bytes that are no message |
+//! | tokio | every module here; runtimes and signals in `drain`, `start` |
+//! | tower (`DeadlineLayer`, `TraceLayer`) | `deadline`, `traces`, and the unit tests of `server/src/grpc/deadline.rs` |
+//! | sqlx | `registry`, `start`, and the registry's own suites in `registry/tests` |
+//! | opentelemetry | `traces` |
+//! | tonic-health | `health`, `start`, `drain` |
+//! | tonic-reflection | `health` |
+//! | xgboost-rs | the tests of `models/xgboost`, where that feature is built |
+//! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
+//!
+//! `architecture.rs` beside this checks who may depend on whom; panics of a backend need a backend that panics,
+//! and are tested in `server/src/pipeline/tests.rs`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod deadline;
+mod drain;
+mod golden_gate;
+mod health;
+mod metrics;
+mod registry;
+mod registry_refusals;
+mod selector;
+mod start;
+mod start_refusals;
+mod traces;
+mod typed;
+mod typed_battery;
+mod typed_thermal;
+mod wire;

@@ -1,0 +1,86 @@
+//! Starts that are refused, with what to do about it.
+
+use ev_server::Config;
+
+use crate::support::{process::run, server::start_in};
+
+/// Runs `evserve` to its end: exit code 1 and one line that says these words.
+async fn refused(arguments: &[&str], words: &[&str]) {
+    let output = run(arguments).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let line = told.lines().find(|line| line.starts_with("evserve: ")).unwrap_or_else(|| panic!("no line in {told}"));
+    for word in words {
+        assert!(line.contains(word), "`{word}` in {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let data = directory.path().join("data").display().to_string();
+    for (flag, other, purpose) in
+        [("--grpc-address", "--http-address", "gRPC"), ("--http-address", "--grpc-address", "HTTP")]
+    {
+        let told = format!("cannot listen on {address} for {purpose}: the port is taken");
+        let arguments = ["serve", "--data-directory", &data, flag, &address, other, "127.0.0.1:0"];
+        refused(&arguments, &[&told, "choose another port"]).await;
+    }
+    assert!(!directory.path().join("data").exists(), "nothing was written before the ports were bound");
+}
+
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_written_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("file");
+    fs_err::write(&file, b"not a directory").expect("written");
+    let data = file.join("data");
+    let error = start_in(&data, &[]).await.err().expect("refused");
+    assert_eq!(error.to_string(), format!("cannot open the model registry in `{}`", data.display()));
+    let data = data.display().to_string();
+    let arguments =
+        ["serve", "--data-directory", &data, "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"];
+    refused(&arguments, &[&data, "choose a directory this process may write to"]).await;
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_named() {
+    refused(&["serve", "--set", "grpc.adress=127.0.0.1:0"], &["unknown field `adress`"]).await;
+    refused(&["check-config", "--set", "grpc.batch_rows_max=0"], &["grpc.batch_rows_max is 0, expected 1"]).await;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("evserve.toml");
+    fs_err::write(&file, "[shutdwn]\ngrace = \"1s\"\n").expect("written");
+    refused(&["serve", "--config", &file.display().to_string()], &["unknown field `shutdwn`"]).await;
+    let missing = directory.path().join("nonesuch.toml").display().to_string();
+    refused(&["serve", "--config", &missing], &["cannot read the configuration file", &missing]).await;
+}
+
+#[tokio::test]
+async fn listening_beyond_loopback_needs_to_be_said() {
+    for key in ["grpc.address", "http.address"] {
+        let beyond = format!("{key}=0.0.0.0:0");
+        let words = [key, "security.allow_insecure_listen = true"];
+        refused(&["serve", "--set", &beyond], &words).await;
+        let pairs = [(key, "0.0.0.0:0"), ("security.allow_insecure_listen", "true")];
+        let allowed = Config::load(None, [], pairs.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        allowed.expect("allowed");
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_that_is_printed_is_the_one_that_is_read() {
+    let output = run(&["check-config", "--set", "grpc.batch_rows_max=77"]).await;
+    assert!(output.status.success());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("evserve.toml");
+    fs_err::write(&file, &output.stdout).expect("written");
+    let config = Config::load(Some(&file), [], []).expect("valid");
+    assert_eq!(config.grpc.batch_rows_max, 77);
+}
+
+#[tokio::test]
+async fn a_log_filter_that_is_none_is_named() {
+    refused(&["serve", "--set", "observability.log=no=such=level"], &["observability.log"]).await;
+}

@@ -1,0 +1,160 @@
+//! Bytes that are not what a gRPC client sends, and connections that are not what a client opens.
+
+use std::time::Duration;
+
+use ev_client::Code;
+use ev_proto::ev::range::v1::PredictRequest;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::support::{
+    assert_eventually,
+    http::exchange,
+    raw::{call, stream},
+    refusal::Refusal,
+    server::{TestServer, shared},
+};
+
+const PREDICT: &str = "/ev.range.v1.RangePrediction/Predict";
+const PREDICT_STREAM: &str = "/ev.range.v1.RangePrediction/PredictStream";
+
+fn tesla() -> PredictRequest {
+    PredictRequest { make: "Tesla".into(), model: "Model 3".into(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf_8_is_refused_with_the_name_of_the_field() {
+    let channel = shared().channel().await;
+    // Field 1, two bytes: 0xff 0xfe. gRPC's own table of codes has INTERNAL for what cannot be decoded.
+    let single = call(&channel, PREDICT, vec![0x0a, 0x02, 0xff, 0xfe], &[]).await;
+    let streamed = stream(&channel, PREDICT_STREAM, &[0x12, 0x04, 0x0a, 0x02, 0xff, 0xfe]).await;
+    for refused in [single, streamed] {
+        let refused = refused.map_err(Refusal::from).expect_err("refused");
+        refused.says(Code::Internal, "", &["failed to decode Protobuf message", "PredictRequest.make", "UTF-8"]);
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_refused() {
+    let channel = shared().channel().await;
+    // A length beyond the end, a group that never ends, a wrong wire type, a varint without end.
+    let messages: [&[u8]; 4] = [&[0x0a, 0xff, 0x01], &[0x0b], &[0x0d, 0, 0, 0, 0], &[0xff; 32]];
+    for message in messages {
+        let refused = call(&channel, PREDICT, message, &[]).await.map_err(Refusal::from).expect_err("refused");
+        refused.says(Code::Internal, "", &["failed to decode Protobuf message"]);
+        let refused = stream(&channel, PREDICT_STREAM, message).await.map_err(Refusal::from).expect_err("refused");
+        refused.says(Code::Internal, "", &["failed to decode Protobuf message"]);
+    }
+    // A field nobody knows is none of the server's business.
+    let unknown = [0x0a, 5, b'T', b'e', b's', b'l', b'a', 0x12, 1, b'3', 0xf8, 0x7f, 0x01];
+    call(&channel, PREDICT, unknown.to_vec(), &[]).await.expect("answered");
+}
+
+#[tokio::test]
+async fn what_nobody_serves_is_unimplemented() {
+    let channel = shared().channel().await;
+    for path in [
+        "/ev.range.v1.RangePrediction/Prophesy",
+        "/ev.range.v2.RangePrediction/Predict",
+        "/nonesuch",
+        "/ev.range.v1.RangePrediction",
+    ] {
+        let refused = call(&channel, path, Vec::new(), &[]).await.expect_err(path);
+        assert_eq!(refused.code(), Code::Unimplemented, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn headers_over_the_limit_are_refused_and_the_connection_goes_on() {
+    let channel = shared().channel().await;
+    let large = "x".repeat(20_000);
+    let refused = call(&channel, PREDICT, Vec::new(), &[("x-large", large.as_str())]).await;
+    let refused = refused.expect_err("refused");
+    assert_ne!(refused.code(), Code::Ok);
+    let usual = "x".repeat(4_000);
+    let message = [0x0a, 1, b'T', 0x12, 1, b'3'];
+    call(&channel, PREDICT, message.to_vec(), &[("x-usual", usual.as_str())]).await.expect("answered");
+}
+
+#[tokio::test]
+async fn an_http_1_request_on_the_grpc_port_is_turned_away() {
+    let answer = exchange(shared().grpc, b"GET / HTTP/1.1\r\nhost: evserve\r\n\r\n").await;
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    let answer = exchange(shared().grpc, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    shared().client().await.range().predict(tesla()).await.expect("the server goes on");
+}
+
+#[tokio::test]
+async fn a_thousand_connections_come_and_go() {
+    let server = TestServer::start(&[]).await;
+    let endpoint = server.endpoint();
+    for _ in 0..10 {
+        let mut open = Vec::new();
+        for _ in 0..100 {
+            open.push(TcpStream::connect(endpoint.grpc).await.expect("accepted"));
+        }
+        drop(open);
+    }
+    let client = server.client().await;
+    client.range().predict(tesla()).await.expect("the server goes on");
+    drop(client);
+    assert_eventually!(endpoint.connections().await == 0.0, "connections stay");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_until_another_ends() {
+    let server = TestServer::start(&[("grpc.connections_max", "1")]).await;
+    let endpoint = server.endpoint();
+    let first = server.client().await;
+    first.range().predict(tesla()).await.expect("answered");
+    let second = tokio::spawn(async move { endpoint.client().await.range().predict(tesla()).await });
+    first.range().predict(tesla()).await.expect("answered");
+    assert!(!second.is_finished());
+    drop(first);
+    second.await.expect("no panic").expect("answered");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_finish_its_first_word_is_closed() {
+    let server = TestServer::start(&[("grpc.keepalive_timeout", "50ms")]).await;
+    let endpoint = server.endpoint();
+    let mut silent = TcpStream::connect(endpoint.grpc).await.expect("accepted");
+    let mut stammering = TcpStream::connect(endpoint.grpc).await.expect("accepted");
+    stammering.write_all(b"PRI * HTTP/2.0\r\n").await.expect("sent");
+    server.client().await.range().predict(tesla()).await.expect("others are answered");
+    for stream in [&mut silent, &mut stammering] {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "the connection stays open");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_probed_and_closed() {
+    let intervals = [("grpc.keepalive_interval", "50ms"), ("grpc.keepalive_timeout", "50ms")];
+    let server = TestServer::start(&intervals).await;
+    let mut stream = TcpStream::connect(server.endpoint().grpc).await.expect("accepted");
+    // The preface and empty settings; then nothing, not even the answer to a ping.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").await.expect("sent");
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the connection stays open");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_connection_is_asked_to_go_without_failing_a_call() {
+    let server = TestServer::start(&[("grpc.connection_age_max", "20ms")]).await;
+    // With retries, as the client comes: a call that was handed to a connection as it closed is made again.
+    let client = server.client().await.with_retry(ev_client::RetryPolicy::default());
+    for _ in 0..200 {
+        client.range().predict(tesla()).await.expect("answered");
+    }
+    server.stop().await;
+}

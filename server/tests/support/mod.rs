@@ -1,0 +1,27 @@
+//! What the integration tests share: real servers, real requests, and a close look at refusals.
+
+pub(crate) mod golden;
+pub(crate) mod http;
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod refusal;
+pub(crate) mod server;
+pub(crate) mod services;
+pub(crate) mod zoo;
+
+/// Waits until a condition holds, looking again and again: a test that waits a fixed time is either slow or flaky.
+macro_rules! assert_eventually {
+    ($condition:expr, $($message:tt)+) => {{
+        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let holds: bool = $condition;
+            if holds {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < end, $($message)+);
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }};
+}
+
+pub(crate) use assert_eventually;
