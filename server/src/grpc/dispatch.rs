@@ -56,12 +56,18 @@ struct Services {
     draining: CancellationToken,
 }
 
-/// Services that health and reflection name.
+/// Services whose health is that of their models.
 pub(super) const PREDICTION_SERVICES: [&str; 4] = [
     <RangePredictionServer<RangeService> as NamedService>::NAME,
     <ChargingUtilizationServer<ChargingService> as NamedService>::NAME,
     <BatteryHealthServer<BatteryService> as NamedService>::NAME,
     <ThermalRiskServer<ThermalService> as NamedService>::NAME,
+];
+
+/// Services whose health is that of the process: which model they are asked about is the caller's choice.
+pub(super) const OTHER_SERVICES: [&str; 2] = [
+    <ModelRegistryServer<RegistryService> as NamedService>::NAME,
+    <GrpcInferenceServiceServer<OipService> as NamedService>::NAME,
 ];
 
 type CallFuture = BoxFuture<Response<Body>, Infallible>;

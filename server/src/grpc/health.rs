@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: one status for the process, one a prediction service.
+//! `grpc.health.v1`: one status for the process, one a service.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use ev_models_core::manifest::Task;
 use tokio::sync::watch;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::dispatch::PREDICTION_SERVICES;
+use super::dispatch::{OTHER_SERVICES, PREDICTION_SERVICES};
 use crate::deploy::{Deployer, Routes};
 
 /// The service side, as `tonic-health` has it.
@@ -50,7 +50,9 @@ pub(crate) async fn keep_health_current(
         for (service, ready) in PREDICTION_SERVICES.iter().zip(ready) {
             reporter.set_service_status(*service, status(ready)).await;
         }
-        reporter.set_service_status("", status(serving)).await;
+        for service in OTHER_SERVICES.into_iter().chain([""]) {
+            reporter.set_service_status(service, status(serving)).await;
+        }
         tokio::select! {
             changed = health.changed() => if changed.is_err() { return },
             changed = published.changed() => if changed.is_err() { return },

@@ -16,10 +16,13 @@ const PREDICTIONS: [&str; 4] = [
     "ev.thermal.v1.ThermalRisk",
 ];
 
+/// Services whose health is that of the process.
+const OTHERS: [&str; 3] = ["", "ev.registry.v1.ModelRegistry", "inference.GRPCInferenceService"];
+
 #[tokio::test]
-async fn every_prediction_service_has_its_own_health() {
+async fn every_service_has_its_own_health() {
     let client = shared().client().await;
-    for service in [""].into_iter().chain(PREDICTIONS) {
+    for service in OTHERS.into_iter().chain(PREDICTIONS) {
         let found = async || client.health().check(service).await.expect("known");
         assert_eventually!(found().await == ServingStatus::Serving, "{service}");
     }
@@ -34,6 +37,10 @@ async fn a_server_without_models_is_alive_but_its_services_are_not() {
     for service in PREDICTIONS {
         let found = async || client.health().check(service).await.ok();
         assert_eventually!(found().await == Some(ServingStatus::NotServing), "{service}");
+    }
+    for service in OTHERS {
+        let found = async || client.health().check(service).await.ok();
+        assert_eventually!(found().await == Some(ServingStatus::Serving), "{service}");
     }
     let request = ev_proto::ev::range::v1::PredictRequest::default();
     let refused = client.range().predict(request).await.map_err(crate::support::refusal::Refusal::from);
@@ -50,7 +57,8 @@ async fn a_server_without_models_is_alive_but_its_services_are_not() {
 async fn reflection_lists_every_service_in_both_versions() {
     let channel = shared().channel().await;
     let mut expected: Vec<String> = PREDICTIONS.map(str::to_owned).to_vec();
-    expected.extend(["ev.registry.v1.ModelRegistry", "grpc.health.v1.Health"].map(str::to_owned));
+    expected.extend(OTHERS.into_iter().filter(|service| !service.is_empty()).map(str::to_owned));
+    expected.push("grpc.health.v1.Health".to_owned());
 
     let request = v1::ServerReflectionRequest {
         host: String::new(),
@@ -100,7 +108,7 @@ async fn a_draining_server_is_live_but_not_ready() {
     assert_eventually!(endpoint.get("/readyz").await == (503, "draining".to_owned()), "still ready");
     assert_eq!(endpoint.get("/livez").await.0, 200);
     assert_eq!(endpoint.get("/startupz").await.0, 200);
-    for service in [""].into_iter().chain(PREDICTIONS) {
+    for service in OTHERS.into_iter().chain(PREDICTIONS) {
         let found = async || client.health().check(service).await.expect("known");
         assert_eventually!(found().await == ServingStatus::NotServing, "{service}");
     }
