@@ -19,9 +19,10 @@ case $what in
         echo '== forest'; benches/run_forest.sh --table
         for bench in grpc start shapes; do echo; echo "== $bench"; "$bin/$bench"; done
         echo; echo '== hotpath'
-        if command -v valgrind > /dev/null; then "$bin/hotpath"; else echo 'skipped: no valgrind'; fi
+        benches/hotpath.sh
         ;;
     forest) benches/run_forest.sh "$@" ;;
-    grpc | start | shapes | hotpath) build; "$bin/$what" "$@" ;;
+    hotpath) benches/hotpath.sh "$@" ;;
+    grpc | start | shapes) build; "$bin/$what" "$@" ;;
     *) echo "unknown: $what; there are forest, grpc, start, shapes, hotpath" >&2; exit 2 ;;
 esac

@@ -50,8 +50,8 @@ struct Committed {
     instructions: BTreeMap<String, u64>,
 }
 
-const HEADER: &str = "# Instructions of one prediction, from request bytes to answer bytes, profile `dist`, portable kernel.\n\
-                      # Written by `benches/run.sh hotpath --update`; commit it with the change that explains it.\n\n";
+const HEADER: &str = "# Instructions of one prediction, from request bytes to answer bytes, profile `release`, portable kernel.\n\
+                      # Written by `benches/hotpath.sh --update`; commit it with the change that explains it.\n\n";
 const PATHS: [CallPath; 3] = [CallPath::Unary, CallPath::Stream, CallPath::Batch];
 /// Predictions that are counted; a multiple of [`ROWS`].
 const COUNTED: u64 = 2_048;
@@ -89,7 +89,7 @@ fn compare(committed: &Committed, found: &BTreeMap<String, u64>) -> anyhow::Resu
             dearer.push(format!("{path}: {before} before, {now} now ({:+.1} %)", (ratio - 1.0) * 100.0));
         } else if ratio < 1.0 - committed.tolerance {
             println!(
-                "{path} became cheaper by {:.1} %: keep it with `benches/run.sh hotpath --update`",
+                "{path} became cheaper by {:.1} %: keep it with `benches/hotpath.sh --update`",
                 (1.0 - ratio) * 100.0
             );
         }
@@ -105,7 +105,7 @@ fn compare(committed: &Committed, found: &BTreeMap<String, u64>) -> anyhow::Resu
     };
     bail!(
         "predictions take more instructions, by more than {:.0} %:\n  {}\n\
-         Look at what was added to the path; if it is worth it, run `benches/run.sh hotpath --update` and commit \
+         Look at what was added to the path; if it is worth it, run `benches/hotpath.sh --update` and commit \
          benches/callgrind.toml with the reason.{compiler}",
         committed.tolerance * 100.0,
         dearer.join("\n  ")
