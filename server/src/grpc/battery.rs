@@ -258,13 +258,22 @@ fn enough(response: PredictResponse, unavailable: Option<PredictError>) -> Resul
     if let Some(error) = unavailable.filter(|_| !response.unanswered.iter().any(asked)) {
         return Err(error);
     }
-    let name = |target: i32| Target::try_from(target).map_or("", |target| target.as_str_name());
-    let violation = |unanswered: Unanswered| Violation {
-        field: unanswered.missing_fields.join(", "),
+    let mut wanted: Vec<(String, Vec<&str>)> = Vec::new();
+    for Unanswered { target, missing_fields } in response.unanswered {
+        let target = Target::try_from(target).map_or("", |target| target.as_str_name());
+        for field in missing_fields {
+            match wanted.iter_mut().find(|(known, _)| *known == field) {
+                Some((_, targets)) => targets.push(target),
+                None => wanted.push((field, vec![target])),
+            }
+        }
+    }
+    let violation = |(field, targets): (String, Vec<&str>)| Violation {
+        field,
         reason: "MISSING_FIELD",
-        description: format!("is missing, expected a value: {} requires it", name(unanswered.target)),
+        description: format!("is missing, expected a value: required for {}", targets.join(", ")),
     };
-    Err(PredictError::Invalid(response.unanswered.into_iter().filter(asked).map(violation).collect()))
+    Err(PredictError::Invalid(wanted.into_iter().map(violation).collect()))
 }
 
 fn answer_target(

@@ -98,20 +98,6 @@ pub(crate) async fn stream(channel: &Channel, path: &'static str, message: &'sta
     answers.message().await.map(|answer| answer.expect("an answer"))
 }
 
-/// The same with a stream of one's own and a deadline; its answers.
-pub(crate) async fn stream_with(
-    channel: &Channel,
-    path: &'static str,
-    requests: impl tokio_stream::Stream<Item = Bytes> + Send + 'static,
-    timeout: &str,
-) -> Result<tonic::Streaming<Bytes>, Status> {
-    let mut request = Request::new(requests);
-    request.metadata_mut().insert("grpc-timeout", timeout.parse().expect("a header value"));
-    let mut grpc = Grpc::new(channel.clone());
-    grpc.ready().await.expect("connected");
-    grpc.streaming(request, PathAndQuery::from_static(path), RawCodec).await.map(tonic::Response::into_inner)
-}
-
 /// A connection without the conveniences of a channel, which would keep the caller's deadlines itself.
 #[derive(Clone)]
 pub(crate) struct Bare(http2::SendRequest<Body>);
@@ -131,7 +117,25 @@ impl Bare {
         message: impl Into<Bytes>,
         metadata: &[(&'static str, &str)],
     ) -> Result<Bytes, Status> {
-        call_over(Grpc::with_origin(self.clone(), Uri::from_static("http://evserve")), path, message, metadata).await
+        call_over(self.grpc(), path, message, metadata).await
+    }
+
+    /// Opens a stream with a deadline.
+    pub(crate) async fn stream(
+        &self,
+        path: &'static str,
+        requests: impl tokio_stream::Stream<Item = Bytes> + Send + 'static,
+        timeout: &str,
+    ) -> Result<tonic::Streaming<Bytes>, Status> {
+        let mut request = Request::new(requests);
+        request.metadata_mut().insert("grpc-timeout", timeout.parse().expect("a header value"));
+        let mut grpc = self.grpc();
+        grpc.ready().await.expect("connected");
+        grpc.streaming(request, PathAndQuery::from_static(path), RawCodec).await.map(tonic::Response::into_inner)
+    }
+
+    fn grpc(&self) -> Grpc<Bare> {
+        Grpc::with_origin(self.clone(), Uri::from_static("http://evserve"))
     }
 }
 
