@@ -42,7 +42,7 @@ pub enum LoadError {
 
 /// Where requests of a test go, one a connection or stream.
 enum Target {
-    Calls(RangePrediction),
+    Calls(Box<RangePrediction>),
     Stream(mpsc::Sender<PredictStreamRequest>),
 }
 
@@ -102,7 +102,7 @@ async fn open(
     let mut targets = Vec::new();
     for client in clients {
         if load.scenario != Scenario::Stream {
-            targets.push(Target::Calls(client.range()));
+            targets.push(Target::Calls(Box::new(client.range())));
             continue;
         }
         for _ in 0..load.streams {
