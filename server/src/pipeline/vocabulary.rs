@@ -81,11 +81,17 @@ impl TextHasher {
 impl Hasher for TextHasher {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
+        for word in bytes.as_chunks::<8>().0 {
             self.mix(u64::from_le_bytes(*word));
         }
-        self.mix(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        // The end in one piece, overlapping what came before; the length, which `[u8]` hashes too, tells texts apart.
+        if let Some(last) = bytes.last_chunk::<8>() {
+            self.mix(u64::from_le_bytes(*last));
+        } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            self.mix(u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)));
+        } else {
+            self.mix(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        }
     }
 
     #[inline]
