@@ -145,8 +145,7 @@ impl Server {
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
         deployer.announce().await.map_err(|source| registry_error(&config, source))?;
-        let health_task =
-            tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
+        let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
         let acceptor =
             tokio::spawn(accept(grpc_listener, Arc::clone(&cores), config.grpc.connections_max, draining.clone()));
         deployer.reconcile().await.map_err(|source| registry_error(&config, source))?;

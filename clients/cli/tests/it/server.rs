@@ -36,7 +36,7 @@ fn every_service_answers() {
     let thermal = json(&server, &["predict", "thermal", "--temperature-c", "41", "--current-a", "-80"]);
     assert_eq!(thermal["probabilities"].as_array().map(Vec::len), Some(5));
 
-    let battery = json(&server, &["predict", "battery", "--cycles", "100", "--discharge-c-rate", "1"]);
+    let battery = json(&server, &["predict", "battery", "--ambient-c", "24", "--discharge-voltage-end-v", "3.2"]);
     assert!(battery["unanswered"].as_array().is_some_and(|unanswered| !unanswered.is_empty()));
 
     let rows = "{\"make\":\"Tesla\",\"model\":\"Model 3\"}\n{\"make\":\"Tesla\",\"model\":\"Model 3\",\"seats\":0}\n";

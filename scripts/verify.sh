@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# The long forms of the tests. Their lengths are set by:
+#   FUZZ_SECONDS (1800 a target), PROPTEST_CASES (20000), KILLS (200), SOAK_SECONDS (600)
+# Copy the table at the end into docs/verification.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PROPTEST_CASES=${PROPTEST_CASES:-20000}
+fuzz_seconds=${FUZZ_SECONDS:-1800}
+kills=${KILLS:-200}
+soak_seconds=${SOAK_SECONDS:-600}
+target=${CARGO_TARGET_DIR:-target}
+
+rows=()
+step() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
+passed() { rows+=("| $1 | passed |"); }
+
+step "properties, $PROPTEST_CASES cases each"
+cargo test --release --package ev-models-forest --package ev-models-core --package ev-domain --package ev-registry
+passed "properties, PROPTEST_CASES=$PROPTEST_CASES"
+
+# One run of the crash test kills an importing process four times; one of the start test kills a server five times.
+step "kill -9 at least $kills times"
+cargo test --release --package ev-registry --package ev-server --no-run
+for ((done = 0; done < kills; done += 9)); do
+  cargo test --quiet --release --package ev-registry --test registry crash >/dev/null
+  cargo test --quiet --release --package ev-server --test it kill >/dev/null
+  printf '\r%d kills' "$((done + 9))"
+done
+passed "kill -9 in mid-import and at start, at least $kills times"
+
+command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+for format in json ubjson; do
+  step "fuzzing the $format loader, $fuzz_seconds s"
+  models/forest/fuzz/fuzz.sh "$format" "$fuzz_seconds"
+  passed "fuzzing the $format loader, $fuzz_seconds s"
+done
+
+step "soak, $soak_seconds s"
+cargo build --release --package ev-server --package ev-loadtests
+"$target/release/evserve" demo --grpc-address 127.0.0.1:50951 --http-address 127.0.0.1:50980 --set observability.log=warn &
+server=$!
+trap 'kill "$server" 2>/dev/null || true' EXIT
+until curl --silent --fail 127.0.0.1:50980/readyz >/dev/null; do sleep 0.2; done
+resident() { awk '/^VmRSS/ { print $2 }' "/proc/$server/status"; }
+load() { "$target/release/ev-loadtests" --endpoint 127.0.0.1:50951 --rate 5000 --duration "$1"; }
+load 20s
+before=$(resident)
+load "${soak_seconds}s"
+after=$(resident)
+echo "resident memory: $before kB after 20 s, $after kB after $soak_seconds s more"
+[ "$after" -le $((before + before / 20)) ] || { echo 'resident memory grew by more than 5 %' >&2; exit 1; }
+passed "soak, 5,000 requests/s for $soak_seconds s: resident memory $before kB, then $after kB"
+
+printf '\ncommit %s, %s\n\n| what | result |\n|---|---|\n' "$(git rev-parse --short HEAD)" "$(date -u +%F)"
+printf '%s\n' "${rows[@]}"
