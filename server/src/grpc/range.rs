@@ -53,40 +53,40 @@ impl Features for PredictRequest {
             range_cycle,
             model_selector: _,
         } = self;
-        for (feature, text) in [(Feature::Make, make), (Feature::Model, model)] {
-            if !text.is_empty() {
-                visit(feature, Value::Text(text));
-            }
-        }
-        for (feature, text) in [
-            (Feature::Drivetrain, drivetrain),
-            (Feature::Segment, segment),
-            (Feature::BodyType, body_type),
-            (Feature::RangeCycle, range_cycle),
-        ] {
-            if let Some(text) = text {
-                visit(feature, Value::Text(text));
-            }
-        }
-        for (feature, number) in [
-            (Feature::ModelYear, model_year.map(|year| year as f32)),
-            (Feature::BatteryCapacityKwh, *battery_capacity_kwh),
-            (Feature::MotorPowerKw, *motor_power_kw),
-            (Feature::TorqueNm, *torque_nm),
-            (Feature::Seats, seats.map(|seats| seats as f32)),
-            (Feature::LengthMm, *length_mm),
-            (Feature::WidthMm, *width_mm),
-            (Feature::HeightMm, *height_mm),
-            (Feature::TopSpeedKmh, *top_speed_kmh),
-            (Feature::Acceleration0To100KmhS, *acceleration_0_100_kmh_s),
-            (Feature::FastChargingPowerKw, *fast_charging_power_kw),
-            (Feature::TowingCapacityKg, *towing_capacity_kg),
-            (Feature::CargoVolumeL, *cargo_volume_l),
-        ] {
-            if let Some(number) = number {
-                visit(feature, Value::Number(number));
-            }
-        }
+        // One after the other: a loop over an array of them takes three times the instructions.
+        text(&mut visit, Feature::Make, Some(make).filter(|make| !make.is_empty()));
+        text(&mut visit, Feature::Model, Some(model).filter(|model| !model.is_empty()));
+        text(&mut visit, Feature::Drivetrain, drivetrain.as_ref());
+        text(&mut visit, Feature::Segment, segment.as_ref());
+        text(&mut visit, Feature::BodyType, body_type.as_ref());
+        text(&mut visit, Feature::RangeCycle, range_cycle.as_ref());
+        number(&mut visit, Feature::ModelYear, model_year.map(|year| year as f32));
+        number(&mut visit, Feature::BatteryCapacityKwh, *battery_capacity_kwh);
+        number(&mut visit, Feature::MotorPowerKw, *motor_power_kw);
+        number(&mut visit, Feature::TorqueNm, *torque_nm);
+        number(&mut visit, Feature::Seats, seats.map(|seats| seats as f32));
+        number(&mut visit, Feature::LengthMm, *length_mm);
+        number(&mut visit, Feature::WidthMm, *width_mm);
+        number(&mut visit, Feature::HeightMm, *height_mm);
+        number(&mut visit, Feature::TopSpeedKmh, *top_speed_kmh);
+        number(&mut visit, Feature::Acceleration0To100KmhS, *acceleration_0_100_kmh_s);
+        number(&mut visit, Feature::FastChargingPowerKw, *fast_charging_power_kw);
+        number(&mut visit, Feature::TowingCapacityKg, *towing_capacity_kg);
+        number(&mut visit, Feature::CargoVolumeL, *cargo_volume_l);
+    }
+}
+
+#[inline]
+fn text<'a>(visit: &mut impl FnMut(Feature, Value<'a>), feature: Feature, text: Option<&'a String>) {
+    if let Some(text) = text {
+        visit(feature, Value::Text(text));
+    }
+}
+
+#[inline]
+fn number<'a>(visit: &mut impl FnMut(Feature, Value<'a>), feature: Feature, number: Option<f32>) {
+    if let Some(number) = number {
+        visit(feature, Value::Number(number));
     }
 }
 
