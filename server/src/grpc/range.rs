@@ -53,7 +53,6 @@ impl Features for PredictRequest {
             range_cycle,
             model_selector: _,
         } = self;
-        // One after the other: a loop over an array of them takes three times the instructions.
         text(&mut visit, Feature::Make, Some(make).filter(|make| !make.is_empty()));
         text(&mut visit, Feature::Model, Some(model).filter(|model| !model.is_empty()));
         text(&mut visit, Feature::Drivetrain, drivetrain.as_ref());
