@@ -21,7 +21,8 @@ fi
 # Package and how to see that it is there.
 missing=()
 need() { eval "$2" >/dev/null 2>&1 || missing+=("$1"); }
-libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || compgen -G '/usr/lib/*/libclang*.so*'; }
+# Version 14: the bindgen that xgboost-rs-sys brings finds nothing with much newer ones.
+libclang() { compgen -G '/usr/lib/llvm-14/lib/libclang*.so*' && compgen -G '/usr/lib/llvm-14/lib/clang/*/include/stddef.h'; }
 for purpose in "${purposes[@]}"; do
   case $purpose in
     build)
@@ -32,7 +33,7 @@ for purpose in "${purposes[@]}"; do
       # The XGBoost library behind the `xgboost` backend is C++ and found by bindgen.
       need g++ 'command -v c++'
       need cmake 'command -v cmake'
-      need libclang-dev libclang
+      need libclang-14-dev libclang
       need python3 'command -v python3'
       need python3-venv 'python3 -c "import venv, ensurepip"'
       need valgrind 'command -v valgrind'

@@ -6,12 +6,8 @@ target=${CARGO_TARGET_DIR:-target}
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
 
-# bindgen looks for libclang where this says, or in the usual folders.
-if [ -z "${LIBCLANG_PATH:-}" ]; then
-  for folder in /usr/lib/llvm-*/lib; do
-    if compgen -G "$folder/libclang*.so*" >/dev/null; then export LIBCLANG_PATH=$folder; fi
-  done
-fi
+# Where bindgen finds libclang; scripts/setup.sh says why this version.
+if [ -z "${LIBCLANG_PATH:-}" ] && [ -d /usr/lib/llvm-14/lib ]; then export LIBCLANG_PATH=/usr/lib/llvm-14/lib; fi
 
 step 'Rust tests, with the xgboost backend'
 cargo test --workspace --features ev-server/xgboost
