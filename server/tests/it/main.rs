@@ -12,7 +12,7 @@
 //! | opentelemetry | `traces` |
 //! | tonic-health | `health`, `start`, `drain` |
 //! | tonic-reflection | `health` |
-//! | xgboost-rs | the tests of `models/xgboost`, where that feature is built |
+//! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
 //!
 //! `architecture.rs` beside this checks who may depend on whom; panics of a backend need a backend that panics,
@@ -37,3 +37,5 @@ mod typed;
 mod typed_battery;
 mod typed_thermal;
 mod wire;
+#[cfg(feature = "xgboost")]
+mod xgboost;
