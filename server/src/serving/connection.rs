@@ -1,6 +1,12 @@
 //! One HTTP/2 connection: limits, keepalive, age, drain.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2};
@@ -8,7 +14,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service;
@@ -36,6 +46,18 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How often a first word that came in part is looked at again; a client that splits it is rare, and not in a hurry.
 const PREFACE_RETRY: Duration = Duration::from_millis(10);
+
+/// How long a connection that has said all it has to say goes on reading, for its client to read that and hang up.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A socket that is closed in two steps: after its end it reads on, and throws away what comes.
+///
+/// Closing a socket with unread bytes in it makes the kernel reset the connection at once, and what is still to be sent
+/// is lost: a client in the middle of sending would not see its last answers, nor why its stream ended.
+struct Lingering {
+    stream: TcpStream,
+    linger: Option<Pin<Box<Sleep>>>,
+}
 
 /// Serves one connection until it ends, is drained, or is aborted.
 pub(super) async fn serve<S>(
@@ -67,7 +89,7 @@ pub(super) async fn serve<S>(
         .keep_alive_interval(config.keepalive_interval)
         .keep_alive_timeout(config.keepalive_timeout);
     let mut connection =
-        std::pin::pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+        std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), TowerToHyperService::new(service)));
     let age = config.age_max.mul_f64(0.9 + 0.2 * fastrand::f64());
     tokio::select! {
         ended = connection.as_mut() => {
@@ -98,6 +120,70 @@ async fn spoken(stream: &TcpStream) -> bool {
             Ok(length) if length == PREFACE.len() || !PREFACE.starts_with(&word[..length]) => return true,
             // Readiness tells of bytes that came, and they did; looking takes none away.
             Ok(_) => tokio::time::sleep(PREFACE_RETRY).await,
+        }
+    }
+}
+
+// === impl Lingering ===
+
+impl Lingering {
+    fn new(stream: TcpStream) -> Lingering {
+        Lingering { stream, linger: None }
+    }
+}
+
+impl AsyncRead for Lingering {
+    #[inline]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    #[inline]
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        let linger = this.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if linger.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut ignored = [0; 16 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut ignored);
+            match ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                // It hung up, which is what was waited for, however it did it.
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            }
         }
     }
 }
