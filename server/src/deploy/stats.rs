@@ -20,10 +20,8 @@ pub(crate) struct Stats {
     pub(crate) executions: u64,
     /// Checking and assembling.
     pub(crate) features: Total,
-    /// Running the heads.
+    /// Running the heads and calibrating.
     pub(crate) inference: Total,
-    /// Calibrating.
-    pub(crate) output: Total,
     /// By rows of a run; bounded by the rows of a slice.
     pub(crate) batches: BTreeMap<usize, BatchStats>,
     /// Runs of one row, which are nearly all of them, outside the map.
@@ -48,7 +46,6 @@ pub(crate) struct Total {
 pub(crate) struct BatchStats {
     pub(crate) features: Total,
     pub(crate) inference: Total,
-    pub(crate) output: Total,
 }
 
 /// Buckets of [`Histogram`]: the first holds everything up to 1.024 us, each further one twice as much.
@@ -72,7 +69,6 @@ impl Stats {
     /// A request of one row was answered; without having run the model when it has no variant for the row.
     #[inline]
     pub(crate) fn row(&mut self, timings: &Timings, started: Instant, executed: bool) {
-        let output = timings.total.saturating_sub(timings.features + timings.inference + timings.queue);
         self.success.add(timings.total);
         self.rows += 1;
         self.last_request = Some(started);
@@ -80,20 +76,18 @@ impl Stats {
             self.executions += 1;
             self.features.add(timings.features);
             self.inference.add(timings.inference);
-            self.output.add(output);
-            self.single.add(timings.features, timings.inference, output);
+            self.single.add(timings.features, timings.inference);
         }
         self.total_seconds.observe(timings.total);
         self.inference_seconds.observe(timings.inference);
     }
 
     /// A slice of a batch ran.
-    pub(crate) fn execution(&mut self, rows: usize, features: Duration, inference: Duration, output: Duration) {
+    pub(crate) fn execution(&mut self, rows: usize, features: Duration, inference: Duration) {
         self.executions += 1;
         self.features.add(features);
         self.inference.add(inference);
-        self.output.add(output);
-        self.batches.entry(rows).or_default().add(features, inference, output);
+        self.batches.entry(rows).or_default().add(features, inference);
     }
 
     /// A batch was answered, so many of its rows with a prediction.
@@ -116,7 +110,6 @@ impl Stats {
         self.executions += other.executions;
         self.features.merge(other.features);
         self.inference.merge(other.inference);
-        self.output.merge(other.output);
         for (rows, batch) in &other.batches {
             self.batches.entry(*rows).or_default().merge(batch);
         }
@@ -146,16 +139,14 @@ impl Total {
 
 impl BatchStats {
     #[inline]
-    fn add(&mut self, features: Duration, inference: Duration, output: Duration) {
+    fn add(&mut self, features: Duration, inference: Duration) {
         self.features.add(features);
         self.inference.add(inference);
-        self.output.add(output);
     }
 
     pub(crate) fn merge(&mut self, other: &BatchStats) {
         self.features.merge(other.features);
         self.inference.merge(other.inference);
-        self.output.merge(other.output);
     }
 }
 
@@ -214,7 +205,7 @@ mod tests {
         for _ in 0..2 {
             let mut core = Stats::default();
             core.row(&timings, Instant::now(), true);
-            core.execution(64, timings.features, timings.inference, Duration::ZERO);
+            core.execution(64, timings.features, timings.inference);
             core.batch(64, Instant::now());
             sum.merge(&core);
         }

@@ -9,6 +9,7 @@ use ev_models_core::{
 use super::{
     outcome::{OutOfDistribution, OutOfDistributionReason, Violation},
     plan::{Plan, PlannedInput, narrow},
+    vocabulary::trimmed,
 };
 
 /// A value for one input, as a caller sent it.
@@ -69,7 +70,7 @@ impl RowMeta {
 impl<'p> RowBuilder<'p> {
     pub(super) fn new(plan: &'p Plan, scratch: &'p mut RowScratch) -> RowBuilder<'p> {
         scratch.slots.clear();
-        scratch.slots.resize(plan.slot_count, f32::NAN);
+        scratch.slots.extend_from_slice(&plan.defaults);
         scratch.given.clear();
         scratch.given.resize(plan.inputs.len(), false);
         let body = plan.variants.is_none().then_some(0);
@@ -79,6 +80,27 @@ impl<'p> RowBuilder<'p> {
     /// Takes a feature of the typed API. A feature the model does not use is checked all the same.
     #[inline]
     pub(crate) fn feature(&mut self, feature: Feature, value: Value<'_>) {
+        match value {
+            Value::Number(number) => {
+                if let Some(place) = self.plan.accepted(feature, number) {
+                    if let Some((input, slot)) = place {
+                        self.take(input, slot, number);
+                    }
+                    return;
+                }
+            }
+            Value::Text(text) => {
+                if let Some(index) = self.plan.text_input_of(feature) {
+                    return self.text(index, &self.plan.inputs[index], text);
+                }
+            }
+            Value::Flag(_) => {}
+        }
+        self.checked_feature(feature, value);
+    }
+
+    /// As [`RowBuilder::feature`], for what its short ways do not take.
+    fn checked_feature(&mut self, feature: Feature, value: Value<'_>) {
         if let Err(error) = feature.check(value) {
             let reason = match error.problem {
                 ev_domain::Problem::OutOfRange { .. } => "OUT_OF_RANGE",
@@ -195,7 +217,8 @@ impl<'p> RowBuilder<'p> {
             self.violate(&input.name, "TOO_LONG", description);
             return;
         }
-        if text.chars().all(char::is_whitespace) {
+        let text = trimmed(text);
+        if text.is_empty() {
             return;
         }
         if let Some(variants) = &self.plan.variants
@@ -209,21 +232,20 @@ impl<'p> RowBuilder<'p> {
                 }
                 None => self.outside(index, OutOfDistributionReason::NoVariant, clipped(text)),
             }
-            if let Some(code) = input.vocabulary.as_ref().and_then(|known| known.find(text)) {
-                self.scratch.slots[input.slot] = input.encoded(code);
-            }
+            let code = input.vocabulary.as_ref().and_then(|known| known.find(text));
+            self.scratch.slots[input.slot] = code.map_or(f32::NAN, |code| input.encoded(code));
             return;
         }
         let Some(vocabulary) = &input.vocabulary else {
-            self.scratch.given[index] = true;
-            self.known += 1;
+            self.take(index, input.slot, f32::NAN);
             return;
         };
         match vocabulary.find(text) {
             Some(code) => self.take(index, input.slot, input.encoded(code)),
             None => {
-                // Given, so that it is not "missing"; unknown, so that it is no value.
+                // Given, so that it is not "missing"; unknown, so that it is no value, and not the default either.
                 self.scratch.given[index] = true;
+                self.scratch.slots[input.slot] = f32::NAN;
                 self.outside(index, OutOfDistributionReason::UnknownCategory, clipped(text));
             }
         }
@@ -237,18 +259,11 @@ impl<'p> RowBuilder<'p> {
     /// Fills in defaults and derived columns, and appends the row to `matrix`.
     pub(super) fn finish(mut self, matrix: &mut Vec<f32>) -> Result<RowMeta, Vec<Violation>> {
         let plan = self.plan;
-        for (index, input) in plan.inputs.iter().enumerate() {
-            if self.scratch.given[index] {
-                continue;
-            }
-            if input.required && !self.violations.iter().any(|violation| violation.field == input.name) {
-                self.violate(
-                    &input.name,
-                    "MISSING_FIELD",
-                    "is missing, expected a value: the model requires it".to_owned(),
-                );
-            } else if !input.default.is_nan() {
-                self.scratch.slots[input.slot] = input.default;
+        for index in &plan.required {
+            let input = &plan.inputs[*index];
+            if !self.scratch.given[*index] && !self.violations.iter().any(|violation| violation.field == input.name) {
+                let description = "is missing, expected a value: the model requires it".to_owned();
+                self.violate(&input.name, "MISSING_FIELD", description);
             }
         }
         if !self.violations.is_empty() {
@@ -278,7 +293,7 @@ fn coverage(known: usize, inputs: usize) -> f64 {
 }
 
 fn derive(plan: &Plan, slots: &mut [f32]) {
-    let first = plan.slot_count - plan.derived.len();
+    let first = slots.len() - plan.derived.len();
     for (index, column) in plan.derived.iter().enumerate() {
         let (left, right) = (slots[column.left], slots[column.right]);
         let value = match column.op {

@@ -65,7 +65,7 @@ pub(crate) struct Timings {
     pub(crate) queue: Duration,
     /// Checking and assembling.
     pub(crate) features: Duration,
-    /// Running the heads.
+    /// Running the heads and calibrating.
     pub(crate) inference: Duration,
     /// All of it.
     pub(crate) total: Duration,

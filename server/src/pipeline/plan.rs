@@ -16,9 +16,12 @@ pub(crate) struct Plan {
     /// Inputs in signature order.
     pub(crate) inputs: Vec<PlannedInput>,
     by_name: HashMap<String, usize>,
-    by_feature: [u16; Feature::COUNT],
-    /// Number of scratch values: inputs (vectors take several), then derived columns.
-    pub(super) slot_count: usize,
+    features: [PlannedFeature; Feature::COUNT],
+    /// What the slots hold before anything is given: defaults, and NaN where there are none.
+    /// Inputs come first (vectors take several slots), then derived columns.
+    pub(super) defaults: Vec<f32>,
+    /// Positions of the inputs a row must have.
+    pub(super) required: Vec<usize>,
     pub(super) derived: Vec<PlannedDerived>,
     /// The slot of each head column.
     pub(super) columns: Vec<u32>,
@@ -51,6 +54,19 @@ pub(crate) struct PlannedInput {
     pub(super) default: f32,
     /// What the model knows, for a person.
     pub(crate) trained_on: String,
+}
+
+/// What a feature of the typed API is to the model.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlannedFeature {
+    /// A number from here..
+    low: f32,
+    /// ..to here is plausible, within the signature's range, and within what the model was trained on: it needs no further
+    /// look. Holds no number at all for inputs of another kind.
+    high: f32,
+    input: u32,
+    slot: u32,
+    is_text: bool,
 }
 
 #[derive(Debug)]
@@ -108,7 +124,7 @@ pub(super) struct PlannedCondition {
     pub(super) if_missing: IfMissing,
 }
 
-const NO_INPUT: u16 = u16::MAX;
+const NO_INPUT: u32 = u32::MAX;
 
 /// Longest text of a generic model's input, unless its vocabulary has longer ones: finding a prefix costs its square.
 const TEXT_BYTES_MAX: usize = 256;
@@ -147,12 +163,12 @@ impl Plan {
             .collect();
         let by_name: HashMap<String, usize> =
             inputs.iter().enumerate().map(|(index, input)| (input.name.clone(), index)).collect();
-        let mut by_feature = [NO_INPUT; Feature::COUNT];
-        for feature in Feature::ALL {
-            if let Some(index) = by_name.get(feature.name()).and_then(|index| u16::try_from(*index).ok()) {
-                by_feature[*feature as usize] = index;
-            }
+        let features = std::array::from_fn(|index| PlannedFeature::new(Feature::ALL[index], &by_name, &inputs));
+        let mut defaults = vec![f32::NAN; slot];
+        for input in &inputs {
+            defaults[input.slot] = input.default;
         }
+        let required = (0..inputs.len()).filter(|index| inputs[*index].required).collect();
         let variants = manifest.variant_by.as_ref().and_then(|name| by_name.get(name)).map(|input| Variants {
             input: *input,
             values: Vocabulary::new(
@@ -162,7 +178,7 @@ impl Plan {
         });
         let bodies = manifest.bodies().map(|body| PlannedBody::new(body, &slots)).collect();
         let output = PlannedOutput::new(manifest, &slots);
-        Plan { inputs, by_name, by_feature, slot_count: slot, derived, columns, variants, bodies, output }
+        Plan { inputs, by_name, features, defaults, required, derived, columns, variants, bodies, output }
     }
 
     /// Columns of a row.
@@ -176,15 +192,60 @@ impl Plan {
     }
 
     /// Position of the input this feature feeds, if the model takes it.
+    pub(super) fn input_of(&self, feature: Feature) -> Option<usize> {
+        let PlannedFeature { input, .. } = self.features[feature as usize];
+        (input != NO_INPUT).then_some(input as usize)
+    }
+
+    /// Position of the input this feature feeds with texts as long as the feature allows.
     #[inline]
-    pub(crate) fn input_of(&self, feature: Feature) -> Option<usize> {
-        let index = self.by_feature[feature as usize];
-        (index != NO_INPUT).then_some(usize::from(index))
+    pub(super) fn text_input_of(&self, feature: Feature) -> Option<usize> {
+        let PlannedFeature { input, is_text, .. } = self.features[feature as usize];
+        is_text.then_some(input as usize)
+    }
+
+    /// Whether a number needs no further look, and if so the input and slot it goes to, if any.
+    #[inline]
+    pub(super) fn accepted(&self, feature: Feature, number: f32) -> Option<Option<(usize, usize)>> {
+        let PlannedFeature { low, high, input, slot, .. } = self.features[feature as usize];
+        // False for NaN.
+        let accepted = number >= low && number <= high;
+        accepted.then(|| (input != NO_INPUT).then_some((input as usize, slot as usize)))
     }
 
     /// Values a row of the point head.
     pub(crate) fn head_width(&self) -> usize {
         self.output.head_width
+    }
+}
+
+// === impl PlannedFeature ===
+
+impl PlannedFeature {
+    fn new(feature: Feature, by_name: &HashMap<String, usize>, inputs: &[PlannedInput]) -> PlannedFeature {
+        let index = by_name.get(feature.name()).copied();
+        let input = index.map(|index| &inputs[index]);
+        let is_number = input.is_none_or(|input| input.dtype == DataType::Fp32 && !input.is_vector);
+        let [low, high] = match feature.spec().kind {
+            FeatureKind::Number { min, max, .. } if is_number => {
+                let narrower = input.into_iter().flat_map(|input| [input.range, input.trained_range]).flatten();
+                narrower.fold([min, max], |[low, high], [min, max]| [low.max(min), high.min(max)])
+            }
+            _ => [f32::INFINITY, f32::NEG_INFINITY],
+        };
+        let position = |position: Option<usize>| position.and_then(|it| u32::try_from(it).ok()).unwrap_or(NO_INPUT);
+        PlannedFeature {
+            low,
+            high,
+            input: position(index),
+            slot: position(input.map(|input| input.slot)),
+            is_text: match (feature.spec().kind, input) {
+                (FeatureKind::Text { max_bytes }, Some(input)) => {
+                    input.dtype == DataType::Bytes && input.text_bytes_max == max_bytes
+                }
+                _ => false,
+            },
+        }
     }
 }
 
@@ -201,7 +262,7 @@ impl PlannedInput {
             Some(DefaultValue::Flag(flag)) => f32::from(u8::from(*flag)),
             Some(DefaultValue::Text(text)) => vocabulary
                 .as_ref()
-                .and_then(|known| known.find(text))
+                .and_then(|known| known.find(text.trim()))
                 .map_or(f32::NAN, |code| code_value(&encode, code)),
         };
         PlannedInput {

@@ -166,25 +166,20 @@ impl CoreState {
         fill(&mut builder);
         let meta = builder.finish(matrix).map_err(PredictError::Invalid)?;
         let assembled = Instant::now();
-        let (estimate, raw, inferred) = match meta.body {
-            None => (Estimate::Unknown, Vec::new(), assembled),
+        let (estimate, raw) = match meta.body {
+            None => (Estimate::Unknown, Vec::new()),
             Some(body) => {
                 self.batch[0].shape[0] = 1;
                 let outputs = self.run(body)?;
-                let inferred = Instant::now();
                 let spread = outputs.spread.and_then(|spread| spread.first().copied());
                 let estimate = postprocess::estimate(plan, &meta, outputs.margin, outputs.prediction, spread);
                 let raw = if want == Want::EstimateAndRaw { outputs.prediction.to_vec() } else { Vec::new() };
-                (estimate, raw, inferred)
+                (estimate, raw)
             }
         };
-        let timings = Timings {
-            queue: Duration::ZERO,
-            features: assembled - started,
-            inference: inferred - assembled,
-            total: started.elapsed(),
-        };
-        Ok(outcome(meta, estimate, raw, started, timings))
+        let (features, inference) = (assembled - started, assembled.elapsed());
+        let timings = Timings { queue: Duration::ZERO, features, inference, total: features + inference };
+        Ok(Outcome { timings, ..outcome(meta, estimate, raw, started) })
     }
 
     /// Predicts some rows of a batch and appends their results; true when an instance panicked.
@@ -237,11 +232,9 @@ impl CoreState {
                 self.batch[0].shape[0] = members.len();
                 self.run(body)
             });
-            let inference = run_started.elapsed();
             let width = plan.head_width();
             for (position, index) in members.iter().enumerate() {
                 let (row, meta) = &mut pending[*index];
-                let timings = Timings { queue: Duration::ZERO, features, inference, total: batch_started.elapsed() };
                 let result = match &ran {
                     None => Ok((Estimate::Unknown, Vec::new())),
                     Some(Ok(outputs)) => {
@@ -264,11 +257,16 @@ impl CoreState {
                     }
                 };
                 let meta = std::mem::replace(meta, RowMeta::spent());
-                results[*row] = result.map(|(estimate, raw)| outcome(meta, estimate, raw, batch_started, timings));
+                results[*row] = result.map(|(estimate, raw)| outcome(meta, estimate, raw, batch_started));
+            }
+            let (inference, total) = (run_started.elapsed(), batch_started.elapsed());
+            for index in &members {
+                if let Ok(outcome) = &mut results[pending[*index].0] {
+                    outcome.timings = Timings { queue: Duration::ZERO, features, inference, total };
+                }
             }
             if body.is_some() {
-                let output = run_started.elapsed().saturating_sub(inference);
-                self.stats.execution(members.len(), std::mem::take(&mut uncounted), inference, output);
+                self.stats.execution(members.len(), std::mem::take(&mut uncounted), inference);
             }
         }
         panicked
@@ -297,13 +295,14 @@ fn caught<R>(run: impl FnOnce() -> R) -> Result<R, PredictError> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| PredictError::Panicked)
 }
 
-fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, taken: Instant, timings: Timings) -> Outcome {
+/// An outcome whose time is not known yet.
+fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, taken: Instant) -> Outcome {
     Outcome {
         taken,
         estimate,
         raw,
         coverage: super::plan::narrow(meta.coverage),
         out_of_distribution: meta.out_of_distribution,
-        timings,
+        timings: Timings::default(),
     }
 }

@@ -88,8 +88,9 @@ pub(super) async fn serve<S>(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(config.keepalive_interval)
         .keep_alive_timeout(config.keepalive_timeout);
-    let mut connection =
-        std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), TowerToHyperService::new(service)));
+    let mut connection = std::pin::pin!(
+        builder.serve_connection(TokioIo::new(Lingering::new(stream)), TowerToHyperService::new(service))
+    );
     let age = config.age_max.mul_f64(0.9 + 0.2 * fastrand::f64());
     tokio::select! {
         ended = connection.as_mut() => {

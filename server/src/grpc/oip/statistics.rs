@@ -25,6 +25,7 @@ pub(super) fn models(predictor: &Predictor, name: &str, version: &str) -> Result
 
 fn statistics(deployment: &Deployment, stats: &Stats, ids: &PredictionIds) -> ModelStatistics {
     // A request's share of each phase: nothing waits, and every answered request went through all of them.
+    // Calibrating is part of inference: to tell it apart would cost as much as it does.
     let share = |total: Total| Some(StatisticDuration { count: stats.success.count, ns: total.ns });
     ModelStatistics {
         name: deployment.model().to_owned(),
@@ -38,7 +39,7 @@ fn statistics(deployment: &Deployment, stats: &Stats, ids: &PredictionIds) -> Mo
             queue: share(Total::default()),
             compute_input: share(stats.features),
             compute_infer: share(stats.inference),
-            compute_output: share(stats.output),
+            compute_output: share(Total::default()),
             cache_hit: Some(StatisticDuration::default()),
             cache_miss: Some(StatisticDuration::default()),
         }),
@@ -56,7 +57,7 @@ fn batches(stats: &Stats) -> Vec<InferBatchStatistics> {
         batch_size: rows as u64,
         compute_input: Some(duration(batch.features)),
         compute_infer: Some(duration(batch.inference)),
-        compute_output: Some(duration(batch.output)),
+        compute_output: Some(duration(Total { ns: 0, ..batch.inference })),
     });
     statistics.collect()
 }
