@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs Triton's own clients against an evserve of its own.
+# Runs clients that others wrote, Triton's among them, against an evserve of its own.
 #
 #   EVSERVE_BIN=target/debug/evserve clients/conformance/run.sh
 #
@@ -50,6 +50,7 @@ fi
 
 export PYTHONDONTWRITEBYTECODE=1
 "$venv/bin/python" oip_tritonclient.py "$address"
+./grpc_web.sh "$address"
 if [ "${PERF_ANALYZER:-yes}" != no ]; then
     ./perf_analyzer.sh "$venv" "$address"
 fi

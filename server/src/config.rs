@@ -12,6 +12,8 @@ use ev_models_core::manifest::Task;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::grpc::Origins;
+
 /// The defaults, as text with comments.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
 
@@ -68,6 +70,8 @@ pub struct GrpcConfig {
     pub batch_rows_max: usize,
     /// Request headers of one call.
     pub header_list_size_max: ByteSize,
+    /// Origins whose web pages may call over gRPC-Web.
+    pub web_allowed_origins: Vec<String>,
     /// When a connection is asked to reconnect.
     #[serde(with = "humantime_serde")]
     pub connection_age_max: Duration,
@@ -229,6 +233,9 @@ impl Config {
                 return Err(invalid(format!("{name} is {value:?}, expected 10ms to 366days")));
             }
         }
+        if let Err(reason) = Origins::parse(&self.grpc.web_allowed_origins) {
+            return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
+        }
         for (name, address) in [("grpc.address", self.grpc.address), ("http.address", self.http.address)] {
             if !address.ip().is_loopback() && !self.security.allow_insecure_listen {
                 return Err(invalid(format!(
@@ -273,6 +280,10 @@ fn set(table: &mut Table, key: &str, text: &str) -> Result<(), String> {
         Some(Value::Boolean(_)) => Value::Boolean(text.parse().map_err(|_| format!("`{text}` is not true or false"))?),
         Some(Value::Integer(_)) => Value::Integer(text.parse().map_err(|_| format!("`{text}` is not a whole number"))?),
         Some(Value::Float(_)) => Value::Float(text.parse().map_err(|_| format!("`{text}` is not a number"))?),
+        Some(Value::Array(_)) => {
+            let elements = text.split(',').map(str::trim).filter(|element| !element.is_empty());
+            Value::Array(elements.map(|element| Value::String(element.to_owned())).collect())
+        }
         _ => Value::String(text.to_owned()),
     };
     section.insert(name.to_owned(), value);
@@ -306,6 +317,13 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_written_with_commas() {
+        let origins = |text| load(&[("grpc.web_allowed_origins", text)]).expect("valid").grpc.web_allowed_origins;
+        assert_eq!(origins("https://a.example, http://localhost:5173"), ["https://a.example", "http://localhost:5173"]);
+        assert!(origins("").is_empty());
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let check = |key: &str, value: &str, expected: &str| {
             let error = load(&[(key, value)]).expect_err(key).to_string();
@@ -317,6 +335,7 @@ mod tests {
         check("grpc.batch_rows_max", "0", "grpc.batch_rows_max is 0, expected 1 to 1000000");
         check("grpc.message_size_max", "1TiB", "expected 1KiB to 256MiB");
         check("shutdown.grace", "soon", "invalid value");
+        check("grpc.web_allowed_origins", "https://a.example,b.example", "has `b.example`, expected such as https://");
         check("grpc.address", "0.0.0.0:50051", "security.allow_insecure_listen");
         check("nothing", "1", "has no table");
         check("no.thing", "1", "no table `no`");

@@ -16,8 +16,8 @@ use crate::{
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes},
     grpc::{
-        DeadlineLayer, Dispatch, Health, Predictor, RegistryService, ServiceLimits, TraceLayer, keep_health_current,
-        now_ms,
+        DeadlineLayer, Dispatch, Health, Origins, Predictor, RegistryService, ServiceLimits, TraceLayer, WebConfig,
+        WebService, keep_health_current, now_ms,
     },
     http::{self, HttpState},
     observability::{Metrics, Traces},
@@ -136,7 +136,11 @@ impl Server {
             let service = service.clone();
             Box::new(move || crate::bench::InProcess::new(service.clone()))
         };
-        let cores = Cores::start(core_count, &service, connection_config(&config), &draining, &abort)
+        let connection = connection_config(&config);
+        // The configuration was checked; of one that was not, nothing is allowed.
+        let origins = Origins::parse(&config.grpc.web_allowed_origins).unwrap_or_default();
+        let web = WebConfig { origins, silence_max: connection.silence_max(), http_address };
+        let cores = Cores::start(core_count, &WebService::new(service, web), connection, &draining, &abort)
             .map_err(StartError::Threads)?;
         let cores = Arc::new(cores);
 

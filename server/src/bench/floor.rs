@@ -12,6 +12,7 @@ use ev_proto::ev::{
 };
 use futures_core::Stream;
 use futures_util::StreamExt as _;
+use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -46,7 +47,7 @@ impl Floor {
         let listener = listen(config.grpc.address, "gRPC")?;
         let address = listener.local_addr().unwrap_or(config.grpc.address);
         let (draining, abort) = (CancellationToken::new(), CancellationToken::new());
-        let service = RangePredictionServer::new(Noop);
+        let service = TowerToHyperService::new(RangePredictionServer::new(Noop));
         let count = serving_cores(config.grpc.serving_cores);
         let cores = Cores::start(count, &service, connection_config(config), &draining, &abort);
         let cores = Arc::new(cores.map_err(StartError::Threads)?);

@@ -15,6 +15,7 @@ mod status;
 mod stream;
 mod thermal;
 mod trace;
+mod web;
 
 pub(crate) use deadline::DeadlineLayer;
 pub(crate) use dispatch::{Dispatch, ServiceLimits};
@@ -22,3 +23,4 @@ pub(crate) use health::{Health, keep_health_current};
 pub(crate) use predictor::Predictor;
 pub(crate) use registry::{RegistryService, now_ms};
 pub(crate) use trace::TraceLayer;
+pub(crate) use web::{Origins, WebConfig, WebService};

@@ -92,6 +92,14 @@ pub(super) fn invalid(field: &str, reason: &'static str, description: impl Into<
     }]))
 }
 
+/// A request whose end does not come.
+#[cold]
+pub(super) fn silent(max: Duration) -> Status {
+    let message = format!("the request is not complete, and nothing more of it came for {max:?}");
+    let (code, reason) = (Code::DeadlineExceeded, "CLIENT_SILENT");
+    Described { code, reason, message, violations: Vec::new(), retry: None }.into_status()
+}
+
 fn describe(error: PredictError) -> Described {
     let (code, reason, retry) = match &error {
         PredictError::Invalid(violations) => {

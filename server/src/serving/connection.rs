@@ -1,27 +1,21 @@
-//! One HTTP/2 connection: limits, keepalive, age, drain.
+//! One connection: HTTP/2, or HTTP/1.1 for gRPC-Web; limits, keepalive, age, drain.
 
-use std::{
-    convert::Infallible,
-    io,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{pin::Pin, time::Duration};
 
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
+use hyper::{
+    Error,
+    server::conn::{http1, http2},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Sleep,
-};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tower::Service;
+
+use super::{
+    cores::GrpcService,
+    first_word::{FirstWord, first_word},
+    lingering::Lingering,
+    patient::Patient,
+};
 
 /// What every connection is held to.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +28,7 @@ pub(crate) struct ConnectionConfig {
     pub(crate) age_max: Duration,
     /// Probe of silence.
     pub(crate) keepalive_interval: Duration,
-    /// Time to answer it, and for a new client to say its first word.
+    /// Time to answer it, and for a new client to say its first word, or over HTTP/1.1 its next one.
     pub(crate) keepalive_timeout: Duration,
 }
 
@@ -42,43 +36,40 @@ pub(crate) struct ConnectionConfig {
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for the whole connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// The first word of every HTTP/2 client.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How often a first word that came in part is looked at again; a client that splits it is rare, and not in a hurry.
-const PREFACE_RETRY: Duration = Duration::from_millis(10);
-
-/// How long a connection that has said all it has to say goes on reading, for its client to read that and hang up.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// A socket that is closed in two steps: after its end it reads on, and throws away what comes.
-///
-/// Closing a socket with unread bytes in it makes the kernel reset the connection at once, and what is still to be sent
-/// is lost: a client in the middle of sending would not see its last answers, nor why its stream ended.
-struct Lingering {
-    stream: TcpStream,
-    linger: Option<Pin<Box<Sleep>>>,
-}
+/// Bytes of an HTTP/1.1 connection that were read and not yet used, or wait to be written.
+const BUFFER: usize = 64 * 1024;
+/// Headers of an HTTP/1.1 request; a browser sends about twenty.
+const HEADERS_MAX: usize = 100;
 
 /// Serves one connection until it ends, is drained, or is aborted.
-pub(super) async fn serve<S>(
+pub(super) async fn serve(
     stream: TcpStream,
-    service: S,
+    service: impl GrpcService,
     config: ConnectionConfig,
     draining: CancellationToken,
     abort: CancellationToken,
-) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
-    let spoke = tokio::select! {
+) {
+    let said = tokio::select! {
         // What was sent before draining began is answered.
         biased;
-        spoke = tokio::time::timeout(config.keepalive_timeout, spoken(&stream)) => spoke.unwrap_or(false),
-        () = draining.cancelled() => false,
+        said = tokio::time::timeout(config.keepalive_timeout, first_word(&stream)) => said.ok().flatten(),
+        () = draining.cancelled() => None,
     };
-    if !spoke {
-        return;
+    match said {
+        Some(FirstWord::Http2) => serve_http2(stream, service, config, draining, abort).await,
+        // Boxed: every connection's task has room for this one, and hardly any is one.
+        Some(FirstWord::Http1) => Box::pin(serve_http1(stream, service, config, draining, abort)).await,
+        None => {}
     }
+}
+
+async fn serve_http2(
+    stream: TcpStream,
+    service: impl GrpcService,
+    config: ConnectionConfig,
+    draining: CancellationToken,
+    abort: CancellationToken,
+) {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -88,11 +79,51 @@ pub(super) async fn serve<S>(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(config.keepalive_interval)
         .keep_alive_timeout(config.keepalive_timeout);
-    let mut connection = std::pin::pin!(
-        builder.serve_connection(TokioIo::new(Lingering::new(stream)), TowerToHyperService::new(service))
-    );
-    let age = config.age_max.mul_f64(0.9 + 0.2 * fastrand::f64());
+    let connection = std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), service));
+    run(connection, |connection| connection.graceful_shutdown(), config.age_max, draining, abort).await;
+}
+
+/// The same bounds by other means: HTTP/1.1 has one call at a time and no pings.
+///
+/// A head, or the next request, has the time that a probe has to be answered; a request that pauses inside is the
+/// service's to end; an answer that is not read ends the connection after the time that HTTP/2 would need to notice.
+async fn serve_http1(
+    stream: TcpStream,
+    service: impl GrpcService,
+    config: ConnectionConfig,
+    draining: CancellationToken,
+    abort: CancellationToken,
+) {
+    // A peer that is gone while a long answer has nothing to say is found by the kernel, in whole seconds.
+    let probes = socket2::TcpKeepalive::new().with_time(config.keepalive_interval.max(Duration::from_secs(1)));
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_keepalive(&probes) {
+        tracing::debug!(error = &error as &dyn std::error::Error, "no keepalive");
+    }
+    let head_max = usize::try_from(config.header_list_size_max).unwrap_or(usize::MAX);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.keepalive_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(head_max)
+        .max_buf_size(BUFFER.max(head_max));
+    let stream = Patient::new(Lingering::new(stream), config.silence_max());
+    let connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    run(connection, |connection| connection.graceful_shutdown(), config.age_max, draining, abort).await;
+}
+
+/// Runs a connection until it ends, and asks it to end when it is old or the server drains.
+async fn run<C: Future<Output = Result<(), Error>>>(
+    mut connection: Pin<&mut C>,
+    graceful_shutdown: impl FnOnce(Pin<&mut C>),
+    age_max: Duration,
+    draining: CancellationToken,
+    abort: CancellationToken,
+) {
+    let age = age_max.mul_f64(0.9 + 0.2 * fastrand::f64());
     tokio::select! {
+        // What has arrived is looked at first: HTTP/1.1 would take it for an idle connection.
+        biased;
         ended = connection.as_mut() => {
             if let Err(error) = ended {
                 tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
@@ -103,88 +134,18 @@ pub(super) async fn serve<S>(
         () = draining.cancelled() => {}
         () = abort.cancelled() => return,
     }
-    connection.as_mut().graceful_shutdown();
+    graceful_shutdown(connection.as_mut());
     tokio::select! {
         _ = connection => {}
         () = abort.cancelled() => {}
     }
 }
 
-/// Waits until a client has said its first word, or something else, which HTTP/2 will refuse; false when it hung up.
-///
-/// Keepalive only begins after that: without a bound here, a client that stops in the middle would keep its place.
-async fn spoken(stream: &TcpStream) -> bool {
-    let mut word = [0; PREFACE.len()];
-    loop {
-        match stream.peek(&mut word).await {
-            Ok(0) | Err(_) => return false,
-            Ok(length) if length == PREFACE.len() || !PREFACE.starts_with(&word[..length]) => return true,
-            // Readiness tells of bytes that came, and they did; looking takes none away.
-            Ok(_) => tokio::time::sleep(PREFACE_RETRY).await,
-        }
-    }
-}
+// === impl ConnectionConfig ===
 
-// === impl Lingering ===
-
-impl Lingering {
-    fn new(stream: TcpStream) -> Lingering {
-        Lingering { stream, linger: None }
-    }
-}
-
-impl AsyncRead for Lingering {
-    #[inline]
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Lingering {
-    #[inline]
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    #[inline]
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.linger.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-        }
-        let linger = this.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
-        if linger.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        let mut ignored = [0; 16 * 1024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut ignored);
-            match ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                // It hung up, which is what was waited for, however it did it.
-                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
-            }
-        }
+impl ConnectionConfig {
+    /// How long one side can be silent before the other gives it up.
+    pub(crate) fn silence_max(&self) -> Duration {
+        self.keepalive_interval + self.keepalive_timeout
     }
 }

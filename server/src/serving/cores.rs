@@ -11,11 +11,10 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, service::Service};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
-use tower::Service;
 
 use super::connection::{self, ConnectionConfig};
 use crate::deploy::enter_core;

@@ -3,6 +3,9 @@
 mod acceptor;
 mod connection;
 mod cores;
+mod first_word;
+mod lingering;
+mod patient;
 
 pub use acceptor::ListenError;
 

@@ -7,6 +7,7 @@
 //! | tonic | every module here; the wire itself in `wire` |
 //! | prost | `typed`, and `wire` for bytes that are no message |
 //! | tokio | every module here; runtimes and signals in `drain`, `start` |
+//! | tonic-web | `web`, `web_bounds` |
 //! | tower (`DeadlineLayer`, `TraceLayer`) | `deadline`, `traces`, and the unit tests of `server/src/grpc/deadline.rs` |
 //! | sqlx | `registry`, `start`, and the registry's own suites in `registry/tests` |
 //! | opentelemetry | `traces` |
@@ -36,6 +37,8 @@ mod traces;
 mod typed;
 mod typed_battery;
 mod typed_thermal;
+mod web;
+mod web_bounds;
 mod wire;
 #[cfg(feature = "xgboost")]
 mod xgboost;

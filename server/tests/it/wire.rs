@@ -79,11 +79,11 @@ async fn headers_over_the_limit_are_refused_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn an_http_1_request_on_the_grpc_port_is_turned_away() {
-    let answer = exchange(shared().grpc, b"GET / HTTP/1.1\r\nhost: evserve\r\n\r\n").await;
-    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
-    let answer = exchange(shared().grpc, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
-    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+async fn an_http_1_request_that_is_no_call_is_told_where_it_is() {
+    let answer = exchange(shared().grpc, b"GET / HTTP/1.1\r\nhost: evserve\r\nconnection: close\r\n\r\n").await;
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
+    assert!(answer.contains("This is evserve's gRPC port."), "{answer}");
     shared().client().await.range().predict(tesla()).await.expect("the server goes on");
 }
 

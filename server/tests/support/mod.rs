@@ -7,6 +7,7 @@ pub(crate) mod raw;
 pub(crate) mod refusal;
 pub(crate) mod server;
 pub(crate) mod services;
+pub(crate) mod web;
 pub(crate) mod zoo;
 
 /// Waits until a condition holds, looking again and again: a test that waits a fixed time is either slow or flaky.
