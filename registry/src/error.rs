@@ -141,6 +141,15 @@ pub enum RegistryError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The disk has no space left. Nothing was registered or changed; the same call succeeds once there is space.
+    #[error("cannot {doing}: the disk is full; free some space and try again")]
+    DiskFull {
+        /// What was being done.
+        doing: String,
+        /// What the system or the database said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The disk or the database failed; the same call may succeed later.
     #[error("cannot {doing}")]
     Storage {
@@ -173,11 +182,44 @@ impl RegistryError {
     /// A failure of the disk or the database while `doing` something.
     pub(crate) fn storage(doing: impl Into<String>) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> RegistryError {
         let doing = doing.into();
-        |source| RegistryError::Storage { doing, source }
+        |source| {
+            if is_full(&*source) {
+                RegistryError::DiskFull { doing, source }
+            } else {
+                RegistryError::Storage { doing, source }
+            }
+        }
     }
+}
+
+/// Whether a failure comes from a disk, or a share of one, that has no space left.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
+        error.downcast_ref().is_some_and(full) || error.downcast_ref().is_some_and(crate::metadata::is_sqlite_full)
+    })
 }
 
 /// A caller's text, short enough for a message.
 pub(crate) fn clip(text: &str) -> String {
     text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_space_is_told_from_one_that_failed() {
+        let check = |source: Box<dyn Error + Send + Sync>, full: bool| {
+            let error = RegistryError::storage("store `a`")(source);
+            assert_eq!(matches!(error, RegistryError::DiskFull { .. }), full, "{error:?}");
+        };
+        check(io::Error::from(io::ErrorKind::StorageFull).into(), true);
+        check(io::Error::from(io::ErrorKind::QuotaExceeded).into(), true);
+        check(Box::new(sqlx::Error::Io(io::Error::from(io::ErrorKind::StorageFull))), true);
+        check(io::Error::from(io::ErrorKind::PermissionDenied).into(), false);
+        check(Box::new(sqlx::Error::PoolClosed), false);
+        check("the disk is full, says a text".into(), false);
+    }
 }

@@ -70,7 +70,7 @@ impl Registry {
     ///
     /// [`RegistryError::NotFound`] without a manifest; [`RegistryError::InvalidManifest`], [`RegistryError::MissingFile`],
     /// [`RegistryError::RefusedFile`] for links and devices, [`RegistryError::DigestMismatch`], [`RegistryError::SizeMismatch`],
-    /// [`RegistryError::TooLarge`], [`RegistryError::TooManyFiles`], [`RegistryError::Storage`].
+    /// [`RegistryError::TooLarge`], [`RegistryError::TooManyFiles`], [`RegistryError::DiskFull`], [`RegistryError::Storage`].
     pub async fn import_dir(&self, dir: &Path, created_at_ms: i64) -> Result<Imported, RegistryError> {
         let from = dir.to_owned();
         let manifest_toml = blocking(move || source::read_manifest(&from)).await?;
@@ -132,7 +132,7 @@ impl Registry {
     ///
     /// [`RegistryError::InvalidManifest`], [`RegistryError::UnknownFile`], [`RegistryError::MissingFile`],
     /// [`RegistryError::OutOfOrder`] for a file given twice, [`RegistryError::DigestMismatch`], [`RegistryError::SizeMismatch`],
-    /// [`RegistryError::TooLarge`], [`RegistryError::TooManyFiles`], [`RegistryError::Storage`].
+    /// [`RegistryError::TooLarge`], [`RegistryError::TooManyFiles`], [`RegistryError::DiskFull`], [`RegistryError::Storage`].
     pub async fn import_bundles(
         &self,
         bundles: Vec<Bundle>,

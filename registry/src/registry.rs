@@ -44,7 +44,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotWritable`] naming the path, and [`RegistryError::Storage`].
+    /// [`RegistryError::NotWritable`] naming the path, [`RegistryError::DiskFull`] and [`RegistryError::Storage`].
     pub async fn open(config: &RegistryConfig) -> Result<Registry, RegistryError> {
         let directory = config.directory.clone();
         blocking(move || {
@@ -120,7 +120,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError::InvalidAlias`], [`RegistryError::NotFound`] for the model or the version,
-    /// [`RegistryError::Conflict`] with the version it points at, [`RegistryError::Storage`].
+    /// [`RegistryError::Conflict`] with the version it points at, [`RegistryError::DiskFull`], [`RegistryError::Storage`].
     pub async fn set_alias(
         &self,
         model: &str,

@@ -37,7 +37,7 @@ impl Upload {
     ///
     /// [`RegistryError::UnknownFile`], [`RegistryError::OutOfOrder`], [`RegistryError::TooLarge`],
     /// [`RegistryError::SizeMismatch`] and [`RegistryError::DigestMismatch`] (of the file that ends here),
-    /// [`RegistryError::Storage`].
+    /// [`RegistryError::DiskFull`], [`RegistryError::Storage`].
     ///
     /// # Cancel safety
     ///
@@ -56,7 +56,7 @@ impl Upload {
     /// # Errors
     ///
     /// [`RegistryError::MissingFile`], [`RegistryError::SizeMismatch`], [`RegistryError::DigestMismatch`],
-    /// [`RegistryError::UploadFailed`] when an earlier piece failed, [`RegistryError::Storage`].
+    /// [`RegistryError::UploadFailed`] when an earlier piece failed, [`RegistryError::DiskFull`], [`RegistryError::Storage`].
     pub async fn finish(mut self, created_at_ms: i64) -> Result<Imported, RegistryError> {
         if self.failed {
             return Err(RegistryError::UploadFailed);

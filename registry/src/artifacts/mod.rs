@@ -23,7 +23,7 @@ pub trait ArtifactStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotWritable`] and [`RegistryError::Storage`].
+    /// [`RegistryError::NotWritable`], [`RegistryError::DiskFull`] and [`RegistryError::Storage`].
     async fn stage(&self, file: &str, max_bytes: u64) -> Result<Staging, RegistryError>;
 
     /// Makes staged bytes readable. When it returns, they survive a power cut.
@@ -31,7 +31,7 @@ pub trait ArtifactStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Storage`]; some of the bytes may be readable then, which does no harm.
+    /// [`RegistryError::DiskFull`] and [`RegistryError::Storage`]; some of the bytes may be readable then, which does no harm.
     async fn commit(&self, staged: Vec<Staged>) -> Result<(), RegistryError>;
 
     /// A place on the local disk where the file's bytes lie, all of them read and verified.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use ev_models_core::Digest;
 
 pub use sqlite::SqliteMetadataStore;
+pub(crate) use sqlite::is_full as is_sqlite_full;
 
 use crate::{ExpectedVersion, Imported, ModelRecord, NewVersion, RegistryError, VersionChoice, VersionRecord};
 
@@ -19,7 +20,7 @@ pub trait MetadataStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Storage`] and [`RegistryError::Malformed`], as every method.
+    /// [`RegistryError::Storage`] and [`RegistryError::Malformed`], as every method; [`RegistryError::DiskFull`], as every one that writes.
     async fn register(&self, versions: &[NewVersion]) -> Result<Vec<Imported>, RegistryError>;
 
     /// The version of a model that has this digest.

@@ -5,12 +5,13 @@ use std::{path::Path, time::Duration};
 use async_trait::async_trait;
 use ev_models_core::Digest;
 use sqlx::{
-    Row as _, Sqlite, SqlitePool, Transaction,
+    Connection as _, Row as _, Sqlite, SqlitePool, Transaction,
     migrate::Migrator,
     sqlite::{
         SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
 };
+use sqlx_core::transaction::TransactionManager as _;
 
 use super::MetadataStore;
 use crate::{
@@ -26,6 +27,9 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// One writes, the others read: SQLite has no use for more.
 const MAX_CONNECTIONS: u32 = 4;
+
+/// `SQLITE_FULL`, and `SQLITE_IOERR_SHMSIZE`: the index of the log, which is a file too, cannot grow.
+const FULL: [&str; 2] = ["13", "4874"];
 
 /// A version's columns, with its aliases in the same statement so that both are of one moment.
 macro_rules! select_versions {
@@ -66,6 +70,17 @@ impl SqliteMetadataStore {
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
+            // A connection that is open needs no space to read; one that is opened does.
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .before_acquire(|connection, _| {
+                Box::pin(async move {
+                    if connection.is_in_transaction() {
+                        settle(connection).await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(options)
             .await
             .map_err(failed("open the registry's database"))?;
@@ -321,6 +336,22 @@ fn version_of(row: &SqliteRow) -> Result<VersionRecord, RegistryError> {
 
 fn malformed(error: &sqlx::Error) -> RegistryError {
     RegistryError::Malformed { problem: error.to_string() }
+}
+
+/// Whether SQLite found no space.
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| FULL.contains(&&*code))
+}
+
+/// Ends what a connection takes for a transaction and SQLite has ended by itself, as it does when the disk is full.
+///
+/// sqlx then fails to roll back, counts the transaction as open for ever, and begins no other one on the connection.
+/// Opening another connection instead would need what a full disk does not have: space for the index of the log.
+async fn settle(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    // Gives the roll-back something to end; where a transaction is open after all, that one.
+    let _ = sqlx::query("BEGIN").execute(&mut *connection).await;
+    <Sqlite as sqlx::Database>::TransactionManager::rollback(connection).await
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> RegistryError {

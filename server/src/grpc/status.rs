@@ -61,6 +61,7 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::SizeMismatch { .. } => (Code::DataLoss, "SIZE_MISMATCH"),
         RegistryError::TooLarge { .. } => (Code::ResourceExhausted, "TOO_LARGE"),
         RegistryError::TooManyFiles { .. } => (Code::ResourceExhausted, "TOO_MANY_FILES"),
+        RegistryError::DiskFull { .. } => (Code::ResourceExhausted, "DISK_FULL"),
         RegistryError::UploadFailed => (Code::Aborted, "UPLOAD_FAILED"),
         RegistryError::Conflict { .. } => (Code::Aborted, "ALIAS_MOVED"),
         RegistryError::Corrupt { .. } => (Code::DataLoss, "CORRUPT"),
@@ -71,7 +72,8 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         // The registry's errors may grow; what is not known here is ours to look into.
         _ => (Code::Internal, "INTERNAL"),
     };
-    if matches!(code, Code::Unavailable | Code::DataLoss | Code::Internal) {
+    let operator = matches!(code, Code::Unavailable | Code::DataLoss | Code::Internal) || reason == "DISK_FULL";
+    if operator {
         tracing::error!(error = error as &dyn Error, reason, "registry call failed");
     }
     let mut message = error.to_string();

@@ -25,6 +25,7 @@ mod support;
 mod bad_input;
 mod deadline;
 mod drain;
+mod full_disk;
 mod golden_gate;
 mod health;
 mod metrics;

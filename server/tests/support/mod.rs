@@ -1,5 +1,6 @@
 //! What the integration tests share: real servers, real requests, and a close look at refusals.
 
+pub(crate) mod disk;
 pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod process;
