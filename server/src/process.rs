@@ -16,8 +16,8 @@ use crate::{
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes},
     grpc::{
-        DeadlineLayer, Dispatch, Health, Origins, Predictor, RegistryService, ServiceLimits, TraceLayer, WebConfig,
-        WebService, keep_health_current, now_ms,
+        DeadlineLayer, Dispatch, Health, Origins, Predictor, ReasonLayer, RegistryService, ServiceLimits, TraceLayer,
+        WebConfig, WebService, keep_health_current, now_ms,
     },
     http::{self, HttpState},
     observability::{Metrics, Traces},
@@ -130,7 +130,7 @@ impl Server {
         let dispatch =
             Dispatch::new(&predictor, registry_service, health_service, limits).map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
-        let service = ServiceBuilder::new().layer(trace).layer(DeadlineLayer).service(dispatch);
+        let service = ServiceBuilder::new().layer(ReasonLayer).layer(trace).layer(DeadlineLayer).service(dispatch);
         #[cfg(feature = "bench")]
         let in_process = {
             let service = service.clone();

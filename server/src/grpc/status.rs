@@ -1,6 +1,6 @@
 //! The only place that makes a `Status` or a row error of an error.
 
-use std::{error::Error, time::Duration};
+use std::{collections::HashMap, error::Error, time::Duration};
 
 use ev_proto::ev::common::v1::{FieldViolation, RowError};
 use ev_registry::RegistryError;
@@ -94,6 +94,57 @@ pub(super) fn invalid(field: &str, reason: &'static str, description: impl Into<
     }]))
 }
 
+/// A refusal that comes from below the services, which knows no reasons: its own is found by its words.
+///
+/// A test for each of them says when tonic's words change.
+#[cold]
+pub(super) fn of_wire(status: Status) -> Status {
+    let mut message = status.message().to_owned();
+    let says = |words: &str| status.message().contains(words);
+    let reason = match status.code() {
+        Code::Internal if says("failed to decode") || says("decompressing") => "MALFORMED_MESSAGE",
+        Code::Internal if says("protocol error") || says("Unexpected EOF") || says("Missing request") => {
+            "MALFORMED_CALL"
+        }
+        Code::Internal if says("tonic-web") => "MALFORMED_CALL",
+        Code::OutOfRange | Code::ResourceExhausted if says("message length too large") => "MESSAGE_TOO_LARGE",
+        Code::Unimplemented if says("compressed") => "UNSUPPORTED_COMPRESSION",
+        Code::Unimplemented => "UNKNOWN_METHOD",
+        code => name_of(code),
+    };
+    if reason == "UNKNOWN_METHOD" && message.is_empty() {
+        message.push_str("no service here has this method; reflection lists those that are served");
+    }
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    if status.code() == Code::Unavailable {
+        details.set_retry_info(Some(RETRY_DELAY));
+    }
+    Status::with_error_details_and_metadata(status.code(), message, details, status.metadata().clone())
+}
+
+/// A code as the specification writes it.
+fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
 /// A request whose end does not come.
 #[cold]
 pub(super) fn silent(max: Duration) -> Status {
@@ -134,7 +185,7 @@ fn describe(error: PredictError) -> Described {
 impl Described {
     fn into_status(self) -> Status {
         let mut details = ErrorDetails::new();
-        details.set_error_info(self.reason, DOMAIN, std::collections::HashMap::new());
+        details.set_error_info(self.reason, DOMAIN, HashMap::new());
         for violation in &self.violations {
             details.add_bad_request_violation(&violation.field, &violation.description);
         }

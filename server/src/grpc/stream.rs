@@ -124,6 +124,8 @@ where
             },
             Poll::Ready(Some(Err(error))) => {
                 this.ended = true;
+                // Of a request that was refused while it was read: it has its reason already.
+                let error = if error.details().is_empty() { status::of_wire(error) } else { error };
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {

@@ -8,7 +8,7 @@
 //! | prost | `typed`, and `wire` for bytes that are no message |
 //! | tokio | every module here; runtimes and signals in `drain`, `start` |
 //! | tonic-web | `web`, `web_bounds` |
-//! | tower (`DeadlineLayer`, `TraceLayer`) | `deadline`, `traces`, and the unit tests of `server/src/grpc/deadline.rs` |
+//! | tower (`ReasonLayer`, `DeadlineLayer`, `TraceLayer`) | `wire`, `deadline`, `traces`, and the unit tests of `server/src/grpc/deadline.rs` |
 //! | sqlx | `registry`, `start`, and the registry's own suites in `registry/tests` |
 //! | opentelemetry | `traces` |
 //! | tonic-health | `health`, `start`, `drain` |

@@ -32,7 +32,8 @@ async fn text_that_is_not_utf_8_is_refused_with_the_name_of_the_field() {
     let streamed = stream(&channel, PREDICT_STREAM, &[0x12, 0x04, 0x0a, 0x02, 0xff, 0xfe]).await;
     for refused in [single, streamed] {
         let refused = refused.map_err(Refusal::from).expect_err("refused");
-        refused.says(Code::Internal, "", &["failed to decode Protobuf message", "PredictRequest.make", "UTF-8"]);
+        let words = ["failed to decode Protobuf message", "PredictRequest.make", "UTF-8"];
+        refused.says(Code::Internal, "MALFORMED_MESSAGE", &words);
     }
 }
 
@@ -43,9 +44,9 @@ async fn bytes_that_are_no_message_are_refused() {
     let messages: [&[u8]; 4] = [&[0x0a, 0xff, 0x01], &[0x0b], &[0x0d, 0, 0, 0, 0], &[0xff; 32]];
     for message in messages {
         let refused = call(&channel, PREDICT, message, &[]).await.map_err(Refusal::from).expect_err("refused");
-        refused.says(Code::Internal, "", &["failed to decode Protobuf message"]);
+        refused.says(Code::Internal, "MALFORMED_MESSAGE", &["failed to decode Protobuf message"]);
         let refused = stream(&channel, PREDICT_STREAM, message).await.map_err(Refusal::from).expect_err("refused");
-        refused.says(Code::Internal, "", &["failed to decode Protobuf message"]);
+        refused.says(Code::Internal, "MALFORMED_MESSAGE", &["failed to decode Protobuf message"]);
     }
     // A field nobody knows is none of the server's business.
     let unknown = [0x0a, 5, b'T', b'e', b's', b'l', b'a', 0x12, 1, b'3', 0xf8, 0x7f, 0x01];
@@ -61,9 +62,28 @@ async fn what_nobody_serves_is_unimplemented() {
         "/nonesuch",
         "/ev.range.v1.RangePrediction",
     ] {
-        let refused = call(&channel, path, Vec::new(), &[]).await.expect_err(path);
-        assert_eq!(refused.code(), Code::Unimplemented, "{path}");
+        let refused = call(&channel, path, Vec::new(), &[]).await.map_err(Refusal::from).expect_err(path);
+        refused.says(Code::Unimplemented, "UNKNOWN_METHOD", &["reflection lists those that are served"]);
     }
+}
+
+#[tokio::test]
+async fn a_compression_nobody_agreed_on_is_refused_with_those_that_are() {
+    let channel = shared().channel().await;
+    for metadata in ["gzip", "br"] {
+        let refused = call(&channel, PREDICT, vec![0x0a, 0], &[("grpc-encoding", metadata)]).await;
+        let status = refused.expect_err("refused");
+        assert!(status.metadata().contains_key("grpc-accept-encoding"), "{status:?}");
+        Refusal::from(status).says(Code::Unimplemented, "UNSUPPORTED_COMPRESSION", &[metadata]);
+    }
+}
+
+#[tokio::test]
+async fn a_service_nobody_watches_over_is_not_found() {
+    let mut client = tonic_health::pb::health_client::HealthClient::new(shared().channel().await);
+    let request = tonic_health::pb::HealthCheckRequest { service: "ev.range.v2.RangePrediction".into() };
+    let refused = client.check(request).await.map_err(Refusal::from).expect_err("refused");
+    refused.says(Code::NotFound, "NOT_FOUND", &[]);
 }
 
 #[tokio::test]
