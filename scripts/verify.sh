@@ -10,6 +10,8 @@ kills=${KILLS:-200}
 soak_seconds=${SOAK_SECONDS:-600}
 target=${CARGO_TARGET_DIR:-target}
 
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
 rows=()
 step() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
 passed() { rows+=("| $1 | passed |"); }
@@ -35,20 +37,26 @@ for ((done = 0; done < kills; done += 10)); do
   matching a_death --package ev-server --test it
   printf '\r%d kills' "$((done + 10))"
 done
-passed "kill -9 in mid-import and at start, at least $kills times"
+passed "kill -9 in mid-import and during start, $done times"
 
 command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+step "fuzzing the json and ubjson loaders side by side, $fuzz_seconds s each"
+fuzzers=()
 for format in json ubjson; do
-  step "fuzzing the $format loader, $fuzz_seconds s"
-  models/forest/fuzz/fuzz.sh "$format" "$fuzz_seconds"
-  passed "fuzzing the $format loader, $fuzz_seconds s"
+  models/forest/fuzz/fuzz.sh "$format" "$fuzz_seconds" >"$logs/$format" 2>&1 &
+  fuzzers+=("$!")
+done
+for fuzzer in "${fuzzers[@]}"; do wait "$fuzzer" || { tail -n 40 "$logs"/*json; exit 1; }; done
+for format in json ubjson; do
+  runs=$(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$logs/$format")
+  passed "fuzzing the $format loader, $fuzz_seconds s, ${runs:?the fuzzer did not end by itself} runs"
 done
 
 step "soak, $soak_seconds s"
 cargo build --release --package ev-server --package ev-loadtests
 "$target/release/evserve" demo --grpc-address 127.0.0.1:50951 --http-address 127.0.0.1:50980 --set observability.log=warn &
 server=$!
-trap 'kill "$server" 2>/dev/null || true' EXIT
+trap 'kill "$server" 2>/dev/null || true; rm -rf "$logs"' EXIT
 until curl --silent --fail 127.0.0.1:50980/readyz >/dev/null; do sleep 0.2; done
 resident() { awk '/^VmRSS/ { print $2 }' "/proc/$server/status"; }
 load() { "$target/release/ev-loadtests" --endpoint 127.0.0.1:50951 --rate 5000 --duration "$1"; }
