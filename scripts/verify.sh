@@ -17,7 +17,7 @@ step() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
 passed() { rows+=("| $1 | passed |"); }
 
 step "properties, $PROPTEST_CASES cases each"
-cargo test --release --package ev-models-forest --package ev-models-core --package ev-domain --package ev-registry
+cargo test --release --package ev-models-forest --package ev-models-core --package ev-domain --package ev-registry --package ev-batching
 passed "properties, PROPTEST_CASES=$PROPTEST_CASES"
 
 # Runs the tests whose names contain a word. cargo test finds nothing wrong with a word that no name contains.
