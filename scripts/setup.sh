@@ -48,7 +48,21 @@ for purpose in "${purposes[@]}"; do
       ;;
   esac
 done
-[ "${#missing[@]}" -gt 0 ] || exit 0
+
+# The library behind the `ort` backend. evserve builds and serves without it, so that only the tests insist.
+onnxruntime() {
+  case " ${purposes[*]} " in
+    *' test '* | *' bench '*) scripts/onnxruntime.sh ;;
+    *)
+      scripts/onnxruntime.sh ||
+        echo 'ONNX Runtime was not fetched: models with backend "ort" will not load until scripts/onnxruntime.sh has run' >&2
+      ;;
+  esac
+}
+if [ "${#missing[@]}" -eq 0 ]; then
+  onnxruntime
+  exit 0
+fi
 
 command=(apt-get install --yes --no-install-recommends "${missing[@]}")
 if ! command -v apt-get >/dev/null; then
@@ -67,3 +81,4 @@ echo "installing: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 if [ "${command[0]}" = sudo ]; then sudo apt-get update --quiet; else apt-get update --quiet; fi >/dev/null
 "${command[@]}" >/dev/null
+onnxruntime

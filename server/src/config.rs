@@ -28,6 +28,8 @@ pub struct Config {
     pub data: DataConfig,
     /// The gRPC listener.
     pub grpc: GrpcConfig,
+    /// Native libraries of inference engines.
+    pub backends: BackendsConfig,
     /// The HTTP listener.
     pub http: HttpConfig,
     /// Who may connect.
@@ -81,6 +83,14 @@ pub struct GrpcConfig {
     /// Time to answer a probe.
     #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
+}
+
+/// `[backends]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendsConfig {
+    /// The ONNX Runtime library; empty for the usual places.
+    pub onnxruntime: PathBuf,
 }
 
 /// `[http]`.

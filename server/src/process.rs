@@ -20,6 +20,7 @@ use crate::{
         WebConfig, WebService, keep_health_current, now_ms,
     },
     http::{self, HttpState},
+    libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
     serving::{ConnectionConfig, Cores, accept, listen},
@@ -107,7 +108,11 @@ impl Server {
         let deployer = Arc::new(Deployer::new(
             Arc::clone(&registry),
             Arc::clone(&routes),
-            DeployerConfig { core_count, tasks: config.routes.clone(), backends: ev_models::backends() },
+            DeployerConfig {
+                core_count,
+                tasks: config.routes.clone(),
+                backends: ev_models::backends(&libraries::of(&config.backends)),
+            },
         ));
 
         let predictor = Arc::new(Predictor {

@@ -14,8 +14,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-domain", &[]),
     ("ev-models-core", &[]),
     ("ev-models-forest", &["ev-models-core"]),
+    ("ev-models-ort", &["ev-models-core"]),
     ("ev-models-xgboost", &["ev-models-core"]),
-    ("ev-models", &["ev-models-core", "ev-models-forest", "ev-models-xgboost"]),
+    ("ev-models", &["ev-models-core", "ev-models-forest", "ev-models-ort", "ev-models-xgboost"]),
     ("ev-batching", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-server", &["ev-domain", "ev-models", "ev-models-core", "ev-proto", "ev-registry"]),
@@ -130,7 +131,15 @@ fn only_the_edges_see_grpc() {
 
 #[test]
 fn engines_know_neither_tokio_nor_each_other() {
-    let engines = ["ev-models-core", "ev-models-forest", "ev-models-xgboost", "ev-models", "ev-domain", "ev-batching"];
+    let engines = [
+        "ev-models-core",
+        "ev-models-forest",
+        "ev-models-ort",
+        "ev-models-xgboost",
+        "ev-models",
+        "ev-domain",
+        "ev-batching",
+    ];
     let seen: Vec<String> = edges(&workspace())
         .into_iter()
         .filter(|Edge { from, to, dev }| !dev && engines.contains(&from.as_str()) && (to == "tokio" || to == "sqlx"))

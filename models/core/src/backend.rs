@@ -25,6 +25,20 @@ pub struct LoadOptions {
     pub file: String,
     /// Number of float32 columns the manifest gives the model; a file that wants another number is refused.
     pub columns: usize,
+    /// What the columns are, in their order, for engines whose files name inputs and shape them;
+    /// empty where nobody knows, otherwise as many values together as there are columns.
+    pub inputs: Vec<InputColumns>,
+    /// The output's name in the manifest, for engines whose files have several; empty where nobody knows.
+    pub output: String,
+}
+
+/// Consecutive columns that are one input of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputColumns {
+    /// Its name.
+    pub name: String,
+    /// Shape of one row's value; empty for a single one.
+    pub shape: Vec<usize>,
 }
 
 /// What a loaded model takes and gives, as the file itself says.
@@ -55,7 +69,8 @@ pub trait Model: Send + Sync {
 pub trait Instance: Send {
     /// Runs a batch.
     ///
-    /// `batch` holds one float32 tensor `[rows, columns]`, with NaN for a value that was not given.
+    /// `batch` holds one float32 tensor of `rows` times `columns` values, with NaN for a value that was not given:
+    /// `[rows, columns]`, or for engines whose input has a shape of its own, `[rows, ...]` of that shape.
     /// The answer, valid until the next run, holds two float32 tensors `[rows, outputs]`:
     /// the margin (raw score) and the prediction (what the training library's own predict returns).
     ///
@@ -63,4 +78,24 @@ pub trait Instance: Send {
     ///
     /// [`RunError`] when the shape is not the model's, or the engine fails.
     fn run(&mut self, batch: &Tensors) -> Result<&Tensors, RunError>;
+}
+
+// === impl LoadOptions ===
+
+impl LoadOptions {
+    /// A file that takes rows of so many columns, of which nothing else is known.
+    #[must_use]
+    pub fn new(file: impl Into<String>, columns: usize) -> LoadOptions {
+        LoadOptions { file: file.into(), columns, inputs: Vec::new(), output: String::new() }
+    }
+}
+
+// === impl InputColumns ===
+
+impl InputColumns {
+    /// Number of columns.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.shape.iter().product()
+    }
 }

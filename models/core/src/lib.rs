@@ -25,7 +25,7 @@ pub mod manifest;
 mod tensor;
 
 pub use artifact::ArtifactDir;
-pub use backend::{Backend, HeadSignature, Instance, LoadOptions, Model};
+pub use backend::{Backend, HeadSignature, InputColumns, Instance, LoadOptions, Model};
 pub use digest::{Digest, DigestError};
 pub use error::{LoadError, RunError};
 pub use manifest::{Manifest, ManifestError};

@@ -59,7 +59,7 @@ fn heads<'a>(manifest: &'a Manifest, case: &Case) -> &'a [Head] {
 /// Margin and prediction of one row.
 fn run(backend: ForestBackend, folder: &Path, file: &str, row: &[f32]) -> Option<[Vec<f32>; 2]> {
     let artifact = ArtifactDir::new([(file.to_owned(), folder.join(file))]);
-    let model = backend.load(&artifact, &LoadOptions { file: file.to_owned(), columns: row.len() }).ok()?;
+    let model = backend.load(&artifact, &LoadOptions::new(file, row.len())).ok()?;
     let mut instance = model.instantiate().expect("a forest makes instances");
     let batch = Tensors::from(vec![Tensor::f32([1, row.len()], row.to_vec())]);
     let answer = instance.run(&batch).expect("the shape is the model's");

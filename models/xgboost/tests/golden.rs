@@ -36,7 +36,7 @@ fn answers_are_the_librarys() {
         let file = format!("{name}.json");
         let artifact = ArtifactDir::new([(file.clone(), path(&file))]);
         let columns = golden.columns.len() / golden.rows;
-        let model = XgboostBackend::new().load(&artifact, &LoadOptions { file, columns });
+        let model = XgboostBackend::new().load(&artifact, &LoadOptions::new(file, columns));
         let model = model.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(model.signature().outputs, golden.margin.len() / golden.rows, "{name}");
         let rows = golden.columns.iter().map(|value| value.unwrap_or(f32::NAN)).collect();
@@ -77,7 +77,7 @@ fn what_the_library_would_misread_is_refused_by_name() {
 #[test]
 fn a_wrong_width_is_a_mismatch() {
     let artifact = ArtifactDir::new([("dart.json".to_owned(), path("dart.json"))]);
-    let options = LoadOptions { file: "dart.json".to_owned(), columns: 5 };
+    let options = LoadOptions::new("dart.json", 5);
     let error = XgboostBackend::new().load(&artifact, &options).err().expect("the model has 4 columns");
     assert!(matches!(error, LoadError::Mismatch { .. }), "{error}");
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ev_models_core::{ArtifactDir, Backend, LoadError, LoadOptions, Manifest, Model, manifest::HeadName};
+use ev_models_core::{ArtifactDir, Backend, InputColumns, LoadError, LoadOptions, Manifest, Model, manifest::HeadName};
 
 use super::stats::Stats;
 use crate::pipeline::{BodyInstances, CoreState, Plan};
@@ -56,8 +56,13 @@ impl Deployment {
         core_count: usize,
     ) -> Result<Deployment, LoadError> {
         let plan = Plan::new(&manifest);
+        let inputs = input_columns(&manifest);
         let load = |file: &str, outputs: usize| {
-            let options = LoadOptions { file: file.to_owned(), columns: plan.width() };
+            let options = LoadOptions {
+                inputs: inputs.clone(),
+                output: manifest.outputs[0].name.clone(),
+                ..LoadOptions::new(file, plan.width())
+            };
             let model = backend.load(artifact, &options)?;
             let found = model.signature().outputs;
             if found != outputs {
@@ -163,6 +168,13 @@ impl Deployment {
             core.lock().unwrap_or_else(PoisonError::into_inner).stats = Stats::default();
         }
     }
+}
+
+/// What the heads' columns are: inputs with their shapes, and derived columns.
+fn input_columns(manifest: &Manifest) -> Vec<InputColumns> {
+    let shape = |name: &str| manifest.inputs.iter().find(|input| input.name == name).map(|input| input.shape.clone());
+    let names = manifest.column_names().into_iter();
+    names.map(|name| InputColumns { name: name.to_owned(), shape: shape(name).unwrap_or_default() }).collect()
 }
 
 fn instances(bodies: &[BodyModels]) -> Result<Vec<BodyInstances>, LoadError> {

@@ -167,7 +167,7 @@ static MODELS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
             })
             .collect();
         let manifest = Manifest::parse(model.manifest_toml).expect("a manifest");
-        let backend = ev_models::backend(&manifest.model.backend).expect("built in");
+        let backend = ev_models::backend(&manifest.model.backend, &ev_models::Libraries::default()).expect("built in");
         let digest = Digest::of(model.manifest_toml.as_bytes()).to_string();
         Deployment::load(&*backend, manifest, 1, digest, &ArtifactDir::new(files), 1).expect("loaded")
     };

@@ -14,6 +14,7 @@
 //! | tonic-health | `health`, `start`, `drain` |
 //! | tonic-reflection | `health` |
 //! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
+//! | ort | `ort`, and the tests of `models/ort` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
 //!
 //! `architecture.rs` beside this checks who may depend on whom; panics of a backend need a backend that panics,
@@ -29,6 +30,7 @@ mod full_disk;
 mod golden_gate;
 mod health;
 mod metrics;
+mod ort;
 mod registry;
 mod registry_refusals;
 mod selector;
