@@ -35,6 +35,8 @@ pub fn backends(libraries: &Libraries) -> Vec<Arc<dyn Backend>> {
     // Unused where no backend has a native library.
     let Libraries { onnxruntime: _onnxruntime } = libraries;
     vec![
+        #[cfg(feature = "candle")]
+        Arc::new(ev_models_candle::CandleBackend::new()),
         #[cfg(feature = "forest")]
         Arc::new(ev_models_forest::ForestBackend::new()),
         #[cfg(feature = "ort")]

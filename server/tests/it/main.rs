@@ -15,6 +15,7 @@
 //! | tonic-reflection | `health` |
 //! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
 //! | ort | `ort`, and the tests of `models/ort` |
+//! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
 //!
 //! `architecture.rs` beside this checks who may depend on whom; panics of a backend need a backend that panics,
@@ -24,6 +25,7 @@
 mod support;
 
 mod bad_input;
+mod candle;
 mod deadline;
 mod drain;
 mod full_disk;
