@@ -2,7 +2,7 @@
 # Builds with the profile that is shipped, and measures. Tables with budgets go to standard output.
 #
 #   benches/run.sh             everything
-#   benches/run.sh grpc        one of: forest, grpc, start, shapes, hotpath; further arguments go to it
+#   benches/run.sh grpc        one of: forest, grpc, start, shapes, hotpath, vision; further arguments go to it
 #
 # Two processors are enough; nothing else should run on them. h2load (Debian: nghttp2-client) and valgrind are used where installed.
 set -eu
@@ -12,6 +12,11 @@ what=${1:-all}
 build() {
     cargo build --quiet --profile dist --bins -p ev-server -p ev-loadtests -p ev-benches --features ev-benches/server
 }
+vision() {
+    scripts/onnxruntime.sh
+    cargo build --quiet --profile dist --bin vision -p ev-benches --features ev-benches/vision
+    taskset -c 1 "$bin/vision" "$@"
+}
 bin=${CARGO_TARGET_DIR:-target}/dist
 case $what in
     all)
@@ -20,9 +25,12 @@ case $what in
         for bench in grpc start shapes; do echo; echo "== $bench"; "$bin/$bench"; done
         echo; echo '== hotpath'
         benches/hotpath.sh
+        echo; echo '== vision'
+        vision
         ;;
     forest) benches/run_forest.sh "$@" ;;
     hotpath) benches/hotpath.sh "$@" ;;
+    vision) vision "$@" ;;
     grpc | start | shapes) build; "$bin/$what" "$@" ;;
-    *) echo "unknown: $what; there are forest, grpc, start, shapes, hotpath" >&2; exit 2 ;;
+    *) echo "unknown: $what; there are forest, grpc, start, shapes, hotpath, vision" >&2; exit 2 ;;
 esac

@@ -21,6 +21,9 @@ use checkpoint::{Checkpoint, TINY, pixels};
 
 const PREPROCESSOR: &[u8] = br#"{"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}}"#;
 
+/// Values of an image.
+const IMAGE: usize = 3 * 64 * 64;
+
 /// A generic model around a checkpoint: its directory as it is, and a manifest.
 fn model(checkpoint: &Checkpoint) -> Model {
     let files = [
@@ -42,7 +45,7 @@ fn model(checkpoint: &Checkpoint) -> Model {
         [[inputs]]
         name = "pixel_values"
         dtype = "FP32"
-        shape = [3, 32, 32]
+        shape = [3, 64, 64]
         required = true
         [[heads]]
         name = "point"
@@ -79,12 +82,12 @@ fn expected(model: &Model, images: &[f32]) -> Vec<f32> {
         (name.clone(), path)
     }));
     let options = LoadOptions {
-        inputs: vec![InputColumns { name: "pixel_values".into(), shape: vec![3, 32, 32] }],
-        ..LoadOptions::new("model.safetensors", 3_072)
+        inputs: vec![InputColumns { name: "pixel_values".into(), shape: vec![3, 64, 64] }],
+        ..LoadOptions::new("model.safetensors", IMAGE)
     };
     let backend = ev_models::backend("candle", &ev_models::Libraries::default()).expect("it is built in");
     let mut instance = backend.load(&artifact, &options).expect("it loads").instantiate().expect("an instance");
-    let batch = Tensors::from(vec![Tensor::f32([images.len() / 3_072, 3_072], images.to_vec())]);
+    let batch = Tensors::from(vec![Tensor::f32([images.len() / IMAGE, IMAGE], images.to_vec())]);
     instance.run(&batch).expect("it runs")[0].as_f32().expect("floats").to_vec()
 }
 
@@ -94,12 +97,12 @@ async fn a_hugging_face_directory_answers_as_candle_does() {
     let server = TestServer::start(&[]).await;
     put_into_production(&server, &model).await.expect("it serves");
     for rows in [1, 3] {
-        let images = pixels(22, rows * 3_072);
+        let images = pixels(22, rows * IMAGE);
         let bytes: Vec<u8> = images.iter().flat_map(|value| value.to_le_bytes()).collect();
         let input = InferInputTensor {
             name: "pixel_values".into(),
             datatype: "FP32".into(),
-            shape: vec![i64::try_from(rows).expect("few"), 3, 32, 32],
+            shape: vec![i64::try_from(rows).expect("few"), 3, 64, 64],
             ..Default::default()
         };
         let request = ModelInferRequest {

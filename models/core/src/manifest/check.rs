@@ -7,7 +7,8 @@ use crate::DataType;
 
 /// Bounds of a manifest's lists: far above any honest model, low enough that a hostile one costs nothing.
 const MAX_INPUTS: usize = 1024;
-const MAX_COLUMNS: usize = 4096;
+/// An image of three colours, 512 by 512, fits; a row of so many columns takes 4 MiB.
+const MAX_COLUMNS: usize = 1 << 20;
 const MAX_CLASSES: usize = 1024;
 const MAX_VARIANTS: usize = 64;
 /// A row's rules are kept as bits of one word.
