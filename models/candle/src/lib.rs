@@ -15,8 +15,21 @@
 //! - Files are trusted with nothing: a tensor that is missing, of another shape or another type is named.
 //! - Unsafe code is confined to `kernel`, each block tested against its safe twin.
 //!
-//! Not here: decoding, resizing and normalising images (`preprocessor_config.json` is the server's to read), training,
-//! other architectures (`ev-models-ort` runs them as ONNX).
+//! Not here: decoding, resizing and normalising images (`preprocessor_config.json` is not read), training, other
+//! architectures (`ev-models-ort` runs them as ONNX).
+//!
+//! ```no_run
+//! use ev_models_candle::CandleBackend;
+//! use ev_models_core::{ArtifactDir, Backend, LoadOptions, Tensor, Tensors};
+//!
+//! let files = ["config.json", "model.safetensors"].map(|file| (file.into(), format!("convnextv2-atto/{file}").into()));
+//! let options = LoadOptions::new("model.safetensors", 3 * 224 * 224);
+//! let model = CandleBackend::new().load(&ArtifactDir::new(files), &options)?;
+//! let mut instance = model.instantiate()?;
+//! let image = Tensor::f32([1, 3, 224, 224], vec![0.0; 3 * 224 * 224]);
+//! println!("{:?}", instance.run(&Tensors::from(vec![image]))?[0].as_f32());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod backend;
 mod config;

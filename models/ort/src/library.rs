@@ -47,7 +47,7 @@ fn load(path: &Path) -> Result<Environment, LoadError> {
 ///
 /// Building a session copies every weight a few times for a moment. glibc moves the size from which it maps blocks one
 /// by one up with the first large one that is freed; the next copies then leave holes in its heap that nothing fits
-/// into again: 64 MiB for each instance of a model with 32 MiB of weights, instead of 0.2. Rust's own allocations do
+/// into again: 64 MiB for each instance of a model with 32 MiB of weights, instead of some KiB. Rust's allocations do
 /// not go through it.
 fn keep_large_allocations_apart() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
