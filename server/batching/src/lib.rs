@@ -12,11 +12,13 @@
 //!   nor, for more than a second, a drop. Its thread is left behind, since a thread cannot be ended from outside.
 //! - The [`Former`] is pure. The rest reads no clock but the monotonic one, and knows no runtime: [`Answers`] is a
 //!   plain future, and [`Answers::wait`] is for threads that may block.
+//! - Schedulers that share a [`Budget`] run no more batches at one time than it has places, however many threads they
+//!   have; one whose engine hangs holds the others up for a second a batch at most.
 //!
-//! Not here: how many threads the process may have (its owner knows the CPU quota and sets `instance_count`), routing,
-//! warm-up, instruments and protobuf (the server turns [`Stats`] and errors into what it shows), decoding of images (a
-//! row's [`Prepare`] step belongs to whoever submits it), and running inline, for which [`ExecutionPolicy`] only says
-//! when.
+//! Not here: how many CPUs the process may use (its owner knows the quota, and sets the budget and `instance_count`),
+//! routing, warm-up, instruments and protobuf (the server turns [`Stats`] and errors into what it shows), decoding of
+//! images (a row's [`Prepare`] step belongs to whoever submits it), and running inline, for which [`ExecutionPolicy`]
+//! only says when.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -58,6 +60,7 @@
 //! ```
 
 mod answer;
+mod budget;
 mod cost;
 mod error;
 pub mod former;
@@ -72,6 +75,7 @@ mod tensors;
 mod worker;
 
 pub use answer::{Answer, RowResult, Timings};
+pub use budget::Budget;
 pub use cost::{Cost, Execution, ExecutionPolicy, INLINE_MAX};
 pub use error::{Bound, PrepareError, RowError, StartError, SubmitError};
 pub use former::{Cut, Former};
@@ -79,6 +83,6 @@ pub use inputs::{InputError, RowInputs};
 pub use row::{Prepare, Row, RowShape, Scratch};
 pub use scheduler::{Answers, Drained, Scheduler};
 pub use settings::{Priority, Settings, SettingsError, Urgency};
-pub use stats::{Cuts, Drops, Failures, Refusals, Stats};
+pub use stats::{Cuts, Drops, Failures, Refusals, SizeStats, Stats};
 
 use shared::Job;

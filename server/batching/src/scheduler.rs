@@ -13,7 +13,7 @@ use std::{
 use ev_models_core::Model;
 
 use crate::{
-    Row, RowResult, Settings, StartError, Stats, SubmitError, Urgency,
+    Budget, Row, RowResult, Settings, StartError, Stats, SubmitError, Urgency,
     answer::{Gather, Slot, lock, wait},
     former::{Former, Pending, RowId},
     seat::Seat,
@@ -65,7 +65,8 @@ impl std::fmt::Debug for Scheduler {
 }
 
 impl Scheduler {
-    /// Makes `instance_count` instances and starts a worker thread for each. Slow and blocking.
+    /// Makes `instance_count` instances and starts a worker thread for each, with a budget of its own.
+    /// Slow and blocking.
     ///
     /// `name` is what the threads are called by.
     ///
@@ -73,6 +74,21 @@ impl Scheduler {
     ///
     /// [`StartError`] when a setting is out of its range, or an instance or a thread cannot be made.
     pub fn start(name: &str, model: &Arc<dyn Model>, settings: Settings) -> Result<Scheduler, StartError> {
+        let budget = Budget::new(settings.instance_count);
+        Scheduler::start_within(budget, name, model, settings)
+    }
+
+    /// As [`Scheduler::start`], with a budget that is shared with other schedulers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scheduler::start`].
+    pub fn start_within(
+        budget: Budget,
+        name: &str,
+        model: &Arc<dyn Model>,
+        settings: Settings,
+    ) -> Result<Scheduler, StartError> {
         let Settings { instance_count, worker_nice, max_queue_size, .. } = settings;
         let former = Former::new(settings).map_err(StartError::Settings)?;
         let seat = |index| match model.instantiate() {
@@ -84,7 +100,7 @@ impl Scheduler {
         // From here on, an early return drops it and joins the threads that were started.
         let scheduler = Scheduler { shared, threads: Mutex::default() };
         for (index, seat) in seats.into_iter().enumerate() {
-            let worker = Worker::new(Arc::clone(&scheduler.shared), index, seat);
+            let worker = Worker::new(Arc::clone(&scheduler.shared), index, seat, budget.clone());
             scheduler.shared.started();
             let spawned = thread::Builder::new().name(thread_name(index, name)).spawn(move || worker.work(worker_nice));
             match spawned {

@@ -43,6 +43,8 @@ pub(crate) struct BatchCounts {
     pub(crate) failed: Failures,
     pub(crate) dropped: Drops,
     pub(crate) ran: usize,
+    /// Waiting for the process's turn after the batch was cut, in sum over rows.
+    pub(crate) turn: Duration,
     pub(crate) prepare: Duration,
     pub(crate) inference: Duration,
     pub(crate) instance_replaced: bool,
@@ -227,12 +229,12 @@ impl Shared {
             stats.failed.add(counts.failed);
             stats.dropped.add(counts.dropped);
         }
+        stats.queue_total += counts.turn;
         stats.prepare_total += counts.prepare;
         stats.inference_total += counts.inference;
         stats.instances_replaced += u64::from(counts.instance_replaced);
         if counts.ran > 0 {
-            stats.batches += 1;
-            stats.batch_rows += counts.ran as u64;
+            stats.ran(counts.ran, counts.prepare, counts.inference);
             state.former.measure(counts.ran, counts.prepare + counts.inference, now);
         }
         drop(state);

@@ -1,6 +1,9 @@
 //! What a scheduler counted.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     SubmitError,
@@ -32,11 +35,13 @@ pub struct Stats {
     pub batches: u64,
     /// Rows of these runs.
     pub batch_rows: u64,
+    /// The same by their size: at most as many entries as a batch may have rows.
+    pub sizes: BTreeMap<usize, SizeStats>,
     /// Batches by the reason why they were cut.
     pub cuts: Cuts,
     /// Instances replaced after a panic.
     pub instances_replaced: u64,
-    /// Time rows waited until their batch was cut, in sum over rows.
+    /// Time rows waited until their batch was begun, in sum over rows.
     pub queue_total: Duration,
     /// Time spent on preparing, in sum over batches.
     pub prepare_total: Duration,
@@ -50,6 +55,17 @@ pub struct Stats {
     pub running_rows: usize,
     /// The larger of the share of busy workers in the last seconds and the share of the queue in use, 0..=1.
     pub saturation: f64,
+}
+
+/// Runs of one batch size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SizeStats {
+    /// How many.
+    pub batches: u64,
+    /// Time spent on preparing.
+    pub prepare: Duration,
+    /// Time spent in the model.
+    pub inference: Duration,
 }
 
 /// Rows refused, by reason.
@@ -128,6 +144,16 @@ impl Stats {
             SubmitError::ShuttingDown => &mut self.refused.shutting_down,
         };
         *count += rows as u64;
+    }
+
+    /// A batch of so many rows was run.
+    pub(crate) fn ran(&mut self, rows: usize, prepare: Duration, inference: Duration) {
+        self.batches += 1;
+        self.batch_rows += rows as u64;
+        let size = self.sizes.entry(rows).or_default();
+        size.batches += 1;
+        size.prepare += prepare;
+        size.inference += inference;
     }
 
     pub(crate) fn cut(&mut self, cut: Cut) {

@@ -9,7 +9,7 @@ use std::{
 use ev_models_core::Tensors;
 
 use crate::{
-    Answer, Job, RowError, RowShape, Timings,
+    Answer, Budget, Job, RowError, RowShape, Timings,
     answer::Slot,
     former::Batch,
     inputs::RowInputs,
@@ -24,6 +24,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
     seat: Seat,
+    budget: Budget,
     scratch: Scratch,
     /// Memory of the last batch.
     batch: Tensors,
@@ -44,8 +45,8 @@ struct End<'a>(&'a Shared, usize);
 // === impl Worker ===
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, seat: Seat) -> Worker {
-        Worker { shared, index, seat, scratch: Scratch::default(), batch: Tensors::default() }
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, seat: Seat, budget: Budget) -> Worker {
+        Worker { shared, index, seat, budget, scratch: Scratch::default(), batch: Tensors::default() }
     }
 
     /// Works until the scheduler ends.
@@ -58,9 +59,16 @@ impl Worker {
     }
 
     fn run_batches(mut self) {
+        let budget = self.budget.clone();
         while self.sit() {
-            let Some((batch, taken)) = self.shared.next(self.index) else { break };
-            let (counts, outcomes) = self.execute(batch, taken);
+            let Some((batch, cut)) = self.shared.next(self.index) else { break };
+            let turn = budget.take();
+            // Waiting for a turn is waiting, and rows whose time it took are not run.
+            let taken = Instant::now();
+            let rows = u32::try_from(batch.rows.len()).unwrap_or(u32::MAX);
+            let (mut counts, outcomes) = self.execute(batch, taken);
+            drop(turn);
+            counts.turn = (taken - cut) * rows;
             // Counted first: who has an answer finds it in the counts.
             let in_time = self.shared.finish(self.index, &counts);
             for (slot, outcome) in outcomes {

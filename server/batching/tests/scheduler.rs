@@ -5,17 +5,21 @@ mod support;
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, atomic::Ordering::SeqCst, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
     task::{Context, Poll, Waker},
     thread,
     time::{Duration, Instant},
 };
 
 use ev_batching::{
-    Bound, Cut, Priority, Row, RowError, RowInputs, RowShape, Scheduler, Scratch, Settings, StartError, SubmitError,
-    Urgency,
+    Bound, Budget, Cut, Priority, Row, RowError, RowInputs, RowShape, Scheduler, Scratch, Settings, StartError,
+    SubmitError, Urgency,
 };
-use ev_models_core::{DataType, Model, Tensor, Tensors};
+use ev_models_core::{DataType, HeadSignature, Instance, LoadError, Model, RunError, Tensor, Tensors};
 
 use support::{FAILS, HANGS, PANICS, Toy, eventually, expected};
 
@@ -311,4 +315,72 @@ fn what_cannot_be_started_says_why() {
     assert!(matches!(refused, Err(StartError::Settings(error)) if error.setting == "max_batch_size"));
     toy.behaviour.broken.store(true, SeqCst);
     assert!(matches!(start(Settings::default()), Err(StartError::Instance { index: 0, .. })));
+}
+
+/// Counts how many of its instances run at one time.
+#[derive(Clone)]
+struct Crowd {
+    signature: HeadSignature,
+    running: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    outputs: Tensors,
+}
+
+impl Model for Crowd {
+    fn signature(&self) -> &HeadSignature {
+        &self.signature
+    }
+
+    fn instantiate(&self) -> Result<Box<dyn Instance>, LoadError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Instance for Crowd {
+    fn run(&mut self, batch: &Tensors) -> Result<&Tensors, RunError> {
+        self.most.fetch_max(self.running.fetch_add(1, SeqCst) + 1, SeqCst);
+        thread::sleep(ms(1));
+        self.running.fetch_sub(1, SeqCst);
+        self.outputs = batch.clone();
+        Ok(&self.outputs)
+    }
+}
+
+#[test]
+fn schedulers_that_share_a_budget_run_no_more_than_it_has_places() {
+    let signature = HeadSignature { columns: 1, outputs: 1, description: "crowd".to_owned() };
+    let most = Arc::new(AtomicUsize::new(0));
+    let crowd = Crowd { signature, running: Arc::default(), most: Arc::clone(&most), outputs: Tensors::default() };
+    let model: Arc<dyn Model> = Arc::new(crowd);
+    let settings = Settings { instance_count: 2, max_batch_size: 1, ..Settings::default() };
+    let budget = Budget::new(1);
+    let start = |name| Scheduler::start_within(budget.clone(), name, &model, settings.clone()).expect("started");
+    let schedulers = [start("one"), start("two")];
+    let submit = |scheduler: &Scheduler| scheduler.submit(rows(&[1.0; 30]), Urgency::default()).expect("admitted");
+    let answers = schedulers.each_ref().map(submit);
+    let mut waited = Duration::ZERO;
+    for answer in answers.into_iter().flat_map(ev_batching::Answers::wait) {
+        waited += answer.expect("answered").timings.queue;
+    }
+    assert_eq!(most.load(SeqCst), 1);
+    let counted: Duration = schedulers.iter().map(|scheduler| scheduler.stats().queue_total).sum();
+    assert_eq!(counted, waited, "waiting for a turn is waiting");
+    let sizes: Vec<_> = schedulers.iter().map(|scheduler| scheduler.stats().sizes[&1].batches).collect();
+    assert_eq!(sizes, [30, 30]);
+}
+
+#[test]
+fn an_engine_that_hangs_does_not_hold_up_the_others_for_ever() {
+    let (hanging, other) = (Toy::new(), Toy::new());
+    let budget = Budget::new(1);
+    let start = |toy: &Arc<Toy>| {
+        let model: Arc<dyn Model> = Arc::clone(toy) as Arc<dyn Model>;
+        Scheduler::start_within(budget.clone(), "toy", &model, Settings::default()).expect("started")
+    };
+    let (first, second) = (start(&hanging), start(&other));
+    let hangs = occupy(&hanging, &first);
+    let answers = second.submit(rows(&[1.0]), Urgency::default()).expect("admitted").wait();
+    assert_eq!(answers.into_iter().map(value).collect::<Vec<_>>(), [1.0]);
+    hanging.behaviour.gate.open();
+    assert_eq!(hangs.wait().len(), 1);
 }

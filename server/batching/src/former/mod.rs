@@ -158,6 +158,22 @@ pub struct Refused<T> {
     pub error: SubmitError,
 }
 
+// === impl Cut ===
+
+impl Cut {
+    /// One word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Cut::Full => "full",
+            Cut::Preferred => "preferred",
+            Cut::Delay => "delay",
+            Cut::Deadline => "deadline",
+            Cut::Idle => "idle",
+        }
+    }
+}
+
 // === impl Former ===
 
 impl<T> Former<T> {
