@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use ev_batching::{ExecutionPolicy, Settings};
 use ev_models_core::manifest::Task;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -20,6 +21,9 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// Prefix of environment variables; `__` separates table and key.
 const ENV_PREFIX: &str = "EVSERVE_";
 
+/// Most worker threads of a model, and most batches at one time.
+const INSTANCE_COUNT_MAX: usize = 256;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +34,8 @@ pub struct Config {
     pub grpc: GrpcConfig,
     /// Native libraries of inference engines.
     pub backends: BackendsConfig,
+    /// Which models run on worker threads, and how.
+    pub batching: BatchingConfig,
     /// The HTTP listener.
     pub http: HttpConfig,
     /// Who may connect.
@@ -91,6 +97,46 @@ pub struct GrpcConfig {
 pub struct BackendsConfig {
     /// The ONNX Runtime library; empty for the usual places.
     pub onnxruntime: PathBuf,
+}
+
+/// `[batching]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchingConfig {
+    /// Where models run.
+    pub execution: ExecutionMode,
+    /// Dearest row that runs inline.
+    #[serde(with = "humantime_serde")]
+    pub inline_max: Duration,
+    /// Batches run at one time, over all models; 0 for the CPU quota.
+    pub worker_threads: usize,
+    /// How much nicer than the process the worker threads are.
+    pub worker_nice: i32,
+    /// Instances of each queued model; 0 for as many as `worker_threads`.
+    pub instance_count: usize,
+    /// Most rows of one run.
+    pub max_batch_size: usize,
+    /// Sizes of batches that are cut at once.
+    pub preferred_batch_sizes: Vec<usize>,
+    /// Longest wait for company.
+    #[serde(with = "humantime_serde")]
+    pub max_queue_delay: Duration,
+    /// Most rows waiting for one model.
+    pub max_queue_size: usize,
+    /// Most bytes waiting for one model.
+    pub max_queue_bytes: ByteSize,
+}
+
+/// Where models run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutionMode {
+    /// By the measured cost of a row.
+    Auto,
+    /// On the serving threads, all of them.
+    Inline,
+    /// On worker threads, all of them.
+    Queued,
 }
 
 /// `[http]`.
@@ -243,6 +289,7 @@ impl Config {
                 return Err(invalid(format!("{name} is {value:?}, expected 10ms to 366days")));
             }
         }
+        self.batching.check()?;
         if let Err(reason) = Origins::parse(&self.grpc.web_allowed_origins) {
             return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
         }
@@ -255,6 +302,53 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+// === impl BatchingConfig ===
+
+impl BatchingConfig {
+    /// Where a model runs.
+    #[must_use]
+    pub fn policy(&self) -> ExecutionPolicy {
+        match self.execution {
+            ExecutionMode::Auto => ExecutionPolicy::ByCost { inline_max: self.inline_max },
+            ExecutionMode::Inline => ExecutionPolicy::Inline,
+            ExecutionMode::Queued => ExecutionPolicy::Queued,
+        }
+    }
+
+    /// The scheduler's settings, where `cores` are the CPUs of the quota.
+    #[must_use]
+    pub fn settings(&self, cores: usize) -> Settings {
+        let or = |configured: usize, otherwise: usize| if configured > 0 { configured } else { otherwise };
+        Settings {
+            max_batch_size: self.max_batch_size,
+            preferred_batch_sizes: self.preferred_batch_sizes.clone(),
+            max_queue_delay: self.max_queue_delay,
+            max_queue_size: self.max_queue_size,
+            max_queue_bytes: usize::try_from(self.max_queue_bytes.as_u64()).unwrap_or(usize::MAX),
+            instance_count: or(self.instance_count, self.workers(cores)).min(INSTANCE_COUNT_MAX),
+            worker_nice: self.worker_nice,
+        }
+    }
+
+    /// Batches run at one time, where `cores` are the CPUs of the quota.
+    #[must_use]
+    pub fn workers(&self, cores: usize) -> usize {
+        if self.worker_threads > 0 { self.worker_threads } else { cores.max(1) }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for (name, value) in [("worker_threads", self.worker_threads), ("instance_count", self.instance_count)] {
+            if value > INSTANCE_COUNT_MAX {
+                return Err(invalid(format!("batching.{name} is {value}, expected at most {INSTANCE_COUNT_MAX}")));
+            }
+        }
+        self.settings(1).check().map_err(|error| {
+            let ev_batching::SettingsError { setting, found, expected } = error;
+            invalid(format!("batching.{setting} is {found}, expected {expected}"))
+        })
     }
 }
 
@@ -292,7 +386,8 @@ fn set(table: &mut Table, key: &str, text: &str) -> Result<(), String> {
         Some(Value::Float(_)) => Value::Float(text.parse().map_err(|_| format!("`{text}` is not a number"))?),
         Some(Value::Array(_)) => {
             let elements = text.split(',').map(str::trim).filter(|element| !element.is_empty());
-            Value::Array(elements.map(|element| Value::String(element.to_owned())).collect())
+            let element = |text: &str| text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer);
+            Value::Array(elements.map(element).collect())
         }
         _ => Value::String(text.to_owned()),
     };
@@ -331,6 +426,21 @@ mod tests {
         let origins = |text| load(&[("grpc.web_allowed_origins", text)]).expect("valid").grpc.web_allowed_origins;
         assert_eq!(origins("https://a.example, http://localhost:5173"), ["https://a.example", "http://localhost:5173"]);
         assert!(origins("").is_empty());
+        let sizes = load(&[("batching.preferred_batch_sizes", "4, 8")]).expect("valid").batching.preferred_batch_sizes;
+        assert_eq!(sizes, [4, 8]);
+    }
+
+    #[test]
+    fn worker_threads_come_from_the_quota_unless_set() {
+        let check = |worker_threads: &str, instance_count: &str, expected: (usize, usize)| {
+            let overrides = [("batching.worker_threads", worker_threads), ("batching.instance_count", instance_count)];
+            let batching = load(&overrides).expect("valid").batching;
+            assert_eq!((batching.workers(3), batching.settings(3).instance_count), expected, "{overrides:?}");
+        };
+        check("0", "0", (3, 3));
+        check("2", "0", (2, 2));
+        check("0", "1", (3, 1));
+        check("2", "4", (2, 4));
     }
 
     #[test]
@@ -347,6 +457,12 @@ mod tests {
         check("shutdown.grace", "soon", "invalid value");
         check("grpc.web_allowed_origins", "https://a.example,b.example", "has `b.example`, expected such as https://");
         check("grpc.address", "0.0.0.0:50051", "security.allow_insecure_listen");
+        check("batching.execution", "fast", "unknown variant `fast`, expected one of `auto`, `inline`, `queued`");
+        check("batching.max_batch_size", "0", "batching.max_batch_size is 0, expected 1..=65536");
+        check("batching.max_queue_size", "7", "batching.max_queue_size is 7, expected 8..=65536");
+        check("batching.preferred_batch_sizes", "4,9", "batching.preferred_batch_sizes is 9, expected 1..=8");
+        check("batching.instance_count", "257", "batching.instance_count is 257, expected at most 256");
+        check("batching.worker_nice", "20", "batching.worker_nice is 20, expected 0..=19");
         check("nothing", "1", "has no table");
         check("no.thing", "1", "no table `no`");
     }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ev_batching::Budget;
 use ev_registry::{Registry, RegistryConfig, RegistryError};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use tower::ServiceBuilder;
 use crate::{
     Config, ListenError, bundled,
     cores::serving_cores,
-    deploy::{Deployer, DeployerConfig, Routes},
+    deploy::{Deployer, DeployerConfig, QueueConfig, Routes},
     grpc::{
         DeadlineLayer, Dispatch, Health, Origins, Predictor, ReasonLayer, RegistryService, ServiceLimits, TraceLayer,
         WebConfig, WebService, keep_health_current, now_ms,
@@ -39,6 +40,7 @@ pub struct Server {
     cores: Arc<Cores>,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
+    deployer: Arc<Deployer>,
     traces: Traces,
     #[cfg(feature = "bench")]
     pub(crate) in_process: Box<dyn Fn() -> crate::bench::InProcess + Send + Sync>,
@@ -98,7 +100,7 @@ impl Server {
             .map_err(|source| StartError::Traces { endpoint: config.observability.otlp_endpoint.clone(), source })?;
 
         let routes = Arc::new(Routes::default());
-        let core_count = serving_cores(config.grpc.serving_cores);
+        let (core_count, quota) = (serving_cores(config.grpc.serving_cores), serving_cores(0));
         let (health, health_seen) = watch::channel(Health::Starting);
         let (draining, abort, stop_http) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -110,6 +112,11 @@ impl Server {
             Arc::clone(&routes),
             DeployerConfig {
                 core_count,
+                execution: config.batching.policy(),
+                queue: QueueConfig {
+                    settings: config.batching.settings(quota),
+                    budget: Budget::new(config.batching.workers(quota)),
+                },
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
             },
@@ -178,6 +185,7 @@ impl Server {
             cores,
             background: vec![http_task, health_task],
             registry,
+            deployer,
             traces,
             #[cfg(feature = "bench")]
             in_process,
@@ -199,14 +207,27 @@ impl Server {
     /// Ends: not ready, a pause for endpoints to converge, GOAWAY, calls in flight finish, and what is left after the grace is cut off.
     pub async fn stop(self) {
         let Server {
-            config, health, draining, abort, stop_http, acceptor, cores, background, registry, traces, ..
+            config,
+            health,
+            draining,
+            abort,
+            stop_http,
+            acceptor,
+            cores,
+            background,
+            registry,
+            deployer,
+            traces,
+            ..
         } = self;
         health.send_replace(Health::Draining);
         tracing::info!(pause = ?config.shutdown.pause, grace = ?config.shutdown.grace, "draining");
         tokio::time::sleep(config.shutdown.pause).await;
         draining.cancel();
         let _ = acceptor.await;
+        let ends = Instant::now() + config.shutdown.grace;
         let drained = drain(cores, config.shutdown.grace, &abort).await;
+        deployer.retire(ends.saturating_duration_since(Instant::now())).await;
         stop_http.cancel();
         for task in background {
             task.abort();

@@ -3,18 +3,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
+use ev_batching::ExecutionPolicy;
 use ev_models_core::{Backend, manifest::Task};
 use ev_registry::{Page, Registry, RegistryError, VersionRecord};
 use tokio::sync::{Mutex, watch};
 
-use super::{Deployment, ModelRoutes, Routes, Snapshot, VersionStatus, check_vocabulary, warmup};
+use super::{Deployment, ModelRoutes, QueueConfig, Routes, Snapshot, VersionStatus, check_vocabulary, warmup};
 
 /// What the deployer needs to know.
 pub(crate) struct DeployerConfig {
-    /// Serving cores; each gets an instance of every loaded version.
+    /// Serving cores; each gets an instance of every version that runs inline.
     pub(crate) core_count: usize,
+    /// Where models run.
+    pub(crate) execution: ExecutionPolicy,
+    /// What queued ones are run with.
+    pub(crate) queue: QueueConfig,
     /// The model that answers each task.
     pub(crate) tasks: HashMap<Task, String>,
     /// Engines of this build.
@@ -95,6 +101,21 @@ impl Deployer {
         Ok(())
     }
 
+    /// Ends: nothing serves any more, and queues finish what they hold within `grace`. For when no request is left.
+    pub(crate) async fn retire(&self, grace: Duration) {
+        let until = Instant::now() + grace;
+        let snapshot = self.routes.load().models.clone();
+        self.routes.publish(Snapshot::default());
+        for deployment in snapshot.values().flat_map(|model| model.deployments.values()) {
+            let Some(queue) = deployment.queue() else { continue };
+            let unfinished = queue.drain(until.saturating_duration_since(Instant::now())).await;
+            if unfinished > 0 {
+                let (model, version) = (deployment.model(), deployment.version);
+                tracing::warn!(model, version, unfinished, "queued rows were not finished within the grace");
+            }
+        }
+    }
+
     /// What the registry holds, with what is loaded of it.
     async fn survey(&self, failed: &HashMap<(String, u32), String>) -> Result<Vec<ModelState>, RegistryError> {
         let current = self.routes.load().models.clone();
@@ -164,11 +185,14 @@ impl Deployer {
             format!("FAILED_PRECONDITION: {missing}")
         })?;
         let (version, digest, core_count) = (record.version, record.digest.to_string(), self.config.core_count);
+        let (execution, queue) = (self.config.execution, self.config.queue.clone());
         let loading = tokio::task::spawn_blocking(move || {
-            let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count)
+            let mut deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count)
                 .map_err(|error| format!("FAILED_PRECONDITION: {error}"))?;
             let golden = warmup::warm_up(&deployment, &artifact);
             let golden = golden.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
+            let settled = deployment.settle(execution, &queue);
+            settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
             Ok((deployment, golden))
         });
         loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
@@ -266,8 +290,13 @@ fn reason(error: &RegistryError) -> String {
         RegistryError::Corrupt { .. } | RegistryError::Lost { .. } => "DATA_LOSS",
         _ => "FAILED_PRECONDITION",
     };
-    let mut text = format!("{code}: {error}");
-    let mut source = std::error::Error::source(error);
+    format!("{code}: {}", chain(error))
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(&format!(": {cause}"));
         source = cause.source();

@@ -6,10 +6,14 @@ use std::{
     time::Duration,
 };
 
+use ev_batching::{Cost, Execution, ExecutionPolicy};
 use ev_models_core::{ArtifactDir, Backend, InputColumns, LoadError, LoadOptions, Manifest, Model, manifest::HeadName};
 
-use super::stats::Stats;
-use crate::pipeline::{BodyInstances, CoreState, Plan};
+use super::{
+    queue::{Queue, QueueConfig, QueueError},
+    stats::Stats,
+};
+use crate::pipeline::{BodyInstances, BodyModels, CoreState, HeadsModel, Plan};
 
 thread_local! {
     /// Which serving core this thread is; threads that serve nothing share the last state.
@@ -22,21 +26,32 @@ pub(crate) fn enter_core(core: usize) {
 }
 
 /// A loaded version: immutable but for each core's own state.
+///
+/// It is loaded with one instance, which warming up runs on; [`Deployment::settle`] makes those that serve.
 pub(crate) struct Deployment {
     pub(crate) manifest: Manifest,
     pub(crate) version: u32,
     pub(crate) digest: String,
     plan: Plan,
     bodies: Vec<BodyModels>,
+    /// What runs it; none when it runs inline.
+    queue: Option<Queue>,
     /// One a serving core, and one for every other thread.
     cores: Box<[Mutex<CoreState>]>,
     /// Measured cost of a row in nanoseconds.
     row_cost_ns: AtomicU64,
 }
 
-struct BodyModels {
-    point: Arc<dyn Model>,
-    spread: Option<Arc<dyn Model>>,
+/// A version could not be made ready to serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum SettleError {
+    /// The engine could not make another instance.
+    #[error("an instance cannot be made")]
+    Instance(#[source] LoadError),
+    /// It is queued, and the queue could not be made.
+    #[error("it cannot be queued")]
+    Queue(#[source] QueueError),
 }
 
 // === impl Deployment ===
@@ -83,10 +98,66 @@ impl Deployment {
             })?;
             bodies.push(BodyModels { point, spread });
         }
-        let cores = (0..=core_count)
-            .map(|_| Ok(Mutex::new(CoreState::new(instances(&bodies)?))))
-            .collect::<Result<_, LoadError>>()?;
-        Ok(Deployment { manifest, version, digest, plan, bodies, cores, row_cost_ns: AtomicU64::new(1_000) })
+        let mut cores: Vec<_> = (0..core_count).map(|_| Mutex::new(CoreState::new(Vec::new()))).collect();
+        cores.push(Mutex::new(CoreState::new(instances(&bodies)?)));
+        let (cores, queue, row_cost_ns) = (cores.into(), None, AtomicU64::new(1_000));
+        Ok(Deployment { manifest, version, digest, plan, bodies, queue, cores, row_cost_ns })
+    }
+
+    /// Chooses by the measured cost of a row where it runs, and makes the instances for that: one a core, or those of
+    /// worker threads. Slow and blocking.
+    ///
+    /// Rows that are cheap enough to run inline need no queue however many come together: a slice of them is no longer
+    /// than a single row may be.
+    ///
+    /// # Errors
+    ///
+    /// [`SettleError`].
+    pub(crate) fn settle(&mut self, policy: ExecutionPolicy, config: &QueueConfig) -> Result<(), SettleError> {
+        let cost = self.row_cost();
+        let (serving, other) = self.cores.split_at_mut(self.cores.len() - 1);
+        match policy.choose(Cost::measured(cost, 1, cost), 1) {
+            Execution::Inline => {
+                for core in serving {
+                    let heads = instances(&self.bodies).map_err(SettleError::Instance)?;
+                    core.get_mut().unwrap_or_else(PoisonError::into_inner).set_heads(heads);
+                }
+            }
+            Execution::Queued => {
+                for core in other {
+                    core.get_mut().unwrap_or_else(PoisonError::into_inner).set_heads(Vec::new());
+                }
+                let (width, outputs) = (self.plan.width(), self.plan.head_width());
+                let model: Arc<dyn Model> = Arc::new(HeadsModel::new(width, outputs, self.bodies.clone()));
+                let row_bytes = (width + 1) * size_of::<f32>();
+                let queue = Queue::start(&self.manifest.model.name, &model, row_bytes, config);
+                let queue = queue.map_err(SettleError::Queue)?;
+                queue.measured(1, cost);
+                self.queue = Some(queue);
+            }
+        }
+        Ok(())
+    }
+
+    /// What runs it; none when it runs inline.
+    #[inline]
+    pub(crate) fn queue(&self) -> Option<&Queue> {
+        self.queue.as_ref()
+    }
+
+    /// Bodies of the model: one, or one a variant.
+    pub(crate) fn body_count(&self) -> usize {
+        self.bodies.len()
+    }
+
+    /// Whether a body has a spread head.
+    pub(crate) fn has_spread(&self, body: usize) -> bool {
+        self.bodies.get(body).is_some_and(|body| body.spread.is_some())
+    }
+
+    /// Where it runs, as configuration and logs say it.
+    pub(crate) fn execution(&self) -> &'static str {
+        if self.queue.is_some() { "queued" } else { "inline" }
     }
 
     /// Model name.
@@ -131,12 +202,13 @@ impl Deployment {
     pub(crate) fn runtime_description(&self) -> String {
         let heads = self.bodies.iter().flat_map(|body| std::iter::once(&body.point).chain(&body.spread));
         let heads: Vec<&str> = heads.map(|model| model.signature().description.as_str()).collect();
-        format!("{}; {:.1} us a row, inline", heads.join(" + "), self.row_cost().as_secs_f64() * 1e6)
+        let cost = self.row_cost().as_secs_f64() * 1e6;
+        format!("{}; {cost:.1} us a row, {}", heads.join(" + "), self.execution())
     }
 
-    /// Number of instances: one a core.
+    /// Number of instances: one a core, or one a worker thread.
     pub(crate) fn instance_count(&self) -> usize {
-        self.cores.len() - 1
+        self.queue.as_ref().map_or(self.cores.len() - 1, |queue| queue.settings().instance_count)
     }
 
     /// Replaces a core's instances after one of them panicked.
@@ -159,6 +231,9 @@ impl Deployment {
         for core in &self.cores {
             sum.merge(&core.lock().unwrap_or_else(PoisonError::into_inner).stats);
         }
+        if let Some(queue) = &self.queue {
+            sum.runs(&queue.stats());
+        }
         sum
     }
 
@@ -178,11 +253,5 @@ fn input_columns(manifest: &Manifest) -> Vec<InputColumns> {
 }
 
 fn instances(bodies: &[BodyModels]) -> Result<Vec<BodyInstances>, LoadError> {
-    bodies
-        .iter()
-        .map(|body| {
-            let spread = body.spread.as_ref().map(|model| model.instantiate()).transpose()?;
-            Ok(BodyInstances { point: body.point.instantiate()?, spread })
-        })
-        .collect()
+    bodies.iter().map(BodyModels::instantiate).collect()
 }

@@ -4,6 +4,7 @@
 
 mod deployer;
 mod deployment;
+mod queue;
 mod snapshot;
 mod stats;
 mod vocabulary;
@@ -13,6 +14,7 @@ pub(crate) use deployer::{Deployer, DeployerConfig};
 pub(crate) use snapshot::VersionStatus;
 
 pub(crate) use deployment::{Deployment, enter_core};
+pub(crate) use queue::{Queue, QueueConfig};
 pub(crate) use snapshot::{ModelRoutes, Routes, Snapshot, VersionChoice};
 pub(crate) use stats::{BatchStats, HISTOGRAM_BUCKETS, Histogram, Stats, Total};
 pub(crate) use vocabulary::check_vocabulary;

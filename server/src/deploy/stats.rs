@@ -20,9 +20,11 @@ pub(crate) struct Stats {
     pub(crate) executions: u64,
     /// Checking and assembling.
     pub(crate) features: Total,
+    /// Waiting for a place in a batch.
+    pub(crate) queue: Total,
     /// Running the heads and calibrating.
     pub(crate) inference: Total,
-    /// By rows of a run; bounded by the rows of a slice.
+    /// By rows of a run; bounded by the rows of a slice, or of a batch.
     pub(crate) batches: BTreeMap<usize, BatchStats>,
     /// Runs of one row, which are nearly all of them, outside the map.
     pub(crate) single: BatchStats,
@@ -82,6 +84,37 @@ impl Stats {
         self.inference_seconds.observe(timings.inference);
     }
 
+    /// A request of one row was answered through the queue; the run itself is counted by whoever ran it.
+    pub(crate) fn queued_row(&mut self, timings: &Timings, started: Instant) {
+        self.queued(1, timings, started);
+        self.total_seconds.observe(timings.total);
+        self.inference_seconds.observe(timings.inference);
+    }
+
+    /// A batch was answered through the queue, so many of its rows with a prediction.
+    pub(crate) fn queued_batch(&mut self, rows: usize, timings: &Timings, started: Instant) {
+        self.queued(rows, timings, started);
+    }
+
+    fn queued(&mut self, rows: usize, timings: &Timings, started: Instant) {
+        self.success.add(started.elapsed());
+        self.rows += rows as u64;
+        self.last_request = Some(started);
+        self.queue.add(timings.queue);
+        self.features.add(timings.features);
+        self.inference.add(timings.inference);
+    }
+
+    /// What a queue's workers counted.
+    pub(crate) fn runs(&mut self, queue: &ev_batching::Stats) {
+        self.executions += queue.batches;
+        for (rows, size) in &queue.sizes {
+            let total = |time: Duration| Total { count: size.batches, ns: ns(time) };
+            let runs = BatchStats { features: total(size.prepare), inference: total(size.inference) };
+            self.batches.entry(*rows).or_default().merge(&runs);
+        }
+    }
+
     /// A slice of a batch ran.
     pub(crate) fn execution(&mut self, rows: usize, features: Duration, inference: Duration) {
         self.executions += 1;
@@ -108,6 +141,7 @@ impl Stats {
         self.fail.merge(other.fail);
         self.rows += other.rows;
         self.executions += other.executions;
+        self.queue.merge(other.queue);
         self.features.merge(other.features);
         self.inference.merge(other.inference);
         for (rows, batch) in &other.batches {

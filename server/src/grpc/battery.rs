@@ -16,7 +16,7 @@ use ev_proto::ev::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    predictor::{self, Predictor},
+    predictor::{self, Predictor, QueuedReply, Reply},
     status, stream,
 };
 use crate::pipeline::{Estimate, Features, PredictError, Violation};
@@ -35,8 +35,9 @@ impl BatteryHealth for BatteryService {
     type PredictStreamStream = stream::Answers<PredictStreamResponse>;
 
     async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
-        predictor::deadline(&request)?;
-        answer(&self.0, request.get_ref()).map(Response::new).map_err(status::of_predict)
+        let deadline = predictor::deadline(&request)?;
+        let reply = answer(&self.0, request.get_ref(), deadline);
+        reply.done().await.map(Response::new).map_err(status::of_predict)
     }
 
     async fn predict_batch(
@@ -57,11 +58,14 @@ impl BatteryHealth for BatteryService {
         let predictor = Arc::clone(&self.0);
         let draining = predictor.draining.clone();
         let answers = stream::answers(request.into_inner(), &draining, deadline, move |message| {
-            let result = match answer(&predictor, &message.request.unwrap_or_default()) {
-                Ok(response) => predict_stream_response::Result::Response(response),
-                Err(error) => predict_stream_response::Result::Error(status::of_row(error)),
-            };
-            PredictStreamResponse { id: message.id, result: Some(result) }
+            let reply = answer(&predictor, &message.request.unwrap_or_default(), deadline);
+            reply.in_stream(move |answered| {
+                let result = match answered {
+                    Ok(response) => predict_stream_response::Result::Response(response),
+                    Err(error) => predict_stream_response::Result::Error(status::of_row(error)),
+                };
+                PredictStreamResponse { id: message.id, result: Some(result) }
+            })
         });
         Ok(Response::new(answers))
     }
@@ -158,7 +162,7 @@ impl Features for PredictRequest {
 }
 
 async fn answer_many(
-    predictor: &Predictor,
+    predictor: &Arc<Predictor>,
     rows: &[PredictRequest],
     deadline: Option<Instant>,
 ) -> Result<Vec<PredictBatchResult>, PredictError> {
@@ -176,29 +180,74 @@ async fn answer_many(
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(PredictError::DeadlineExceeded);
         }
-        results.extend(slice.iter().map(|row| {
-            let result = match answer(predictor, row) {
+        // All of a slice are asked before the first is waited for, so that those of queued models run together.
+        let replies: Vec<Reply<PredictResponse>> = slice.iter().map(|row| answer(predictor, row, deadline)).collect();
+        for reply in replies {
+            let result = match reply.done().await {
                 Ok(response) => predict_batch_result::Result::Response(response),
                 Err(error) => predict_batch_result::Result::Error(status::of_row(error)),
             };
-            PredictBatchResult { result: Some(result) }
-        }));
+            results.push(PredictBatchResult { result: Some(result) });
+        }
     }
     Ok(results)
 }
 
+/// An answer while its targets come in.
+#[derive(Default)]
+struct Partial {
+    response: PredictResponse,
+    /// Why a model could not be asked.
+    unavailable: Option<PredictError>,
+    /// Targets whose models are queued: asked, and not yet answered.
+    queued: Vec<(Target, QueuedReply<Answered>)>,
+}
+
+/// What a model says about a target.
+type Answered = (PredictionInfo, Estimate);
+
 /// Answers the targets asked for; without any, those the given fields suffice for.
-fn answer(predictor: &Predictor, request: &PredictRequest) -> Result<PredictResponse, PredictError> {
-    let mut response = PredictResponse::default();
-    if request.targets.is_empty() {
-        let mut unavailable = None;
+fn answer(predictor: &Arc<Predictor>, request: &PredictRequest, deadline: Option<Instant>) -> Reply<PredictResponse> {
+    let mut partial = Partial::default();
+    let asked = if request.targets.is_empty() {
+        partial.ask_all(predictor, request, deadline)
+    } else {
+        partial.ask(predictor, request, deadline)
+    };
+    let every = request.targets.is_empty();
+    let Partial { mut response, unavailable, queued } = partial;
+    if let Err(error) = asked {
+        return Reply::Refused(error);
+    }
+    let finish = move |response| if every { enough(response, unavailable) } else { Ok(response) };
+    if queued.is_empty() {
+        return match finish(response) {
+            Ok(response) => Reply::Answered(response),
+            Err(error) => Reply::Refused(error),
+        };
+    }
+    Reply::Queued(Box::pin(async move {
+        for (target, reply) in queued {
+            take(target, reply.await?, &mut response);
+        }
+        finish(response)
+    }))
+}
+
+impl Partial {
+    fn ask_all(
+        &mut self,
+        predictor: &Arc<Predictor>,
+        request: &PredictRequest,
+        deadline: Option<Instant>,
+    ) -> Result<(), PredictError> {
         for target in TARGETS {
-            match answer_target(predictor, request, target, &mut response) {
+            match self.ask_target(predictor, request, deadline, target) {
                 Ok(()) => {}
                 // A model that is not there, does not serve, or is not given enough, leaves the others alone.
                 Err(PredictError::Invalid(violations)) => {
                     let missing = missing_fields(violations)?;
-                    response.unanswered.push(Unanswered { target: target.into(), missing_fields: missing });
+                    self.response.unanswered.push(Unanswered { target: target.into(), missing_fields: missing });
                 }
                 Err(
                     error @ (PredictError::UnknownModel { .. }
@@ -206,33 +255,68 @@ fn answer(predictor: &Predictor, request: &PredictRequest) -> Result<PredictResp
                     | PredictError::NotServable { .. }
                     | PredictError::Loading { .. }),
                 ) => {
-                    response.unanswered.push(Unanswered { target: target.into(), missing_fields: Vec::new() });
-                    unavailable.get_or_insert(error);
+                    self.response.unanswered.push(Unanswered { target: target.into(), missing_fields: Vec::new() });
+                    self.unavailable.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
             }
         }
-        return enough(response, unavailable);
+        Ok(())
     }
-    for target in &request.targets {
-        match Target::try_from(*target) {
-            Ok(
-                target @ (Target::StateOfHealth
-                | Target::RemainingUsefulLife
-                | Target::Temperature
-                | Target::Failure
-                | Target::CycleLife),
-            ) => answer_target(predictor, request, target, &mut response)?,
-            Ok(Target::Unspecified) | Err(_) => {
-                return Err(PredictError::Invalid(vec![Violation {
-                    field: "targets".to_owned(),
-                    reason: "UNKNOWN_TARGET",
-                    description: format!("holds {target}, expected one of the targets 1 to 5"),
-                }]));
+
+    fn ask(
+        &mut self,
+        predictor: &Arc<Predictor>,
+        request: &PredictRequest,
+        deadline: Option<Instant>,
+    ) -> Result<(), PredictError> {
+        for target in &request.targets {
+            match Target::try_from(*target) {
+                Ok(
+                    target @ (Target::StateOfHealth
+                    | Target::RemainingUsefulLife
+                    | Target::Temperature
+                    | Target::Failure
+                    | Target::CycleLife),
+                ) => self.ask_target(predictor, request, deadline, target)?,
+                Ok(Target::Unspecified) | Err(_) => {
+                    return Err(PredictError::Invalid(vec![Violation {
+                        field: "targets".to_owned(),
+                        reason: "UNKNOWN_TARGET",
+                        description: format!("holds {target}, expected one of the targets 1 to 5"),
+                    }]));
+                }
             }
         }
+        Ok(())
     }
-    Ok(response)
+
+    fn ask_target(
+        &mut self,
+        predictor: &Arc<Predictor>,
+        request: &PredictRequest,
+        deadline: Option<Instant>,
+        target: Target,
+    ) -> Result<(), PredictError> {
+        let task = match target {
+            Target::StateOfHealth => Task::BatterySoh,
+            Target::RemainingUsefulLife => Task::BatteryRul,
+            Target::Temperature => Task::BatteryTemperature,
+            Target::Failure => Task::BatteryFailure,
+            Target::CycleLife => Task::BatteryCycleLife,
+            Target::Unspecified => return Ok(()),
+        };
+        let selector = selector(request, target);
+        let reply = predictor.row(task, selector, request, deadline, |predictor, deployment, outcome| {
+            (predictor.info(deployment, &outcome), outcome.estimate)
+        });
+        match reply {
+            Reply::Answered(answered) => take(target, answered, &mut self.response),
+            Reply::Refused(error) => return Err(error),
+            Reply::Queued(reply) => self.queued.push((target, reply)),
+        }
+        Ok(())
+    }
 }
 
 /// The names of fields that are merely missing.
@@ -276,29 +360,16 @@ fn enough(response: PredictResponse, unavailable: Option<PredictError>) -> Resul
     Err(PredictError::Invalid(wanted.into_iter().map(violation).collect()))
 }
 
-fn answer_target(
-    predictor: &Predictor,
-    request: &PredictRequest,
-    target: Target,
-    response: &mut PredictResponse,
-) -> Result<(), PredictError> {
-    let selector = selector(request, target);
-    let ask = |task| {
-        predictor.row(task, selector, request, |deployment, outcome| {
-            (predictor.info(deployment, &outcome), outcome.estimate)
-        })
-    };
+/// Puts a target's answer in its place.
+fn take(target: Target, answered: Answered, response: &mut PredictResponse) {
     match target {
-        Target::StateOfHealth => response.state_of_health = Some(state_of_health(ask(Task::BatterySoh)?)),
-        Target::RemainingUsefulLife => {
-            response.remaining_useful_life = Some(remaining_useful_life(ask(Task::BatteryRul)?));
-        }
-        Target::Temperature => response.temperature = Some(temperature(ask(Task::BatteryTemperature)?)),
-        Target::Failure => response.failure = Some(failure(ask(Task::BatteryFailure)?)),
-        Target::CycleLife => response.cycle_life = Some(cycle_life(ask(Task::BatteryCycleLife)?)),
+        Target::StateOfHealth => response.state_of_health = Some(state_of_health(answered)),
+        Target::RemainingUsefulLife => response.remaining_useful_life = Some(remaining_useful_life(answered)),
+        Target::Temperature => response.temperature = Some(temperature(answered)),
+        Target::Failure => response.failure = Some(failure(answered)),
+        Target::CycleLife => response.cycle_life = Some(cycle_life(answered)),
         Target::Unspecified => {}
     }
-    Ok(())
 }
 
 fn selector(request: &PredictRequest, target: Target) -> Option<&ModelSelector> {
@@ -306,19 +377,19 @@ fn selector(request: &PredictRequest, target: Target) -> Option<&ModelSelector> 
     chosen.model_selector.as_ref()
 }
 
-fn state_of_health((info, estimate): (PredictionInfo, Estimate)) -> StateOfHealth {
+fn state_of_health((info, estimate): Answered) -> StateOfHealth {
     let [q10, q50, q90] = estimate.quantiles();
     StateOfHealth { soh_q10_percent: q10, soh_q50_percent: q50, soh_q90_percent: q90, info: Some(info) }
 }
 
-fn remaining_useful_life((info, estimate): (PredictionInfo, Estimate)) -> RemainingUsefulLife {
+fn remaining_useful_life((info, estimate): Answered) -> RemainingUsefulLife {
     let known = !matches!(estimate, Estimate::Unknown);
     let [q10, q50, q90] = estimate.quantiles();
     let estimate = RemainingUsefulLifeEstimate { rul_q10_cycles: q10, rul_q50_cycles: q50, rul_q90_cycles: q90 };
     RemainingUsefulLife { estimate: known.then_some(estimate), info: Some(info) }
 }
 
-fn temperature((info, estimate): (PredictionInfo, Estimate)) -> Temperature {
+fn temperature((info, estimate): Answered) -> Temperature {
     let [q10, q50, q90] = estimate.quantiles();
     Temperature {
         temperature_q10_celsius: q10,
@@ -328,7 +399,7 @@ fn temperature((info, estimate): (PredictionInfo, Estimate)) -> Temperature {
     }
 }
 
-fn failure((info, estimate): (PredictionInfo, Estimate)) -> Failure {
+fn failure((info, estimate): Answered) -> Failure {
     let failure_probability = match estimate {
         Estimate::Probability(probability) => probability,
         _ => f32::NAN,
@@ -336,7 +407,7 @@ fn failure((info, estimate): (PredictionInfo, Estimate)) -> Failure {
     Failure { failure_probability, info: Some(info) }
 }
 
-fn cycle_life((info, estimate): (PredictionInfo, Estimate)) -> CycleLife {
+fn cycle_life((info, estimate): Answered) -> CycleLife {
     let [q10, q50, q90] = estimate.quantiles();
     CycleLife { cycle_life_q10_cycles: q10, cycle_life_q50_cycles: q50, cycle_life_q90_cycles: q90, info: Some(info) }
 }

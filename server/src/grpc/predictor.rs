@@ -1,21 +1,22 @@
 //! What every prediction service shares: routing, running, and the envelope of an answer.
 
-use std::{sync::Arc, time::Instant};
+use std::{pin::Pin, sync::Arc, time::Instant};
 
+use ev_batching::Cut;
 use ev_models_core::manifest::Task;
 use ev_proto::ev::common::v1::{
-    ModelSelector, ModelVersion, OutOfDistributionField, OutOfDistributionReason as ProtoReason, PredictionInfo,
-    PredictionStatus, Timings as ProtoTimings, model_selector,
+    BatchCut, BatchInfo as ProtoBatch, ModelSelector, ModelVersion, OutOfDistributionField,
+    OutOfDistributionReason as ProtoReason, PredictionInfo, PredictionStatus, Timings as ProtoTimings, model_selector,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
-use super::{deadline::Deadline, status};
+use super::{deadline::Deadline, status, stream::Answer};
 use crate::{
-    deploy::{Deployment, Routes, VersionChoice},
+    deploy::{Deployment, Queue, Routes, VersionChoice},
     pipeline::{
-        BadRow, Batch, Features, OutOfDistributionReason, Outcome, PredictError, PredictionIds, Timings, Want,
-        predict_batch, predict_row,
+        BadRow, Batch, BatchInfo, Features, OutOfDistributionReason, Outcome, PredictError, PredictionIds, RowBuilder,
+        Timings, Want, predict_batch, predict_row, submit_row,
     },
 };
 
@@ -28,25 +29,105 @@ pub(crate) struct Predictor {
     pub(crate) batch_rows_max: usize,
 }
 
+/// What comes of a row.
+pub(super) enum Reply<A> {
+    /// It was run inline.
+    Answered(A),
+    /// It was refused.
+    Refused(PredictError),
+    /// It is in its model's queue. Dropping the future gives up its place.
+    Queued(QueuedReply<A>),
+}
+
+/// An answer that workers make.
+pub(super) type QueuedReply<A> = Pin<Box<dyn Future<Output = Result<A, PredictError>> + Send>>;
+
+// === impl Reply ===
+
+impl<A> Reply<A> {
+    /// Waits for the answer, where it is not there.
+    #[inline]
+    pub(super) async fn done(self) -> Result<A, PredictError> {
+        match self {
+            Reply::Answered(answer) => Ok(answer),
+            Reply::Refused(error) => Err(error),
+            Reply::Queued(later) => later.await,
+        }
+    }
+
+    /// As a stream takes it: `message` makes its message of the answer or the refusal.
+    #[inline]
+    pub(super) fn in_stream<M>(self, message: impl FnOnce(Result<A, PredictError>) -> M + Send + 'static) -> Answer<M>
+    where
+        A: 'static,
+    {
+        match self {
+            Reply::Answered(answer) => Answer::Now(message(Ok(answer))),
+            Reply::Refused(error) => Answer::Now(message(Err(error))),
+            Reply::Queued(later) => Answer::Queued(Box::pin(async move { message(later.await) })),
+        }
+    }
+}
+
 // === impl Predictor ===
 
 impl Predictor {
-    /// Predicts one row and makes an answer of the outcome.
+    /// Predicts one row and makes an answer of the outcome: at once, or after its turn in the model's queue.
     #[inline]
     pub(super) fn row<Q: Features, A>(
-        &self,
+        self: &Arc<Self>,
         task: Task,
         selector: Option<&ModelSelector>,
         request: &Q,
-        answer: impl FnOnce(&Deployment, Outcome) -> A,
-    ) -> Result<A, PredictError> {
+        deadline: Option<Instant>,
+        answer: impl FnOnce(&Predictor, &Deployment, Outcome) -> A + Send + 'static,
+    ) -> Reply<A> {
         let snapshot = self.routes.load();
         let (name, choice) = selected(selector);
-        let deployment = snapshot.route(task, name, choice)?;
-        let outcome = predict_row(deployment, Want::Estimate, |row| {
-            request.visit(|feature, value| row.feature(feature, value));
-        })?;
-        Ok(answer(deployment, outcome))
+        let deployment = match snapshot.route(task, name, choice) {
+            Ok(deployment) => deployment,
+            Err(error) => return Reply::Refused(error),
+        };
+        let fill = |row: &mut RowBuilder<'_>| request.visit(|feature, value| row.feature(feature, value));
+        if let Some(queue) = deployment.queue() {
+            return self.queued_row(
+                deployment,
+                queue,
+                Want::Estimate,
+                deadline,
+                fill,
+                |predictor, deployment, outcome| outcome.map(|outcome| answer(predictor, deployment, outcome)),
+            );
+        }
+        match predict_row(deployment, Want::Estimate, fill) {
+            Ok(outcome) => Reply::Answered(answer(self, deployment, outcome)),
+            Err(error) => Reply::Refused(error),
+        }
+    }
+
+    /// Assembles a row and submits it to its model's queue.
+    #[cold]
+    pub(super) fn queued_row<A>(
+        self: &Arc<Self>,
+        deployment: &Arc<Deployment>,
+        queue: &Queue,
+        want: Want,
+        deadline: Option<Instant>,
+        fill: impl FnOnce(&mut RowBuilder<'_>),
+        answer: impl FnOnce(&Predictor, &Deployment, Result<Outcome, PredictError>) -> Result<A, PredictError>
+        + Send
+        + 'static,
+    ) -> Reply<A> {
+        match submit_row(deployment, queue, want, deadline, fill) {
+            Ok(row) => {
+                let (predictor, deployment) = (Arc::clone(self), Arc::clone(deployment));
+                Reply::Queued(Box::pin(async move { answer(&predictor, &deployment, row.outcome().await) }))
+            }
+            Err(error) => match answer(self, deployment, Err(error)) {
+                Ok(answer) => Reply::Answered(answer),
+                Err(error) => Reply::Refused(error),
+            },
+        }
     }
 
     /// Predicts many rows, each with its own result in order; rows of one deployment run together.
@@ -108,6 +189,7 @@ impl Predictor {
             out_of_distribution: if outside { fields(deployment, outcome) } else { Vec::new() },
             feature_coverage: outcome.coverage,
             timings: Some(timings(&outcome.timings)),
+            batch: outcome.batch.map(batch),
         }
     }
 }
@@ -153,6 +235,19 @@ fn fields(deployment: &Deployment, outcome: &Outcome) -> Vec<OutOfDistributionFi
         }
     };
     outcome.out_of_distribution.iter().map(field).collect()
+}
+
+#[cold]
+fn batch(batch: BatchInfo) -> ProtoBatch {
+    let BatchInfo { rows, cut } = batch;
+    let cut = match cut {
+        Cut::Full => BatchCut::Full,
+        Cut::Preferred => BatchCut::Preferred,
+        Cut::Delay => BatchCut::Delay,
+        Cut::Deadline => BatchCut::Deadline,
+        Cut::Idle => BatchCut::Idle,
+    };
+    ProtoBatch { rows: u32::try_from(rows).unwrap_or(u32::MAX), cut: cut.into() }
 }
 
 fn timings(timings: &Timings) -> ProtoTimings {

@@ -23,12 +23,10 @@ macro_rules! single_model_service {
                 &self,
                 request: tonic::Request<$request>,
             ) -> Result<tonic::Response<$response>, tonic::Status> {
-                predictor::deadline(&request)?;
+                let deadline = predictor::deadline(&request)?;
                 let request = request.get_ref();
-                let answered = self.0.row($task, request.model_selector.as_ref(), request, |deployment, outcome| {
-                    answer(&self.0, deployment, outcome)
-                });
-                answered.map(tonic::Response::new).map_err(status::of_predict)
+                let reply = self.0.row($task, request.model_selector.as_ref(), request, deadline, answer);
+                reply.done().await.map(tonic::Response::new).map_err(status::of_predict)
             }
 
             async fn $batch(
@@ -65,14 +63,14 @@ macro_rules! single_model_service {
                 let draining = predictor.draining.clone();
                 let answers = stream::answers(request.into_inner(), &draining, deadline, move |message| {
                     let request = message.request.unwrap_or_default();
-                    let answered = predictor.row($task, request.model_selector.as_ref(), &request, |deployment, outcome| {
-                        answer(&predictor, deployment, outcome)
-                    });
-                    let result = match answered {
-                        Ok(response) => Oneof::Response(response),
-                        Err(error) => Oneof::Error(status::of_row(error)),
-                    };
-                    $stream_response { id: message.id, result: Some(result) }
+                    let selector = request.model_selector.as_ref();
+                    predictor.row($task, selector, &request, deadline, answer).in_stream(move |answered| {
+                        let result = match answered {
+                            Ok(response) => Oneof::Response(response),
+                            Err(error) => Oneof::Error(status::of_row(error)),
+                        };
+                        $stream_response { id: message.id, result: Some(result) }
+                    })
                 });
                 Ok(tonic::Response::new(answers))
             }

@@ -168,6 +168,9 @@ fn describe(error: PredictError) -> Described {
         PredictError::TooManyRows { .. } => (Code::InvalidArgument, "TOO_MANY_ROWS", None),
         PredictError::Abandoned => (Code::InvalidArgument, "ABANDONED", None),
         PredictError::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", None),
+        PredictError::WouldMissDeadline => (Code::DeadlineExceeded, "WOULD_MISS_DEADLINE", None),
+        PredictError::QueueFull { retry_after, .. } => (Code::ResourceExhausted, "QUEUE_FULL", Some(*retry_after)),
+        PredictError::Displaced { retry_after } => (Code::ResourceExhausted, "DISPLACED", Some(*retry_after)),
         PredictError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN", Some(RETRY_DELAY)),
         PredictError::Backend(source) => {
             tracing::error!(error = source as &dyn Error, "a model could not be run");

@@ -1,6 +1,7 @@
-//! Bidirectional prediction: each request is answered as it comes, in order, inline.
+//! Bidirectional prediction: each request is answered as it comes, in order, inline or through its model's queue.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
@@ -18,6 +19,9 @@ use crate::pipeline::PredictError;
 /// Messages answered in one go before other tasks of this core get a turn: about 0.2 ms of tabular models.
 /// Answers of one go leave in one frame, which is most of what makes a stream cheaper than single calls.
 const BURST: u32 = 64;
+/// Answers in the making of one stream: enough to fill batches, few enough that no stream fills a queue alone.
+/// A client that sends more is not read until the first of them has been answered.
+const QUEUED_MAX: usize = 32;
 /// Messages still answered after draining began: everything a client had sent by then, unless it never stops.
 const DRAINED_MAX: u32 = 4096;
 
@@ -29,14 +33,24 @@ pub(super) enum Answer<A> {
     /// It is answered.
     Now(A),
     /// Work that pauses for other requests of this core, such as a batch.
-    Later(Pin<Box<dyn Future<Output = A> + Send>>),
+    Later(Making<A>),
+    /// It is in a queue and goes on by itself; messages after it may be read meanwhile.
+    Queued(Making<A>),
 }
+
+/// An answer in the making.
+type Making<A> = Pin<Box<dyn Future<Output = A> + Send>>;
 
 struct AnswerStream<Q, A, F> {
     requests: Streaming<Q>,
     answer: F,
-    /// The answer in the making; the next message waits for it.
-    later: Option<Pin<Box<dyn Future<Output = A> + Send>>>,
+    /// Answers that are not given yet, in the order of their messages. At most [`QUEUED_MAX`], and behind an
+    /// [`Answer::Later`] there is none.
+    ahead: VecDeque<Answer<A>>,
+    /// How the stream ends when the last of them is given.
+    end: Option<Option<Status>>,
+    /// Whether there is anything of the two.
+    behind: bool,
     draining: CancellationToken,
     drain_begins: Pin<Box<WaitForCancellationFutureOwned>>,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -45,22 +59,8 @@ struct AnswerStream<Q, A, F> {
     ended: bool,
 }
 
-/// Answers `requests` one by one until the client ends, the deadline passes, or the server drains.
+/// Answers `requests` in order until the client ends, the deadline passes, or the server drains.
 pub(super) fn answers<Q, A>(
-    requests: Streaming<Q>,
-    draining: &CancellationToken,
-    deadline: Option<Instant>,
-    mut answer: impl FnMut(Q) -> A + Send + Unpin + 'static,
-) -> Answers<A>
-where
-    Q: Send + 'static,
-    A: Send + 'static,
-{
-    paused_answers(requests, draining, deadline, move |request| Answer::Now(answer(request)))
-}
-
-/// As [`answers`], of messages some of which take more than a moment.
-pub(super) fn paused_answers<Q, A>(
     requests: Streaming<Q>,
     draining: &CancellationToken,
     deadline: Option<Instant>,
@@ -68,12 +68,14 @@ pub(super) fn paused_answers<Q, A>(
 ) -> Answers<A>
 where
     Q: Send + 'static,
-    A: Send + 'static,
+    A: Send + Unpin + 'static,
 {
     Box::pin(AnswerStream {
         requests,
         answer,
-        later: None,
+        ahead: VecDeque::new(),
+        end: None,
+        behind: false,
         draining: draining.clone(),
         drain_begins: Box::pin(draining.clone().cancelled_owned()),
         deadline: deadline.map(|instant| Box::pin(tokio::time::sleep_until(instant.into()))),
@@ -85,6 +87,7 @@ where
 
 impl<Q, A, F> Stream for AnswerStream<Q, A, F>
 where
+    A: Unpin,
     F: FnMut(Q) -> Answer<A> + Unpin,
 {
     type Item = Result<A, Status>;
@@ -94,12 +97,8 @@ where
         if this.ended {
             return Poll::Ready(None);
         }
-        if let Some(later) = &mut this.later {
-            let Poll::Ready(answer) = later.as_mut().poll(context) else { return Poll::Pending };
-            this.later = None;
-            // It had a burst's worth of time.
-            this.burst = BURST;
-            return Poll::Ready(Some(Ok(answer)));
+        if this.behind {
+            return this.poll_behind(context);
         }
         if this.burst >= BURST {
             this.burst = 0;
@@ -116,17 +115,15 @@ where
                     this.burst += 1;
                     Poll::Ready(Some(Ok(answer)))
                 }
-                Answer::Later(later) => {
-                    this.later = Some(later);
-                    context.waker().wake_by_ref();
-                    Poll::Pending
+                later @ (Answer::Later(_) | Answer::Queued(_)) => {
+                    this.ahead.push_back(later);
+                    this.behind = true;
+                    this.poll_behind(context)
                 }
             },
             Poll::Ready(Some(Err(error))) => {
                 this.ended = true;
-                // Of a request that was refused while it was read: it has its reason already.
-                let error = if error.details().is_empty() { status::of_wire(error) } else { error };
-                Poll::Ready(Some(Err(error)))
+                Poll::Ready(Some(Err(refused(error))))
             }
             Poll::Ready(None) => {
                 this.ended = true;
@@ -144,7 +141,76 @@ where
     }
 }
 
+/// The end of a stream whose requests cannot be read.
+fn refused(error: Status) -> Status {
+    // Of a request that was refused while it was read: it has its reason already.
+    if error.details().is_empty() { status::of_wire(error) } else { error }
+}
+
 // === impl AnswerStream ===
+
+impl<Q, A, F> AnswerStream<Q, A, F>
+where
+    F: FnMut(Q) -> Answer<A>,
+{
+    /// Gives the first of the answers in the making, and reads one message more.
+    #[cold]
+    fn poll_behind(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<A, Status>>> {
+        if self.burst >= BURST {
+            self.burst = 0;
+            if let Some(error) = self.over(context) {
+                self.ended = true;
+                self.ahead.clear();
+                return Poll::Ready(Some(Err(status::of_predict(error))));
+            }
+        }
+        self.read_ahead(context);
+        let answer = match self.ahead.front_mut() {
+            None => {
+                self.ended = true;
+                return Poll::Ready(self.end.take().flatten().map(Err));
+            }
+            Some(Answer::Now(_)) => None,
+            Some(Answer::Later(making)) => {
+                let Poll::Ready(answer) = making.as_mut().poll(context) else { return Poll::Pending };
+                // It had a burst's worth of time.
+                self.burst = BURST;
+                Some(answer)
+            }
+            Some(Answer::Queued(making)) => {
+                let Poll::Ready(answer) = making.as_mut().poll(context) else { return Poll::Pending };
+                self.burst += 1;
+                Some(answer)
+            }
+        };
+        let first = self.ahead.pop_front();
+        self.behind = !self.ahead.is_empty() || self.end.is_some();
+        let answer = answer.or(match first {
+            Some(Answer::Now(answer)) => Some(answer),
+            _ => None,
+        });
+        // There is one: it was either there or has just been made.
+        Poll::Ready(answer.map(Ok))
+    }
+
+    /// Reads a message, where it may be answered before those that came earlier have been. One at a time: to assemble
+    /// a row may take as long as to answer a cheap one.
+    fn read_ahead(&mut self, context: &mut Context<'_>) {
+        let waits = matches!(self.ahead.back(), Some(Answer::Later(_)));
+        if waits || self.end.is_some() || self.ahead.len() >= QUEUED_MAX {
+            return;
+        }
+        match Pin::new(&mut self.requests).poll_next(context) {
+            Poll::Ready(Some(Ok(request))) => {
+                self.ahead.push_back((self.answer)(request));
+                context.waker().wake_by_ref();
+            }
+            Poll::Ready(Some(Err(error))) => self.end = Some(Some(refused(error))),
+            Poll::Ready(None) => self.end = Some(None),
+            Poll::Pending => {}
+        }
+    }
+}
 
 impl<Q, A, F> AnswerStream<Q, A, F> {
     /// Why a stream that never pauses ends now.

@@ -9,6 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::queues;
 use crate::deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus};
 
 /// Every metric as a scrape names it. `docs/metrics.md` explains them, and a test compares the three.
@@ -20,12 +21,25 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_pipeline_executions",
     "ev_pipeline_request_duration_seconds",
     "ev_pipeline_inference_duration_seconds",
+    "ev_batching_rows_entered",
+    "ev_batching_rows_left",
+    "ev_batching_queue_rows",
+    "ev_batching_queue_size_bytes",
+    "ev_batching_rows_refused",
+    "ev_batching_rows_dropped",
+    "ev_batching_rows_failed",
+    "ev_batching_batches",
+    "ev_batching_batch_rows",
+    "ev_batching_queue_duration_seconds",
+    "ev_batching_inference_duration_seconds",
+    "ev_batching_instances_replaced",
+    "ev_batching_saturation",
 ];
 
 /// Renders `/metrics`.
 pub(crate) struct Metrics(Registry);
 
-type Labels<'a> = [(&'static str, &'a str); 3];
+pub(super) type Labels<'a> = [(&'static str, &'a str); 3];
 
 struct Source {
     routes: Arc<Routes>,
@@ -87,7 +101,8 @@ impl Collector for Source {
             "ev_pipeline_inference_duration",
             "Running the model for single-row requests",
             |stats| &stats.inference_seconds,
-        )
+        )?;
+        queues::encode(&mut encoder, &snapshot)
     }
 }
 
@@ -120,7 +135,7 @@ impl Source {
     }
 }
 
-fn labels<'a>(deployment: &'a Deployment, version: &'a str) -> Labels<'a> {
+pub(super) fn labels<'a>(deployment: &'a Deployment, version: &'a str) -> Labels<'a> {
     [("model", deployment.model()), ("version", version), ("backend", &deployment.manifest.model.backend)]
 }
 

@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+mod queues;
 mod traces;
 
 pub use logs::start_logs;

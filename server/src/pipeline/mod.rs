@@ -1,22 +1,27 @@
 //! One prediction: route, assemble, run, postprocess.
 //!
-//! Everything here is synchronous and runs on a serving thread; the only await is the pause between slices of a large batch.
+//! Everything here is synchronous and runs on a serving thread, but for two waits: the pause between slices of a large
+//! batch, and the answers of a deployment's queue, whose workers run the heads.
 
 mod assemble;
+mod heads;
 mod ids;
 mod outcome;
 mod plan;
 mod postprocess;
+mod queued;
 mod run;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
 
 pub(crate) use outcome::{
-    Estimate, OutOfDistribution, OutOfDistributionReason, Outcome, PredictError, Timings, Violation,
+    BatchInfo, Estimate, OutOfDistribution, OutOfDistributionReason, Outcome, PredictError, Timings, Violation,
 };
 
 pub(crate) use assemble::{InputValue, RowBuilder};
+pub(crate) use heads::{BodyInstances, BodyModels, HeadsModel};
 pub(crate) use ids::PredictionIds;
 pub(crate) use plan::{Plan, PlannedInput};
-pub(crate) use run::{BadRow, Batch, BodyInstances, CoreState, Features, Want, predict_batch, predict_row};
+pub(crate) use queued::submit_row;
+pub(crate) use run::{BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ev_batching::Cut;
 use ev_models_core::RunError;
 
 /// The answer to one row.
@@ -19,6 +20,17 @@ pub(crate) struct Outcome {
     pub(crate) out_of_distribution: Vec<OutOfDistribution>,
     /// Where the time went.
     pub(crate) timings: Timings,
+    /// The batch it was run in; none when it ran inline.
+    pub(crate) batch: Option<BatchInfo>,
+}
+
+/// The batch a row was run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchInfo {
+    /// Its rows, those of other callers included.
+    pub(crate) rows: usize,
+    /// Why it was cut when it was.
+    pub(crate) cut: Cut,
 }
 
 /// A calibrated value, in the output's unit.
@@ -162,6 +174,25 @@ pub(crate) enum PredictError {
     /// The caller's deadline passed.
     #[error("the deadline passed before the answer was ready")]
     DeadlineExceeded,
+    /// By what runs take and what waits before it, the answer would come after the caller's deadline.
+    #[error("the answer would have been ready only after the deadline; nothing was run")]
+    WouldMissDeadline,
+    /// The model's queue has no room.
+    #[error("the model's queue is full with {rows} rows of {bytes} bytes; try again in {retry_after:?}")]
+    QueueFull {
+        /// Rows waiting.
+        rows: usize,
+        /// Bytes waiting.
+        bytes: usize,
+        /// When there should be room.
+        retry_after: Duration,
+    },
+    /// More urgent rows took its place in a full queue.
+    #[error("more urgent requests filled the model's queue; try again in {retry_after:?}")]
+    Displaced {
+        /// When there should be room.
+        retry_after: Duration,
+    },
     /// The server is going away.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -184,6 +215,22 @@ impl Estimate {
         match self {
             Estimate::Quantiles(quantiles) => *quantiles,
             _ => [f32::NAN; 3],
+        }
+    }
+}
+
+// === impl PredictError ===
+
+impl PredictError {
+    /// The same error for every row of a refused submission.
+    pub(super) fn for_each_row(self) -> impl Fn() -> PredictError {
+        move || match &self {
+            PredictError::QueueFull { rows, bytes, retry_after } => {
+                PredictError::QueueFull { rows: *rows, bytes: *bytes, retry_after: *retry_after }
+            }
+            PredictError::WouldMissDeadline => PredictError::WouldMissDeadline,
+            PredictError::ShuttingDown => PredictError::ShuttingDown,
+            error => PredictError::Backend(RunError::Engine { backend: "batch", reason: error.to_string() }),
         }
     }
 }

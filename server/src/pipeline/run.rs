@@ -6,12 +6,13 @@ use std::{
 };
 
 use ev_domain::{Feature, Value};
-use ev_models_core::{Instance, Tensor, Tensors};
+use ev_models_core::{Tensor, Tensors};
 
 use super::{
+    BodyInstances,
     assemble::{RowBuilder, RowMeta, RowScratch},
     outcome::{Estimate, Outcome, PredictError, Timings},
-    postprocess,
+    postprocess, queued,
 };
 use crate::deploy::{Deployment, Stats};
 
@@ -59,12 +60,6 @@ pub(crate) struct CoreState {
     pub(crate) stats: Stats,
 }
 
-/// The instances of one body.
-pub(crate) struct BodyInstances {
-    pub(crate) point: Box<dyn Instance>,
-    pub(crate) spread: Option<Box<dyn Instance>>,
-}
-
 /// Borrowed results of one run.
 struct HeadOutputs<'a> {
     margin: &'a [f32],
@@ -72,7 +67,7 @@ struct HeadOutputs<'a> {
     spread: Option<&'a [f32]>,
 }
 
-/// Predicts one row inline.
+/// Predicts one row inline. For a deployment that is queued, see [`super::submit_row`].
 pub(crate) fn predict_row(
     deployment: &Deployment,
     want: Want,
@@ -91,7 +86,8 @@ pub(crate) fn predict_row(
     result
 }
 
-/// Predicts the rows of a batch in slices, pausing between them so that other requests of this core are served.
+/// Predicts the rows of a batch: through the deployment's queue, or in slices with pauses between them, so that other
+/// requests of this core are served.
 ///
 /// # Errors
 ///
@@ -112,6 +108,9 @@ pub(crate) async fn predict_batch(
     let max = deployment.max_batch_rows();
     if rows > max {
         return Err(PredictError::TooManyRows { rows, max });
+    }
+    if let Some(queue) = deployment.queue() {
+        return Box::pin(queued::predict_batch(deployment, queue, batch, fill)).await;
     }
     let started = Instant::now();
     let mut results = Vec::with_capacity(rows);
@@ -151,6 +150,10 @@ impl CoreState {
 
     pub(crate) fn set_heads(&mut self, heads: Vec<BodyInstances>) {
         self.heads = heads;
+    }
+
+    pub(super) fn scratch(&mut self) -> &mut RowScratch {
+        &mut self.scratch
     }
 
     fn predict_row(
@@ -296,7 +299,7 @@ fn caught<R>(run: impl FnOnce() -> R) -> Result<R, PredictError> {
 }
 
 /// An outcome whose time is not known yet.
-fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, taken: Instant) -> Outcome {
+pub(super) fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, taken: Instant) -> Outcome {
     Outcome {
         taken,
         estimate,
@@ -304,5 +307,6 @@ fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, taken: Instant) -> 
         coverage: super::plan::narrow(meta.coverage),
         out_of_distribution: meta.out_of_distribution,
         timings: Timings::default(),
+        batch: None,
     }
 }

@@ -5,14 +5,21 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use ev_batching::{Budget, ExecutionPolicy, Settings};
 use ev_models_core::{
     ArtifactDir, Backend, DataType, Digest, HeadSignature, Instance, LoadError, LoadOptions, Manifest, Model, RunError,
     Tensor, Tensors, manifest::Input,
 };
 use proptest::prelude::*;
 
-use super::{BadRow, Batch, Estimate, InputValue, Outcome, PredictError, RowBuilder, Want, predict_batch, predict_row};
-use crate::{bundled::BUNDLED, deploy::Deployment};
+use super::{
+    BadRow, Batch, Estimate, InputValue, Outcome, PredictError, RowBuilder, Want, predict_batch, predict_row,
+    submit_row,
+};
+use crate::{
+    bundled::BUNDLED,
+    deploy::{Deployment, QueueConfig},
+};
 
 // === a backend that panics ===
 
@@ -151,10 +158,73 @@ fn a_failing_engine_is_not_replaced() {
     assert_eq!(ask(&deployment, 8.0).expect("answered"), Estimate::Prediction(vec![16.0]));
 }
 
+// === the same in a queue ===
+
+fn queue(deployment: Deployment) -> Arc<Deployment> {
+    let settings = Settings { instance_count: 1, max_batch_size: 16, max_queue_size: 64, ..Settings::default() };
+    let config = QueueConfig { settings, budget: Budget::new(1) };
+    let mut deployment = deployment;
+    deployment.settle(ExecutionPolicy::Queued, &config).expect("queued");
+    Arc::new(deployment)
+}
+
+fn queued_row(deployment: &Arc<Deployment>, fill: impl FnOnce(&mut RowBuilder<'_>)) -> Result<Outcome, PredictError> {
+    let queue = deployment.queue().expect("a queue");
+    let row = submit_row(deployment, queue, Want::EstimateAndRaw, None, fill)?;
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(row.outcome())
+}
+
+#[test]
+fn a_panic_on_a_worker_fails_its_batch_and_the_instance_is_replaced() {
+    let backend = Superstitious::default();
+    let deployment = queue(doubler(&backend));
+    let ask = |x| queued_row(&deployment, |row| row.input(0, InputValue::Number(x))).map(|outcome| outcome.estimate);
+    assert_eq!(ask(2.0).expect("answered"), Estimate::Prediction(vec![4.0]));
+    let made = backend.made.load(Ordering::Relaxed);
+    assert!(matches!(ask(13.0), Err(PredictError::Panicked)));
+    assert_eq!(backend.made.load(Ordering::Relaxed), made + 1, "the instance was replaced");
+    assert!(matches!(ask(7.0), Err(PredictError::Backend(_))));
+    assert_eq!(ask(3.0).expect("answered"), Estimate::Prediction(vec![6.0]));
+    let results = ask_all(&deployment, &[1.0, 13.0, f32::NAN]);
+    assert!(matches!(results[0], Err(PredictError::Panicked)), "{results:?}");
+    assert!(matches!(&results[2], Err(PredictError::Invalid(_))), "{results:?}");
+    let stats = deployment.stats();
+    assert_eq!((stats.success.count, stats.fail.count), (3, 2), "a batch is answered, whatever its rows are");
+}
+
+#[test]
+fn a_batch_larger_than_the_queue_is_run_in_parts() {
+    let deployment = queue(doubler(&Superstitious::default()));
+    let xs: Vec<f32> = (20..320_u16).map(f32::from).collect();
+    let results = ask_all(&deployment, &xs);
+    assert_eq!(results.len(), 300);
+    for (x, result) in xs.iter().zip(results) {
+        assert_eq!(result.expect("answered"), Estimate::Prediction(vec![x * 2.0]));
+    }
+    let stats = deployment.stats();
+    assert_eq!((stats.success.count, stats.rows), (1, 300));
+    let runs: u64 = stats.batches.iter().map(|(rows, runs)| *rows as u64 * runs.inference.count).sum();
+    assert_eq!(runs, 300, "{:?}", stats.batches);
+}
+
+#[test]
+fn a_row_that_no_queue_could_hold_is_refused_when_it_is_loaded() {
+    let settings = Settings { max_queue_bytes: 7, ..Settings::default() };
+    let config = QueueConfig { settings, budget: Budget::new(1) };
+    let refused = doubler(&Superstitious::default()).settle(ExecutionPolicy::Queued, &config).expect_err("too large");
+    let source = std::error::Error::source(&refused).map(ToString::to_string);
+    assert_eq!(source.as_deref(), Some("a row has 8 bytes, but `batching.max_queue_bytes` is 7"));
+}
+
 // === a batch is its rows ===
 
+/// Every bundled model, with a queue.
+static QUEUED: LazyLock<Vec<Arc<Deployment>>> = LazyLock::new(|| load_bundled().into_iter().map(queue).collect());
+
 /// Every bundled model, loaded as the server loads them.
-static MODELS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
+static MODELS: LazyLock<Vec<Deployment>> = LazyLock::new(load_bundled);
+
+fn load_bundled() -> Vec<Deployment> {
     let load = |model: &crate::bundled::BundledModel| {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let files: Vec<_> = model
@@ -172,7 +242,7 @@ static MODELS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
         Deployment::load(&*backend, manifest, 1, digest, &ArtifactDir::new(files), 1).expect("loaded")
     };
     BUNDLED.iter().map(load).collect()
-});
+}
 
 /// What a caller may send for one input: nothing, something usual, something strange, something wrong.
 #[derive(Debug, Clone)]
@@ -259,6 +329,18 @@ proptest! {
         for (row, together) in rows.iter().zip(together) {
             let alone = predict_row(deployment, Want::EstimateAndRaw, |builder| fill(row, builder));
             prop_assert_eq!(comparable(alone), comparable(together));
+        }
+    }
+
+    #[test]
+    fn a_queue_answers_as_rows_would_be_answered_inline((model, rows) in rows()) {
+        let (inline, queued) = (&MODELS[model], &QUEUED[model]);
+        let together = batch(queued, rows.len(), |row, builder| fill(&rows[row], builder));
+        for (row, together) in rows.iter().zip(together) {
+            let expected = comparable(predict_row(inline, Want::EstimateAndRaw, |builder| fill(row, builder)));
+            prop_assert_eq!(&comparable(together), &expected);
+            let alone = queued_row(queued, |builder| fill(row, builder));
+            prop_assert_eq!(&comparable(alone), &expected);
         }
     }
 

@@ -49,7 +49,12 @@ async fn an_idle_server_ends_at_once() {
 
 #[tokio::test]
 async fn a_large_batch_in_flight_is_answered() {
-    let (mut evserve, _directory) = start(&[PATIENT]).await;
+    large_batch("inline").await;
+    large_batch("queued").await;
+}
+
+async fn large_batch(execution: &str) {
+    let (mut evserve, _directory) = start(&[PATIENT, ("batching.execution", execution)]).await;
     let endpoint = evserve.endpoint();
     let client = endpoint.client().await;
     let batch = tokio::spawn(async move { client.range().predict_batch(vec![tesla(); 8192]).await });
@@ -91,7 +96,12 @@ async fn calls_of_a_busy_client_are_answered_or_refused_as_unavailable() {
 
 #[tokio::test]
 async fn streams_answer_what_they_had_and_say_why_they_end() {
-    let (mut evserve, _directory) = start(&[PATIENT]).await;
+    streams_end("inline").await;
+    streams_end("queued").await;
+}
+
+async fn streams_end(execution: &str) {
+    let (mut evserve, _directory) = start(&[PATIENT, ("batching.execution", execution)]).await;
     let client = evserve.endpoint().client().await;
     let (range_sender, requests) = tokio::sync::mpsc::channel(64);
     let mut ranges = client.range().predict_stream(ReceiverStream::new(requests)).await.expect("begun");
@@ -119,7 +129,12 @@ async fn streams_answer_what_they_had_and_say_why_they_end() {
 
 #[tokio::test]
 async fn a_stream_that_never_pauses_ends_too() {
-    let (mut evserve, _directory) = start(&[PATIENT]).await;
+    busy_stream_ends("inline").await;
+    busy_stream_ends("queued").await;
+}
+
+async fn busy_stream_ends(execution: &str) {
+    let (mut evserve, _directory) = start(&[PATIENT, ("batching.execution", execution)]).await;
     let client = evserve.endpoint().client().await;
     let requests = std::iter::repeat_with(|| PredictStreamRequest { id: 1, request: Some(tesla()) });
     let mut replies = client.range().predict_stream(tokio_stream::iter(requests)).await.expect("begun");

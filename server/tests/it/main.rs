@@ -16,6 +16,7 @@
 //! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
 //! | ort | `ort`, and the tests of `models/ort` |
 //! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
+//! | ev-batching | `queued`, and its own suites in `server/batching/tests` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
 //!
 //! `architecture.rs` beside this checks who may depend on whom; panics of a backend need a backend that panics,
@@ -33,6 +34,7 @@ mod golden_gate;
 mod health;
 mod metrics;
 mod ort;
+mod queued;
 mod registry;
 mod registry_refusals;
 mod selector;

@@ -17,12 +17,12 @@ use crate::support::{
 
 #[path = "../../../models/ort/tests/support/onnx.rs"]
 #[allow(dead_code, reason = "the backend's own tests use the rest")]
-mod onnx;
+pub(crate) mod onnx;
 
 use onnx::{ANY, FLOAT, Graph};
 
 /// The library that `scripts/onnxruntime.sh` fetched.
-fn library() -> String {
+pub(crate) fn library() -> String {
     let name = if cfg!(target_vendor = "apple") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.onnxruntime").join(name);
     assert!(path.is_file(), "{} is not there: run scripts/onnxruntime.sh", path.display());
@@ -53,7 +53,7 @@ fn means() -> Graph {
 }
 
 /// A generic model around a graph of one input.
-fn model(graph: Graph, input: &str, shape: &[usize], output: &str, width: usize) -> Model {
+pub(crate) fn model(graph: Graph, input: &str, shape: &[usize], output: &str, width: usize) -> Model {
     let manifest = format!(
         r#"
         [model]
@@ -80,7 +80,7 @@ fn model(graph: Graph, input: &str, shape: &[usize], output: &str, width: usize)
     Model { manifest: manifest.parse().expect("TOML"), files }
 }
 
-async fn put_into_production(server: &TestServer, model: &Model) -> Result<(), Refusal> {
+pub(crate) async fn put_into_production(server: &TestServer, model: &Model) -> Result<(), Refusal> {
     let registry = Registry::new(server.endpoint().channel().await);
     let version = model.upload(&registry).await.expect("registered").version.expect("a version").version;
     let request =
@@ -107,7 +107,7 @@ async fn infer(server: &TestServer, name: &str, shape: &[i64], values: &[f32], r
     server.client().await.open_inference().model_infer(request).await.expect("answered")
 }
 
-fn floats(response: &ModelInferResponse, name: &str) -> Vec<f32> {
+pub(crate) fn floats(response: &ModelInferResponse, name: &str) -> Vec<f32> {
     let index = response.outputs.iter().position(|output| output.name == name).expect("the output");
     match &response.outputs[index].contents {
         Some(contents) => contents.fp32_contents.clone(),

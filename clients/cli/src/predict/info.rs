@@ -1,7 +1,8 @@
 //! What every answer carries beside its value, for a person.
 
 use ev_client::proto::ev::common::v1::{
-    ModelVersion, OutOfDistributionField, OutOfDistributionReason, PredictionInfo, PredictionStatus, Timings,
+    BatchCut, BatchInfo, ModelVersion, OutOfDistributionField, OutOfDistributionReason, PredictionInfo,
+    PredictionStatus, Timings,
 };
 
 use crate::{
@@ -24,7 +25,8 @@ pub(crate) fn show_interval(listing: &mut Listing, name: &str, unit: &str, inter
 /// Shows model version, status, coverage and timings.
 pub(crate) fn show_info(listing: &mut Listing, info: Option<&PredictionInfo>) {
     let Some(info) = info else { return };
-    let PredictionInfo { model, prediction_id, status: _, out_of_distribution, feature_coverage, timings } = info;
+    let PredictionInfo { model, prediction_id, status: _, out_of_distribution, feature_coverage, timings, batch } =
+        info;
     match info.status() {
         PredictionStatus::Ok => listing.line("status", format!("{GOOD}OK{GOOD:#}")),
         PredictionStatus::OutOfDistribution => listing
@@ -41,6 +43,9 @@ pub(crate) fn show_info(listing: &mut Listing, info: Option<&PredictionInfo>) {
     listing.line("prediction id", prediction_id);
     if let Some(timings) = timings {
         listing.line("time in the server", show_timings(*timings));
+    }
+    if let Some(batch @ BatchInfo { rows, cut: _ }) = batch {
+        listing.line("ran in a batch of", format!("{rows} {DIM}({}){DIM:#}", reason(batch.cut())));
     }
 }
 
@@ -62,6 +67,18 @@ fn unlike_training(field: &OutOfDistributionField) -> String {
         format!("{WARN}{value}{WARN:#}: {why}")
     } else {
         format!("{WARN}{value}{WARN:#}: {why}; trained on {trained_on}")
+    }
+}
+
+/// Why a batch was cut when it was.
+fn reason(cut: BatchCut) -> &'static str {
+    match cut {
+        BatchCut::Full => "full",
+        BatchCut::Preferred => "a preferred size",
+        BatchCut::Delay => "waited as long as it may",
+        BatchCut::Deadline => "a deadline came near",
+        BatchCut::Idle => "nothing to wait for",
+        BatchCut::Unspecified => "unknown",
     }
 }
 
@@ -105,6 +122,7 @@ mod tests {
             }],
             feature_coverage: 0.1666,
             timings: Some(Timings { queue_ns: 0, features_ns: 1_250, inference_ns: 2_049, total_ns: 3_500_000 }),
+            batch: Some(BatchInfo { rows: 4, cut: BatchCut::Preferred.into() }),
         };
         let mut listing = Listing::default();
         show_interval(&mut listing, "range", "km", Interval { q10: 250.0, q50: 314.0, q90: 371.0 });
@@ -120,6 +138,7 @@ feature coverage      17 % of the model's inputs were given
 model                 ev-range version 3 sha256:0123456789ab
 prediction id         p-1
 time in the server    3500.0 us (queue 0.0, features 1.3, inference 2.0)
+ran in a batch of     4 (a preferred size)
 "
         );
     }

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
+use ev_batching::Settings;
 use ev_models_core::{DataType, manifest::HeadName};
 use ev_proto::inference::{
-    DataType as ProtoType, ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput, ModelParameter,
-    ModelTransactionPolicy, ModelVersionPolicy,
+    DataType as ProtoType, ModelConfig, ModelDynamicBatching, ModelInput, ModelInstanceGroup, ModelOutput,
+    ModelParameter, ModelQueuePolicy, ModelTransactionPolicy, ModelVersionPolicy,
+    model_config::SchedulingChoice,
     model_instance_group::Kind,
+    model_queue_policy::TimeoutAction,
     model_version_policy::{PolicyChoice, Specific},
 };
 
@@ -57,19 +60,38 @@ pub(super) fn model(
         instance_group: vec![instances],
         default_model_filename: point.unwrap_or_default().to_owned(),
         parameters: parameters(deployment),
+        scheduling_choice: deployment.queue().map(|queue| dynamic_batching(queue.settings())),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
     })
 }
 
+fn dynamic_batching(settings: &Settings) -> SchedulingChoice {
+    SchedulingChoice::DynamicBatching(ModelDynamicBatching {
+        preferred_batch_size: settings.preferred_batch_sizes.iter().map(|size| count(*size)).collect(),
+        max_queue_delay_microseconds: u64::try_from(settings.max_queue_delay.as_micros()).unwrap_or(u64::MAX),
+        preserve_ordering: false,
+        default_queue_policy: Some(ModelQueuePolicy {
+            timeout_action: TimeoutAction::Reject.into(),
+            default_timeout_microseconds: 0,
+            allow_timeout_override: true,
+            max_queue_size: u32::try_from(settings.max_queue_size).unwrap_or(u32::MAX),
+        }),
+    })
+}
+
 fn parameters(deployment: &Deployment) -> HashMap<String, ModelParameter> {
+    // A request may have more rows than one run: they are run one batch after the other.
+    let rows_of_a_run =
+        deployment.queue().map(|queue| ("rows_of_a_run_max", queue.settings().max_batch_size.to_string()));
     [
         ("digest", deployment.digest.clone()),
         ("task", deployment.manifest.model.task.name().to_owned()),
-        ("execution", "inline".to_owned()),
+        ("execution", deployment.execution().to_owned()),
         ("row_cost_ns", deployment.row_cost().as_nanos().to_string()),
         ("runtime", deployment.runtime_description()),
     ]
     .into_iter()
+    .chain(rows_of_a_run)
     .map(|(name, string_value)| (name.to_owned(), ModelParameter { string_value }))
     .collect()
 }

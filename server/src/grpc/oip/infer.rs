@@ -5,34 +5,61 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use ev_proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice};
 
 use super::{
-    super::predictor::Predictor,
+    super::predictor::{Predictor, Reply},
     metadata,
     outputs::{self, Part},
     tensors::{Columns, VIOLATIONS_MAX},
 };
 use crate::{
     deploy::Deployment,
-    pipeline::{BadRow, Batch, Outcome, PredictError, Violation, Want, predict_batch, predict_row},
+    pipeline::{BadRow, Batch, Outcome, PredictError, RowBuilder, Violation, Want, predict_batch, predict_row},
 };
 
-/// Whether a request is of one row, which is answered without a pause, or refused.
+/// Whether a request is of one row, which is answered without a pause, or refused, or queued.
 #[inline]
 pub(super) fn is_single(request: &ModelInferRequest) -> bool {
     request.inputs.first().is_none_or(|input| input.shape.first() == Some(&1))
 }
 
 /// Answers a request for which [`is_single`] holds.
-pub(super) fn row(predictor: &Predictor, request: &ModelInferRequest) -> Result<ModelInferResponse, PredictError> {
+pub(super) fn row(
+    predictor: &Arc<Predictor>,
+    request: &ModelInferRequest,
+    deadline: Option<Instant>,
+) -> Reply<ModelInferResponse> {
+    match try_row(predictor, request, deadline) {
+        Ok(reply) => reply,
+        Err(error) => Reply::Refused(error),
+    }
+}
+
+#[inline]
+fn try_row(
+    predictor: &Arc<Predictor>,
+    request: &ModelInferRequest,
+    deadline: Option<Instant>,
+) -> Result<Reply<ModelInferResponse>, PredictError> {
     let started = Instant::now();
     let snapshot = predictor.routes.load();
     let deployment = metadata::deployment(&snapshot, &request.model_name, &request.model_version)?;
     let (columns, parts) = prepare(predictor, deployment, request, started)?;
-    let outcome =
-        predict_row(deployment, want(&parts), |row| columns.fill(0, row)).map_err(|error| located(error, 0))?;
-    Ok(respond(predictor, deployment, request, &parts, std::slice::from_ref(&outcome)))
+    let fill = |row: &mut RowBuilder<'_>| columns.fill(0, row);
+    if let Some(queue) = deployment.queue() {
+        let want = want(&parts);
+        // Not the whole request: its tensors are in the row.
+        let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
+        let answer = move |predictor: &Predictor, deployment: &Deployment, outcome: Result<Outcome, PredictError>| {
+            let outcome = outcome.map_err(|error| located(error, 0))?;
+            Ok(respond(predictor, deployment, id, is_raw, &parts, std::slice::from_ref(&outcome)))
+        };
+        return Ok(predictor.queued_row(deployment, queue, want, deadline, fill, answer));
+    }
+    let outcome = predict_row(deployment, want(&parts), fill).map_err(|error| located(error, 0))?;
+    let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
+    Ok(Reply::Answered(respond(predictor, deployment, id, is_raw, &parts, std::slice::from_ref(&outcome))))
 }
 
-/// Answers a request of any number of rows, pausing between slices of them.
+/// Answers a request of any number of rows: through its model's queue, or inline with pauses between slices of them.
 pub(super) async fn batch(
     predictor: &Predictor,
     request: &ModelInferRequest,
@@ -45,7 +72,8 @@ pub(super) async fn batch(
     let batch = Batch { rows: columns.rows(), deadline, want: want(&parts), bad_row: BadRow::FailsAll };
     let results = predict_batch(&deployment, batch, |row, builder| columns.fill(row, builder)).await?;
     let outcomes = together(results)?;
-    Ok(respond(predictor, &deployment, request, &parts, &outcomes))
+    let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
+    Ok(respond(predictor, &deployment, id, is_raw, &parts, &outcomes))
 }
 
 /// Decodes a request and resolves its outputs; what is refused here counts as failed for the model as well.
@@ -97,24 +125,33 @@ fn located(error: PredictError, row: usize) -> PredictError {
 fn respond(
     predictor: &Predictor,
     deployment: &Deployment,
-    request: &ModelInferRequest,
+    id: String,
+    is_raw: bool,
     parts: &[Part],
     outcomes: &[Outcome],
 ) -> ModelInferResponse {
-    let (outputs, raw_output_contents) = if request.raw_input_contents.is_empty() {
-        (outputs::typed(deployment, parts, outcomes), Vec::new())
-    } else {
+    let (outputs, raw_output_contents) = if is_raw {
         outputs::raw(deployment, parts, outcomes)
+    } else {
+        (outputs::typed(deployment, parts, outcomes), Vec::new())
     };
     let text = |text: String| InferParameter { parameter_choice: Some(ParameterChoice::StringParam(text)) };
-    let parameters = HashMap::from([
+    let mut parameters = HashMap::from([
         ("digest".to_owned(), text(deployment.digest.clone())),
         ("prediction_id".to_owned(), text(predictor.ids.next(Instant::now()))),
     ]);
+    // Rows of one request may be run in several batches.
+    if let [Outcome { batch: Some(batch), timings, .. }] = outcomes {
+        let number = |number: u128| ParameterChoice::Int64Param(i64::try_from(number).unwrap_or(i64::MAX));
+        let number = |value| InferParameter { parameter_choice: Some(number(value)) };
+        parameters.insert("batch_rows".to_owned(), number(batch.rows as u128));
+        parameters.insert("batch_cut".to_owned(), text(batch.cut.name().to_owned()));
+        parameters.insert("queue_ns".to_owned(), number(timings.queue.as_nanos()));
+    }
     ModelInferResponse {
         model_name: deployment.model().to_owned(),
         model_version: deployment.version.to_string(),
-        id: request.id.clone(),
+        id,
         parameters,
         outputs,
         raw_output_contents,

@@ -105,7 +105,7 @@ impl GrpcInferenceService for OipService {
         let deadline = predictor::deadline(&request)?;
         let request = request.get_ref();
         let answered = if infer::is_single(request) {
-            infer::row(&self.0, request)
+            infer::row(&self.0, request, deadline).done().await
         } else {
             infer::batch(&self.0, request, deadline).await
         };
@@ -119,36 +119,51 @@ impl GrpcInferenceService for OipService {
         let deadline = predictor::deadline(&request)?;
         let predictor = Arc::clone(&self.0);
         let draining = predictor.draining.clone();
-        let answers = stream::paused_answers(request.into_inner(), &draining, deadline, move |request| {
+        let answers = stream::answers(request.into_inner(), &draining, deadline, move |request| {
             if infer::is_single(&request) {
-                let answered = infer::row(&predictor, &request);
-                return Answer::Now(in_place(request, answered));
+                let reply = infer::row(&predictor, &request, deadline);
+                let asked = Asked::of(request);
+                return reply.in_stream(|answered| asked.in_place(answered));
             }
             let predictor = Arc::clone(&predictor);
             Answer::Later(Box::pin(async move {
                 let answered = infer::batch(&predictor, &request, deadline).await;
-                in_place(request, answered)
+                Asked::of(request).in_place(answered)
             }))
         });
         Ok(Response::new(answers))
     }
 }
 
-/// An answer of a stream; a failed request is told by its id and model, and the stream goes on.
-fn in_place(
-    request: ModelInferRequest,
-    answered: Result<ModelInferResponse, PredictError>,
-) -> ModelStreamInferResponse {
-    match answered {
-        Ok(response) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) },
-        Err(error) => ModelStreamInferResponse {
-            error_message: status::of_row(error).message,
-            infer_response: Some(ModelInferResponse {
-                model_name: request.model_name,
-                model_version: request.model_version,
-                id: request.id,
-                ..ModelInferResponse::default()
-            }),
-        },
+/// What a failed request of a stream is told by, without its tensors.
+struct Asked {
+    model_name: String,
+    model_version: String,
+    id: String,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn of(request: ModelInferRequest) -> Asked {
+        let ModelInferRequest { model_name, model_version, id, .. } = request;
+        Asked { model_name, model_version, id }
+    }
+
+    /// An answer of a stream; a failed request is told by its id and model, and the stream goes on.
+    fn in_place(self, answered: Result<ModelInferResponse, PredictError>) -> ModelStreamInferResponse {
+        let Asked { model_name, model_version, id } = self;
+        match answered {
+            Ok(response) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) },
+            Err(error) => ModelStreamInferResponse {
+                error_message: status::of_row(error).message,
+                infer_response: Some(ModelInferResponse {
+                    model_name,
+                    model_version,
+                    id,
+                    ..ModelInferResponse::default()
+                }),
+            },
+        }
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn models(predictor: &Predictor, name: &str, version: &str) -> Result
 }
 
 fn statistics(deployment: &Deployment, stats: &Stats, ids: &PredictionIds) -> ModelStatistics {
-    // A request's share of each phase: nothing waits, and every answered request went through all of them.
+    // A request's share of each phase: every answered request went through all of them. Of the rows of a request that
+    // ran side by side, the slowest counts.
     // Calibrating is part of inference: to tell it apart would cost as much as it does.
     let share = |total: Total| Some(StatisticDuration { count: stats.success.count, ns: total.ns });
     ModelStatistics {
@@ -36,7 +37,7 @@ fn statistics(deployment: &Deployment, stats: &Stats, ids: &PredictionIds) -> Mo
         inference_stats: Some(InferStatistics {
             success: Some(duration(stats.success)),
             fail: Some(duration(stats.fail)),
-            queue: share(Total::default()),
+            queue: share(stats.queue),
             compute_input: share(stats.features),
             compute_infer: share(stats.inference),
             compute_output: share(Total::default()),

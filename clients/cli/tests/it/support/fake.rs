@@ -126,6 +126,7 @@ fn answer(request: &PredictRequest) -> PredictResponse {
             out_of_distribution: Vec::new(),
             feature_coverage: 0.25,
             timings: Some(Timings { queue_ns: 0, features_ns: 1000, inference_ns: 2000, total_ns: 3500 }),
+            batch: None,
         }),
     }
 }
