@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-models-xgboost", &["ev-models-core"]),
     ("ev-models", &["ev-models-candle", "ev-models-core", "ev-models-forest", "ev-models-ort", "ev-models-xgboost"]),
     ("ev-batching", &["ev-models-core"]),
+    ("ev-images", &[]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-server", &["ev-batching", "ev-domain", "ev-models", "ev-models-core", "ev-proto", "ev-registry"]),
     ("ev-client", &["ev-proto"]),
@@ -143,6 +144,7 @@ fn engines_know_neither_tokio_nor_each_other() {
         "ev-models",
         "ev-domain",
         "ev-batching",
+        "ev-images",
     ];
     let seen: Vec<String> = edges(&workspace())
         .into_iter()
