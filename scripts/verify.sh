@@ -23,7 +23,8 @@ passed() { rows+=("| $1 | passed |"); printf '\n%s\n' "${rows[-1]}"; }
 
 properties() {
   step "properties, $PROPTEST_CASES cases each"
-  cargo test --release --package ev-models-forest --package ev-models-core --package ev-domain --package ev-registry --package ev-batching
+  cargo test --release --package ev-models-forest --package ev-models-core --package ev-domain --package ev-registry --package ev-batching \
+    --package ev-images
   passed "properties, PROPTEST_CASES=$PROPTEST_CASES"
 }
 
@@ -51,16 +52,18 @@ kills() {
 
 fuzz() {
   command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-  step "fuzzing the json and ubjson loaders side by side, $fuzz_seconds s each"
+  step "fuzzing the json and ubjson loaders and the pictures side by side, $fuzz_seconds s each"
   local fuzzers=() format fuzzer runs
   for format in json ubjson; do
     models/forest/fuzz/fuzz.sh "$format" "$fuzz_seconds" >"$logs/$format" 2>&1 &
     fuzzers+=("$!")
   done
-  for fuzzer in "${fuzzers[@]}"; do wait "$fuzzer" || { tail -n 40 "$logs"/*json; exit 1; }; done
-  for format in json ubjson; do
+  server/images/fuzz/fuzz.sh "$fuzz_seconds" >"$logs/picture" 2>&1 &
+  fuzzers+=("$!")
+  for fuzzer in "${fuzzers[@]}"; do wait "$fuzzer" || { tail -n 40 "$logs"/*; exit 1; }; done
+  for format in json ubjson picture; do
     runs=$(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$logs/$format")
-    passed "fuzzing the $format loader, $fuzz_seconds s, ${runs:?the fuzzer did not end by itself} runs"
+    passed "fuzzing: $format, $fuzz_seconds s, ${runs:?the fuzzer did not end by itself} runs"
   done
 }
 
