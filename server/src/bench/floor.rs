@@ -119,6 +119,7 @@ fn answer() -> PredictResponse {
             out_of_distribution: Vec::new(),
             feature_coverage: 0.9,
             timings: Some(Timings { queue_ns: 0, features_ns: 500, inference_ns: 3_000, total_ns: 4_000 }),
+            batch: None,
         }),
     }
 }
