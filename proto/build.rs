@@ -11,6 +11,7 @@ const SOURCES: &[&str] = &[
     "ev/battery/v1/battery.proto",
     "ev/thermal/v1/thermal.proto",
     "ev/registry/v1/registry.proto",
+    "ev/vision/v1/vision.proto",
     "inference/model_config.proto",
     "inference/grpc_service.proto",
 ];
@@ -23,6 +24,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(SOURCES, ["."])?;
     let out = env::var("OUT_DIR")?;
     fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".inference").compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".inference").bytes(".ev.vision").compile_fds(descriptors)?;
     Ok(())
 }

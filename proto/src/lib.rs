@@ -62,6 +62,13 @@ pub mod ev {
             tonic::include_proto!("ev.registry.v1");
         }
     }
+    /// `ev.vision`.
+    pub mod vision {
+        /// `ev.vision.v1`.
+        pub mod v1 {
+            tonic::include_proto!("ev.vision.v1");
+        }
+    }
 }
 
 /// The Open Inference Protocol v2, package `inference`.
