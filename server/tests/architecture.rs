@@ -19,9 +19,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-models-xgboost", &["ev-models-core"]),
     ("ev-models", &["ev-models-candle", "ev-models-core", "ev-models-forest", "ev-models-ort", "ev-models-xgboost"]),
     ("ev-batching", &["ev-models-core"]),
-    ("ev-images", &[]),
+    ("ev-images", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),
-    ("ev-server", &["ev-batching", "ev-domain", "ev-models", "ev-models-core", "ev-proto", "ev-registry"]),
+    ("ev-server", &["ev-batching", "ev-domain", "ev-images", "ev-models", "ev-models-core", "ev-proto", "ev-registry"]),
     ("ev-client", &["ev-proto"]),
     // It explains model files without a server: docs/adr/0002.
     ("evctl", &["ev-client", "ev-models-core", "ev-models-forest"]),

@@ -22,6 +22,7 @@ mod backend;
 mod digest;
 mod error;
 pub mod manifest;
+pub mod recipe;
 mod tensor;
 
 pub use artifact::ArtifactDir;

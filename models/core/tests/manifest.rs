@@ -1,6 +1,6 @@
 //! What a manifest must say, and what it is told when it does not.
 
-use ev_models_core::Manifest;
+use ev_models_core::{Manifest, manifest::Preprocessing, recipe::Interpolation};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"
@@ -101,6 +101,49 @@ learned = ["Watch", "Alarm"]
 from = "Watch"
 to = "Normal"
 when = [{ input = "temperature", below = 45.0 }]
+"#;
+
+const PICTURES: &str = r#"
+[model]
+name = "pictures"
+task = "image_classification"
+description = "Pictures."
+backend = "ort"
+license = "Apache-2.0"
+
+[[inputs]]
+name = "image"
+dtype = "FP32"
+shape = [3, 224, 160]
+required = true
+
+[preprocessing]
+resize = { shortest_edge = 256 }
+crop = { height = 224, width = 160 }
+normalize = { mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }
+
+[[heads]]
+name = "point"
+file = "model.onnx"
+
+[calibration]
+method = "temperature scaling"
+[[calibration.tiers]]
+min_coverage = 0.0
+temperature = 1.2
+
+[[outputs]]
+name = "vehicle"
+kind = "classes"
+classes = ["TESLA_3", "LEAF"]
+unknown_below = 0.5
+
+[[labels]]
+class = "TESLA_3"
+make = "Tesla"
+model = "Model 3"
+typical_range_km = [400.0, 500.0, 600.0]
+range_source = "a list, 2025"
 "#;
 
 /// The error of a manifest in which `from`, which must occur, reads `to`.
@@ -241,4 +284,88 @@ proptest! {
             prop_assert_eq!(Manifest::parse_canonical(&manifest.canonical()), Ok(manifest));
         }
     }
+}
+
+#[test]
+fn a_model_of_pictures_says_how_they_become_numbers() {
+    let manifest = Manifest::parse(PICTURES).expect("valid");
+    let Some(Preprocessing::Recipe(recipe)) = &manifest.preprocessing else { panic!("{manifest:?}") };
+    assert_eq!((recipe.interpolation, recipe.rescale_factor), (Interpolation::Bicubic, Some(1.0 / 255.0)));
+    assert_eq!(Manifest::parse_canonical(&manifest.canonical()).expect("reads its own form"), manifest);
+
+    let steps = &PICTURES[PICTURES.find("resize").expect("there")..PICTURES.find("[[heads]]").expect("there")];
+    let other = PICTURES.replace(steps, "hugging_face = \"preprocessor_config.json\"\n");
+    let manifest = Manifest::parse(&other).expect("valid");
+    assert_eq!(manifest.preprocessing, Some(Preprocessing::HuggingFace("preprocessor_config.json".to_owned())));
+    assert_eq!(manifest.file_paths(), ["model.onnx", "preprocessor_config.json"]);
+    assert_eq!(Manifest::parse_canonical(&manifest.canonical()).expect("reads its own form"), manifest);
+
+    let generic = PICTURES.replace("image_classification", "generic").replace("\"image\"", "\"pixels\"");
+    Manifest::parse(&generic).expect("any model may take pictures");
+    let without = generic.replace("[preprocessing]", "").replace(&steps.replace("[[heads]]", ""), "");
+    let canonical = Manifest::parse(&without).expect("valid").canonical();
+    assert!(!String::from_utf8(canonical).expect("UTF-8").contains("preprocessing"), "digests stay what they were");
+}
+
+#[test]
+fn a_model_of_pictures_that_is_not_consistent_is_refused_by_place() {
+    let check = |from: &str, to: &str, expected: &str| {
+        let found = refused(PICTURES, from, to);
+        assert!(found.contains(expected), "{found}");
+    };
+    let whole = &PICTURES[PICTURES.find("[preprocessing]").expect("there")..PICTURES.find("[[heads]]").expect("there")];
+    check(whole, "", "`preprocessing`: is missing: task `image_classification` takes pictures");
+    check(
+        "resize = { shortest_edge = 256 }",
+        "hugging_face = \"p.json\"",
+        "`preprocessing.crop` stands beside `hugging_face`",
+    );
+    check(
+        &whole["[preprocessing]".len()..],
+        "\n",
+        "`preprocessing` is empty, expected `resize` or `crop`, or `hugging_face`",
+    );
+    check("shortest_edge = 256", "shortest_edge = 0", "`preprocessing`: found resize = 0, expected 1 to 4096");
+    check("crop = { height = 224, width = 160 }", "", "`preprocessing`: found crop = none, expected a size");
+    check(
+        "width = 160",
+        "width = 224",
+        "`preprocessing`: gives pictures of 224 rows and 224 columns, expected 224 and 160",
+    );
+    check(
+        "std = [0.5, 0.5, 0.5]",
+        "std = [0.5, 0.0, 0.5]",
+        "`preprocessing`: found std = 0, expected numbers of at least",
+    );
+    check("resize =", "resise =", "unknown field `resise`");
+    check("\"image_classification\"", "\"thermal_risk\"", "is only for tasks `image_classification` and `generic`");
+    check("name = \"image\"", "name = \"photo\"", "`inputs[0].name`: is `photo`, expected `image`");
+    check(
+        "shape = [3, 224, 160]",
+        "shape = [224, 160, 3]",
+        "`inputs[0].shape`: is [224, 160, 3], expected [3, height, width]",
+    );
+    check("required = true", "", "`inputs[0].required`: is false, expected true");
+    check(
+        "required = true",
+        "required = true\nrange = [0.0, 1.0]",
+        "`inputs[0].range`: does not go with `preprocessing`",
+    );
+    check(
+        "[preprocessing]",
+        "[[inputs]]\nname = \"x\"\ndtype = \"FP32\"\n[preprocessing]",
+        "`inputs`: has 2 entries, expected one",
+    );
+    check("unknown_below = 0.5", "unknown_below = 1.5", "`outputs[0].unknown_below`: is 1.5, expected 0 to 1");
+    check("class = \"TESLA_3\"", "class = \"TESLA\"", "`labels[0].class`: is `TESLA`, expected one of");
+    check("400.0, 500.0, 600.0", "400.0, 700.0, 600.0", "`labels[0].typical_range_km`: is [400, 700, 600], expected");
+    check("range_source = \"a list, 2025\"", "", "`labels[0].range_source`: must stand with");
+    check("[[labels]]", "[[labels]]\nclass = \"TESLA_3\"\n[[labels]]", "`labels[1].class`: `TESLA_3` stands twice");
+    let quantiles = PICTURES
+        .replace("kind = \"classes\"", "kind = \"prediction\"")
+        .replace("classes = [\"TESLA_3\", \"LEAF\"]", "");
+    let found = Manifest::parse(&quantiles).expect_err("refused").to_string();
+    assert!(found.contains("`outputs[0].unknown_below`: is only for kind `classes`"), "{found}");
+    let found = Manifest::parse(&quantiles.replace("unknown_below = 0.5", "")).expect_err("refused").to_string();
+    assert!(found.contains("`outputs[0].kind`: is Prediction, expected `classes`"), "{found}");
 }

@@ -1,4 +1,4 @@
-//! Why bytes did not become a tensor, and why a recipe is refused.
+//! Why bytes did not become a tensor.
 
 use crate::Format;
 
@@ -85,32 +85,5 @@ pub enum ImageError {
         found: usize,
         /// [`crate::Preprocessor::values`].
         expected: usize,
-    },
-}
-
-/// A recipe cannot be followed. The texts name the key of the configuration.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecipeError {
-    /// The text is not JSON, or a key has a value of the wrong type.
-    #[error("the preprocessor configuration cannot be read")]
-    Read(#[source] serde_json::Error),
-    /// An image processor whose steps are not known.
-    #[error("found the image processor {found:?}, expected one of {expected}")]
-    Processor {
-        /// Its name.
-        found: String,
-        /// The known ones.
-        expected: String,
-    },
-    /// A value is out of its range, missing, or contradicts another.
-    #[error("found {key} = {found}, expected {expected}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What it says.
-        found: String,
-        /// What it may say.
-        expected: &'static str,
     },
 }

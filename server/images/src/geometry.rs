@@ -1,6 +1,6 @@
 //! Which part of the resized picture is computed, and where it goes in the tensor.
 
-use crate::{Recipe, Resize, Size, recipe::floor};
+use ev_models_core::recipe::{Recipe, Resize, Size};
 
 /// One axis of the way from a picture to its tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,13 @@ pub(crate) fn plan(recipe: &Recipe, size: Size, (width, height): (usize, usize))
 fn other_edge(edge: u32, long: usize, short: usize) -> usize {
     let [edge, long, short] =
         [edge as usize, long, short].map(|side| f64::from(u32::try_from(side).unwrap_or(u32::MAX)));
-    floor(edge * long / short) as usize
+    floor(edge * long / short)
+}
+
+/// Python's `int` for numbers that are not negative.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates: no axis is as long")]
+fn floor(value: f64) -> usize {
+    value as u32 as usize
 }
 
 // === impl Axis ===
@@ -52,8 +58,9 @@ impl Axis {
 
 #[cfg(test)]
 mod tests {
+    use ev_models_core::recipe::{Channels, Interpolation};
+
     use super::*;
-    use crate::Interpolation;
 
     #[track_caller]
     fn check(resize: Option<Resize>, crop: u32, picture: (usize, usize), expected: [(usize, usize, usize, usize); 2]) {
@@ -64,7 +71,7 @@ mod tests {
             crop: Some(size),
             rescale_factor: None,
             normalize: None,
-            channels: crate::Channels::Rgb,
+            channels: Channels::Rgb,
         };
         let (across, down) = plan(&recipe, size, picture);
         assert_eq!([across, down].map(|axis| (axis.to, axis.first, axis.count, axis.pad)), expected);

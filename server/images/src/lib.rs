@@ -1,6 +1,7 @@
 //! Turns JPEG, PNG and WebP bytes into the tensor an image model was trained on.
 //!
-//! A [`Recipe`] says how: resize, crop, rescale, normalise, as Pillow and the Hugging Face image processors do it.
+//! A [`Recipe`], which a model's manifest holds, says how: resize, crop, rescale, normalise, as Pillow and the Hugging
+//! Face image processors do it.
 //! A [`Preprocessor`] follows it, on the thread that calls.
 //!
 //! Agreement with Pillow 12 and the PIL processors of transformers 5, held by `tests/golden.rs`:
@@ -23,7 +24,7 @@
 //! - No unsafe code, no I/O, no clock, no threads. Time is the caller's: `stop` is asked every few milliseconds of work.
 //!
 //! Not here: colour profiles (ignored, as the Hugging Face processors do), orientation in XMP, later frames of
-//! animations, other formats (refused by name), decoding at a reduced size (`docs/adr/0006`), batches, threads.
+//! animations, other formats (refused by name), decoding at a reduced size (`docs/adr/0007`), batches, threads.
 //!
 //! ```
 //! use ev_images::{ImageError, Limits, Preprocessor, Recipe, Scratch};
@@ -47,12 +48,11 @@ mod geometry;
 mod limits;
 mod orientation;
 mod preprocessor;
-mod recipe;
 mod resample;
 
-pub use error::{ImageError, RecipeError};
+pub use error::ImageError;
+pub use ev_models_core::recipe::{Channels, Interpolation, Normalize, Recipe, RecipeError, Resize, Size};
 pub use format::Format;
 pub use limits::Limits;
 pub use orientation::Orientation;
 pub use preprocessor::{Info, Preprocessor, Scratch, Steps};
-pub use recipe::{Channels, Interpolation, Normalize, Recipe, Resize, Size};

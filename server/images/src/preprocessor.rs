@@ -1,10 +1,11 @@
 //! One recipe under one set of limits: bytes in, a tensor out.
 
+use ev_models_core::recipe::{Channels, Recipe, RecipeError, Size};
+
 use crate::{
-    Format, ImageError, Limits, Orientation, Recipe, RecipeError, Size,
+    Format, ImageError, Limits, Orientation,
     decode::{self, Pixels},
     geometry::plan,
-    recipe::Channels,
     resample,
 };
 
@@ -65,7 +66,7 @@ impl Preprocessor {
             Channels::Rgb => [0, 1, 2],
             Channels::Bgr => [2, 1, 0],
         };
-        let values = Box::new(order.map(|channel| recipe.values(channel)));
+        let values = Box::new(order.map(|channel| values(&recipe, channel)));
         Ok(Self { recipe, limits, size, values })
     }
 
@@ -133,6 +134,20 @@ impl Preprocessor {
         let Scratch { resample, planes, .. } = scratch;
         Ok(Steps { preprocessor: self, format, pixels, resample, planes })
     }
+}
+
+/// What each of the 256 values becomes, a channel at a time: numpy's steps, with their roundings to float32.
+fn values(recipe: &Recipe, channel: usize) -> [f32; 256] {
+    std::array::from_fn(|value| {
+        let value = f64::from(u32::try_from(value).unwrap_or(u32::MAX));
+        let rescaled = narrow(recipe.rescale_factor.map_or(value, |factor| value * factor));
+        recipe.normalize.map_or(rescaled, |of| (rescaled - narrow(of.mean[channel])) / narrow(of.std[channel]))
+    })
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the rounding to float32 that numpy's astype does")]
+fn narrow(value: f64) -> f32 {
+    value as f32
 }
 
 // === impl Scratch ===

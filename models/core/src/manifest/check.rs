@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{Body, Calibration, DefaultValue, HeadName, Input, Manifest, ManifestError, Operation, Output, OutputKind};
+use super::{
+    Body, Calibration, DefaultValue, HeadName, Input, Label, Manifest, ManifestError, Operation, Output, OutputKind,
+    Preprocessing, Task, preprocessing,
+};
 use crate::DataType;
 
 /// Bounds of a manifest's lists: far above any honest model, low enough that a hostile one costs nothing.
@@ -28,6 +31,10 @@ fn ensure(holds: bool, place: impl FnOnce() -> String, problem: impl FnOnce() ->
 pub(super) fn check(manifest: &Manifest) -> Checked {
     check_model(manifest)?;
     check_inputs(manifest)?;
+    preprocessing::check(manifest)?;
+    if let Some(path) = manifest.preprocessing.as_ref().and_then(Preprocessing::file) {
+        check_path(path, || "preprocessing.hugging_face".into())?;
+    }
     check_columns(manifest)?;
     ensure(
         manifest.outputs.len() == 1,
@@ -36,6 +43,7 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     )?;
     let output = &manifest.outputs[0];
     check_output(manifest, output)?;
+    check_labels(manifest, output)?;
     check_variants(manifest)?;
     for (index, variant) in manifest.variants.iter().enumerate() {
         check_body(manifest, output, &variant.body, &format!("variants[{index}]."))?;
@@ -324,11 +332,60 @@ fn check_output(manifest: &Manifest, output: &Output) -> Checked {
             || format!("name `{class}`, which is neither learned nor given by a rule: it could never occur"),
         )?;
     }
+    if let Some(below) = output.unknown_below {
+        ensure(classes, || place("unknown_below"), || "is only for kind `classes`".into())?;
+        ensure(
+            manifest.inputs.len() == 1,
+            || place("unknown_below"),
+            || format!("is only for models of one input, which the flag is about; there are {}", manifest.inputs.len()),
+        )?;
+        ensure((0.0..=1.0).contains(&below), || place("unknown_below"), || format!("is {below}, expected 0 to 1"))?;
+    }
+    ensure(
+        manifest.model.task != Task::ImageClassification || classes,
+        || place("kind"),
+        || format!("is {:?}, expected `classes` for task `image_classification`", output.kind),
+    )?;
     ensure(
         output.width.is_none_or(|width| (1..=MAX_CLASSES).contains(&width)),
         || place("width"),
         || format!("is not 1 to {MAX_CLASSES}"),
     )
+}
+
+/// Facts are about classes that there are, and numbers are in order.
+fn check_labels(manifest: &Manifest, output: &Output) -> Checked {
+    let mut seen = HashSet::new();
+    for (index, label) in manifest.labels.iter().enumerate() {
+        let place = |key: &str| format!("labels[{index}].{key}");
+        let Label { class, make, model, typical_range_km, range_source } = label;
+        ensure(
+            output.classes.contains(class),
+            || place("class"),
+            || format!("is `{class}`, expected one of `outputs[0].classes`"),
+        )?;
+        ensure(seen.insert(class), || place("class"), || format!("`{class}` stands twice"))?;
+        for (key, text) in
+            [("make", make.as_str()), ("model", model), ("range_source", range_source.as_deref().unwrap_or("-"))]
+        {
+            let fits = text.len() <= 256 && !text.contains(char::is_control);
+            ensure(fits, || place(key), || "is longer than 256 bytes or holds control characters".into())?;
+        }
+        if let Some([low, median, high]) = *typical_range_km {
+            let ordered = low > 0.0 && low <= median && median <= high && high.is_finite();
+            ensure(
+                ordered,
+                || place("typical_range_km"),
+                || format!("is [{low}, {median}, {high}], expected lowest, median and highest, in order and above 0"),
+            )?;
+        }
+        ensure(
+            typical_range_km.is_some() == range_source.as_deref().is_some_and(|source| !source.is_empty()),
+            || place("range_source"),
+            || "must stand with `typical_range_km` and only with it: a number needs its source".into(),
+        )?;
+    }
+    Ok(())
 }
 
 fn check_variants(manifest: &Manifest) -> Checked {

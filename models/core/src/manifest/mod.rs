@@ -5,9 +5,11 @@
 
 mod check;
 mod error;
+mod preprocessing;
 mod types;
 
 pub use error::ManifestError;
+pub use preprocessing::{Preprocessing, check_size};
 pub use types::*;
 
 use crate::Digest;
@@ -60,13 +62,16 @@ impl Manifest {
         Digest::of(&self.canonical())
     }
 
-    /// Paths of the files the heads, the golden cases and `[[files]]` name, sorted, each once.
+    /// Paths of the files the heads, the preprocessing, the golden cases and `[[files]]` name, sorted, each once.
+    ///
+    /// Pictures that golden cases name are not known here: they have to stand in `[[files]]`.
     #[must_use]
     pub fn file_paths(&self) -> Vec<&str> {
         let heads = self.bodies().flat_map(|body| body.heads.iter().map(|head| head.file.as_str()));
         let golden = self.golden.iter().map(|golden| golden.file.as_str());
+        let preprocessing = self.preprocessing.iter().filter_map(Preprocessing::file);
         let listed = self.files.iter().map(|file| file.path.as_str());
-        let mut paths: Vec<&str> = heads.chain(golden).chain(listed).collect();
+        let mut paths: Vec<&str> = heads.chain(golden).chain(preprocessing).chain(listed).collect();
         paths.sort_unstable();
         paths.dedup();
         paths

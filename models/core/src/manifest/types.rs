@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Preprocessing;
 use crate::{DataType, Digest};
 
 /// Everything evserve needs to serve a model version.
@@ -18,6 +19,8 @@ pub struct Manifest {
     pub derived: Vec<Derived>,
     /// Names of the heads' columns in order; empty means all inputs, then all derived columns.
     pub columns: Vec<String>,
+    /// How a picture becomes the one input.
+    pub preprocessing: Option<Preprocessing>,
     /// The body, unless the model has variants.
     pub body: Option<Body>,
     /// The text input that chooses the variant.
@@ -26,6 +29,8 @@ pub struct Manifest {
     pub variants: Vec<Variant>,
     /// The answers.
     pub outputs: Vec<Output>,
+    /// Facts about classes, one a class at most.
+    pub labels: Vec<Label>,
     /// Generated requests and their answers.
     pub golden: Option<Golden>,
     /// Where the model comes from.
@@ -48,6 +53,8 @@ pub(super) struct RawManifest {
     derived: Vec<Derived>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     columns: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preprocessing: Option<Preprocessing>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     heads: Vec<Head>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +66,8 @@ pub(super) struct RawManifest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     variants: Vec<Variant>,
     outputs: Vec<Output>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<Label>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     golden: Option<Golden>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +120,8 @@ pub enum Task {
     BatteryCycleLife,
     /// Thermal-risk class.
     ThermalRisk,
+    /// What is on a picture.
+    ImageClassification,
     /// Anything, served over the Open Inference Protocol only.
     Generic,
 }
@@ -384,6 +395,29 @@ pub struct Output {
     /// Values a row, of a prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
+    /// Of classes: an answer whose likeliest class is less probable than this is flagged as unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_below: Option<f64>,
+}
+
+/// `[[labels]]`: facts about a class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// One of the output's classes.
+    pub class: String,
+    /// Manufacturer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub make: String,
+    /// Model line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model: String,
+    /// Lowest, median and highest range of the model line's variants, in km.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typical_range_km: Option<[f64; 3]>,
+    /// The list those are from, and its years.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range_source: Option<String>,
 }
 
 /// What an output is.
@@ -545,9 +579,14 @@ pub struct GoldenFile {
 /// One generated request and its answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GoldenCase {
-    /// Values by input name.
+    /// Values by input name; of a picture none.
+    #[serde(default)]
     pub inputs: BTreeMap<String, serde_json::Value>,
-    /// The row, `null` for a missing value.
+    /// A picture among the version's files, which is the request instead of `inputs`.
+    #[serde(default)]
+    pub image_file: Option<String>,
+    /// The row, `null` for a missing value; of a picture none.
+    #[serde(default)]
     pub columns: Vec<Option<f32>>,
     /// The point head's margin.
     #[serde(default)]
@@ -619,12 +658,14 @@ impl TryFrom<RawManifest> for Manifest {
             inputs,
             derived,
             columns,
+            preprocessing,
             heads,
             linear,
             calibration,
             variant_by,
             variants,
             outputs,
+            labels,
             golden,
             training,
             metrics,
@@ -642,10 +683,12 @@ impl TryFrom<RawManifest> for Manifest {
             inputs,
             derived,
             columns,
+            preprocessing,
             body,
             variant_by,
             variants,
             outputs,
+            labels,
             golden,
             training,
             metrics,
@@ -662,10 +705,12 @@ impl From<Manifest> for RawManifest {
             inputs,
             derived,
             columns,
+            preprocessing,
             body,
             variant_by,
             variants,
             outputs,
+            labels,
             golden,
             training,
             metrics,
@@ -679,12 +724,14 @@ impl From<Manifest> for RawManifest {
             inputs,
             derived,
             columns,
+            preprocessing,
             heads,
             linear,
             calibration,
             variant_by,
             variants,
             outputs,
+            labels,
             golden,
             training,
             metrics,
@@ -772,6 +819,7 @@ impl Task {
             Task::BatteryFailure => "battery_failure",
             Task::BatteryCycleLife => "battery_cycle_life",
             Task::ThermalRisk => "thermal_risk",
+            Task::ImageClassification => "image_classification",
             Task::Generic => "generic",
         }
     }

@@ -1,8 +1,6 @@
-//! What a model was trained on: the steps from a picture to its tensor.
+//! What a model was trained on: the steps from a picture to its tensor, as plain data. `ev-images` follows them.
 
 use serde::{Deserialize, Serialize};
-
-use crate::RecipeError;
 
 mod hugging_face;
 
@@ -90,10 +88,37 @@ pub enum Channels {
     Bgr,
 }
 
-/// The longest side of a tensor: larger than image models take, and little enough that a tensor fits in 200 MB.
-pub(crate) const SIDE_MAX: u32 = 4096;
+/// A recipe cannot be followed. The texts name the key of the configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// The text is not JSON, or a key has a value of the wrong type.
+    #[error("the preprocessor configuration cannot be read")]
+    Read(#[source] serde_json::Error),
+    /// An image processor whose steps are not known.
+    #[error("found the image processor {found:?}, expected one of {expected}")]
+    Processor {
+        /// Its name.
+        found: String,
+        /// The known ones.
+        expected: String,
+    },
+    /// A value is out of its range, missing, or contradicts another.
+    #[error("found {key} = {found}, expected {expected}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What it says.
+        found: String,
+        /// What it may say.
+        expected: &'static str,
+    },
+}
 
-fn one_in_255() -> Option<f64> {
+/// The longest side of a tensor: larger than image models take, and little enough that a tensor fits in 200 MB.
+const SIDE_MAX: u32 = 4096;
+
+pub(crate) fn one_in_255() -> Option<f64> {
     Some(1.0 / 255.0)
 }
 
@@ -131,7 +156,11 @@ impl Recipe {
     }
 
     /// The size of every tensor.
-    pub(crate) fn size(&self) -> Result<Size, RecipeError> {
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError::Value`] when each picture would give a tensor of another size.
+    pub fn size(&self) -> Result<Size, RecipeError> {
         match (self.crop, self.resize) {
             (Some(size), _) | (None, Some(Resize::Exact(size))) => Ok(size),
             (None, _) => Err(RecipeError::Value {
@@ -142,7 +171,12 @@ impl Recipe {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<(), RecipeError> {
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is out of its range.
+    pub fn check(&self) -> Result<(), RecipeError> {
         let refuse = |key, found: String, expected| Err(RecipeError::Value { key, found, expected });
         let side = |key, side: u32| match side {
             1..=SIDE_MAX => Ok(()),
@@ -167,24 +201,10 @@ impl Recipe {
         }
         Ok(())
     }
-
-    /// What each of the 256 values becomes, a channel at a time: numpy's steps, with their roundings to float32.
-    pub(crate) fn values(&self, channel: usize) -> [f32; 256] {
-        std::array::from_fn(|value| {
-            let value = f64::from(u32::try_from(value).unwrap_or(u32::MAX));
-            let rescaled = narrow(self.rescale_factor.map_or(value, |factor| value * factor));
-            self.normalize.map_or(rescaled, |of| (rescaled - narrow(of.mean[channel])) / narrow(of.std[channel]))
-        })
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the rounding to float32 that numpy's astype does")]
-fn narrow(value: f64) -> f32 {
-    value as f32
 }
 
 /// Python's `int` for numbers that are not negative.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is checked afterwards")]
-pub(crate) fn floor(value: f64) -> u32 {
+fn floor(value: f64) -> u32 {
     value as u32
 }

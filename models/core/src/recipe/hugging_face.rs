@@ -2,8 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Channels, Interpolation, Normalize, Recipe, Resize, SIDE_MAX, Size};
-use crate::RecipeError;
+use super::{Channels, Interpolation, Normalize, Recipe, RecipeError, Resize, SIDE_MAX, Size};
 
 /// The keys that decide about pixels. Others name things this crate does not ask about.
 #[derive(Debug, Deserialize)]
