@@ -9,11 +9,12 @@ use std::{
 
 use bytesize::ByteSize;
 use ev_batching::{ExecutionPolicy, Settings};
+use ev_images::Limits;
 use ev_models_core::manifest::Task;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::grpc::Origins;
+use crate::{grpc::Origins, pipeline::PictureLimits};
 
 /// The defaults, as text with comments.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -38,6 +39,8 @@ pub struct Config {
     pub batching: BatchingConfig,
     /// The HTTP listener.
     pub http: HttpConfig,
+    /// What pictures may take.
+    pub images: ImagesConfig,
     /// Who may connect.
     pub security: SecurityConfig,
     /// The model that answers each task.
@@ -72,6 +75,10 @@ pub struct GrpcConfig {
     pub streams_per_connection_max: u32,
     /// Largest request.
     pub message_size_max: ByteSize,
+    /// Largest request of services that take pictures.
+    pub image_message_size_max: ByteSize,
+    /// Most bytes of such requests at one time.
+    pub image_messages_memory_max: ByteSize,
     /// Largest request of an upload.
     pub upload_message_size_max: ByteSize,
     /// Rows of one batch request.
@@ -125,6 +132,23 @@ pub struct BatchingConfig {
     pub max_queue_size: usize,
     /// Most bytes waiting for one model.
     pub max_queue_bytes: ByteSize,
+}
+
+/// `[images]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesConfig {
+    /// Size of a file.
+    pub bytes_max: ByteSize,
+    /// Width times height.
+    pub pixels_max: u64,
+    /// Width and height.
+    pub side_max: u32,
+    /// Memory for decoding and resizing one.
+    pub memory_max: ByteSize,
+    /// CPU time for decoding and resizing one.
+    #[serde(with = "humantime_serde")]
+    pub decode_time_max: Duration,
 }
 
 /// Where models run.
@@ -270,12 +294,20 @@ impl Config {
         }
         for (name, value) in [
             ("grpc.message_size_max", self.grpc.message_size_max),
+            ("grpc.image_message_size_max", self.grpc.image_message_size_max),
             ("grpc.upload_message_size_max", self.grpc.upload_message_size_max),
             ("grpc.header_list_size_max", self.grpc.header_list_size_max),
         ] {
             if !(ByteSize::kib(1)..=ByteSize::mib(256)).contains(&value) {
                 return Err(invalid(format!("{name} is {value}, expected 1KiB to 256MiB")));
             }
+        }
+        let least = self.grpc.image_message_size_max;
+        if self.grpc.image_messages_memory_max < least {
+            let found = self.grpc.image_messages_memory_max;
+            return Err(invalid(format!(
+                "grpc.image_messages_memory_max is {found}, expected at least grpc.image_message_size_max, {least}"
+            )));
         }
         if self.grpc.serving_cores > 1024 {
             return Err(invalid(format!("grpc.serving_cores is {}, expected at most 1024", self.grpc.serving_cores)));
@@ -290,6 +322,7 @@ impl Config {
             }
         }
         self.batching.check()?;
+        self.images.check()?;
         if let Err(reason) = Origins::parse(&self.grpc.web_allowed_origins) {
             return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
         }
@@ -349,6 +382,41 @@ impl BatchingConfig {
             let ev_batching::SettingsError { setting, found, expected } = error;
             invalid(format!("batching.{setting} is {found}, expected {expected}"))
         })
+    }
+}
+
+// === impl ImagesConfig ===
+
+impl ImagesConfig {
+    /// What one picture may take.
+    pub(crate) fn limits(&self) -> PictureLimits {
+        let limits = Limits {
+            bytes_max: usize::try_from(self.bytes_max.as_u64()).unwrap_or(usize::MAX),
+            pixels_max: self.pixels_max,
+            side_max: self.side_max,
+            memory_max: self.memory_max.as_u64(),
+        };
+        PictureLimits { limits, decode_time_max: self.decode_time_max }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for (name, value) in [("bytes_max", self.bytes_max), ("memory_max", self.memory_max)] {
+            if !(ByteSize::kib(1)..=ByteSize::gib(4)).contains(&value) {
+                return Err(invalid(format!("images.{name} is {value}, expected 1KiB to 4GiB")));
+            }
+        }
+        if !(1..=1_000_000_000).contains(&self.pixels_max) {
+            return Err(invalid(format!("images.pixels_max is {}, expected 1 to 1000000000", self.pixels_max)));
+        }
+        if !(1..=1_000_000).contains(&self.side_max) {
+            return Err(invalid(format!("images.side_max is {}, expected 1 to 1000000", self.side_max)));
+        }
+        let most = Duration::from_secs(600);
+        if self.decode_time_max.is_zero() || self.decode_time_max > most {
+            let found = self.decode_time_max;
+            return Err(invalid(format!("images.decode_time_max is {found:?}, expected up to 10min")));
+        }
+        Ok(())
     }
 }
 

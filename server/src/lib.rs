@@ -33,7 +33,9 @@ mod pipeline;
 mod process;
 mod serving;
 
-pub use config::{BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, LogFormat, ObservabilityConfig};
+pub use config::{
+    BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, ImagesConfig, LogFormat, ObservabilityConfig,
+};
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};
 pub use serving::ListenError;

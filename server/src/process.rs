@@ -117,6 +117,7 @@ impl Server {
                     settings: config.batching.settings(quota),
                     budget: Budget::new(config.batching.workers(quota)),
                 },
+                pictures: config.images.limits(),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
             },
@@ -137,6 +138,7 @@ impl Server {
         };
         let limits = ServiceLimits {
             message: bytes(config.grpc.message_size_max),
+            image_message: bytes(config.grpc.image_message_size_max),
             upload: bytes(config.grpc.upload_message_size_max),
         };
         let dispatch =

@@ -7,11 +7,12 @@ use std::{
 };
 
 use ev_batching::ExecutionPolicy;
-use ev_models_core::{Backend, manifest::Task};
+use ev_models_core::{Backend, LoadError, manifest::Task};
 use ev_registry::{Page, Registry, RegistryError, VersionRecord};
 use tokio::sync::{Mutex, watch};
 
 use super::{Deployment, ModelRoutes, QueueConfig, Routes, Snapshot, VersionStatus, check_vocabulary, warmup};
+use crate::pipeline::{PictureLimits, Pictures};
 
 /// What the deployer needs to know.
 pub(crate) struct DeployerConfig {
@@ -21,6 +22,8 @@ pub(crate) struct DeployerConfig {
     pub(crate) execution: ExecutionPolicy,
     /// What queued ones are run with.
     pub(crate) queue: QueueConfig,
+    /// What pictures may take.
+    pub(crate) pictures: PictureLimits,
     /// The model that answers each task.
     pub(crate) tasks: HashMap<Task, String>,
     /// Engines of this build.
@@ -180,15 +183,19 @@ impl Deployer {
         let wanted = &manifest.model.backend;
         let backend = backends.iter().find(|backend| backend.name() == wanted).cloned().ok_or_else(|| {
             let available: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
-            let missing =
-                ev_models_core::LoadError::BackendMissing { backend: wanted.clone(), available: available.join(", ") };
+            let missing = LoadError::BackendMissing { backend: wanted.clone(), available: available.join(", ") };
             format!("FAILED_PRECONDITION: {missing}")
         })?;
         let (version, digest, core_count) = (record.version, record.digest.to_string(), self.config.core_count);
         let (execution, queue) = (self.config.execution, self.config.queue.clone());
+        let mut pictures = self.config.pictures.clone();
+        // What no queue could hold need not be received.
+        pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);
         let loading = tokio::task::spawn_blocking(move || {
-            let mut deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count)
-                .map_err(|error| format!("FAILED_PRECONDITION: {error}"))?;
+            let refused = |error: LoadError| format!("FAILED_PRECONDITION: {error}");
+            let pictures = Pictures::load(&manifest, &artifact, pictures).map_err(refused)?;
+            let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count);
+            let mut deployment = deployment.map_err(refused)?.with_pictures(pictures);
             let golden = warmup::warm_up(&deployment, &artifact);
             let golden = golden.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
             let settled = deployment.settle(execution, &queue);

@@ -13,7 +13,7 @@ use super::{
     queue::{Queue, QueueConfig, QueueError},
     stats::Stats,
 };
-use crate::pipeline::{BodyInstances, BodyModels, CoreState, HeadsModel, Plan};
+use crate::pipeline::{BodyInstances, BodyModels, CoreState, HeadsModel, Pictures, Plan};
 
 thread_local! {
     /// Which serving core this thread is; threads that serve nothing share the last state.
@@ -33,6 +33,8 @@ pub(crate) struct Deployment {
     pub(crate) version: u32,
     pub(crate) digest: String,
     plan: Plan,
+    /// How pictures become its rows; none of a model that takes none.
+    pictures: Option<Arc<Pictures>>,
     bodies: Vec<BodyModels>,
     /// What runs it; none when it runs inline.
     queue: Option<Queue>,
@@ -101,14 +103,21 @@ impl Deployment {
         let mut cores: Vec<_> = (0..core_count).map(|_| Mutex::new(CoreState::new(Vec::new()))).collect();
         cores.push(Mutex::new(CoreState::new(instances(&bodies)?)));
         let (cores, queue, row_cost_ns) = (cores.into(), None, AtomicU64::new(1_000));
-        Ok(Deployment { manifest, version, digest, plan, bodies, queue, cores, row_cost_ns })
+        Ok(Deployment { manifest, version, digest, plan, pictures: None, bodies, queue, cores, row_cost_ns })
+    }
+
+    /// The same, taking pictures.
+    pub(crate) fn with_pictures(mut self, pictures: Option<Arc<Pictures>>) -> Deployment {
+        self.pictures = pictures;
+        self
     }
 
     /// Chooses by the measured cost of a row where it runs, and makes the instances for that: one a core, or those of
     /// worker threads. Slow and blocking.
     ///
     /// Rows that are cheap enough to run inline need no queue however many come together: a slice of them is no longer
-    /// than a single row may be.
+    /// than a single row may be. A model that takes pictures is queued whatever its rows cost and `policy` says:
+    /// decoding one takes milliseconds.
     ///
     /// # Errors
     ///
@@ -116,6 +125,7 @@ impl Deployment {
     pub(crate) fn settle(&mut self, policy: ExecutionPolicy, config: &QueueConfig) -> Result<(), SettleError> {
         let cost = self.row_cost();
         let (serving, other) = self.cores.split_at_mut(self.cores.len() - 1);
+        let policy = if self.pictures.is_some() { ExecutionPolicy::Queued } else { policy };
         match policy.choose(Cost::measured(cost, 1, cost), 1) {
             Execution::Inline => {
                 for core in serving {
@@ -143,6 +153,18 @@ impl Deployment {
     #[inline]
     pub(crate) fn queue(&self) -> Option<&Queue> {
         self.queue.as_ref()
+    }
+
+    /// How pictures become its rows; none of a model that takes none.
+    #[inline]
+    pub(crate) fn pictures(&self) -> Option<&Arc<Pictures>> {
+        self.pictures.as_ref()
+    }
+
+    /// What a picture goes through, once the deployment serves; none of a model that takes none.
+    #[inline]
+    pub(crate) fn picture_queue(&self) -> Option<(&Arc<Pictures>, &Queue)> {
+        self.pictures.as_ref().zip(self.queue.as_ref())
     }
 
     /// Bodies of the model: one, or one a variant.

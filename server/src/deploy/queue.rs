@@ -90,6 +90,18 @@ impl Queue {
         }
     }
 
+    /// As [`Queue::rows_a_wave`], of rows with these sizes in bytes.
+    pub(crate) fn wave(&self, runs: usize, sizes: impl Iterator<Item = usize>) -> usize {
+        let Settings { max_batch_size, instance_count, max_queue_size, max_queue_bytes, .. } = self.settings;
+        let rows = max_batch_size.saturating_mul(instance_count).saturating_mul(runs).min(max_queue_size);
+        let mut bytes = 0usize;
+        let fits = |size: &usize| {
+            bytes = bytes.saturating_add(*size);
+            bytes <= max_queue_bytes
+        };
+        sizes.take(rows).take_while(fits).count().max(1)
+    }
+
     /// Rows of a submission that keeps every instance busy for `runs` runs, as far as the queue holds them.
     pub(crate) fn rows_a_wave(&self, runs: usize) -> usize {
         let Settings { max_batch_size, instance_count, max_queue_size, max_queue_bytes, .. } = self.settings;

@@ -13,7 +13,8 @@ use ev_models_core::{
 /// [`ManifestError::Invalid`] naming the input whose name, type or range is not the vocabulary's, or the output.
 pub(crate) fn check_vocabulary(manifest: &Manifest) -> Result<(), ManifestError> {
     let kind = match manifest.model.task {
-        Task::Generic => return Ok(()),
+        // What a model of pictures must be, the manifest itself checks.
+        Task::Generic | Task::ImageClassification => return Ok(()),
         Task::BatteryFailure => OutputKind::Probability,
         Task::ThermalRisk => OutputKind::Classes,
         _ => OutputKind::Quantiles,

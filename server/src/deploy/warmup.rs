@@ -11,10 +11,14 @@ use ev_models_core::{
 };
 
 use super::Deployment;
-use crate::pipeline::{Estimate, InputValue, Outcome, RowBuilder, Want, predict_row};
+use crate::pipeline::{
+    Estimate, InputValue, Outcome, Picture, Pictures, RowBuilder, Want, predict_row, rehearse_picture,
+};
 
 /// Largest golden file that is read.
 const GOLDEN_MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// Largest picture of a golden request that is read; `images` of the configuration bounds it further.
+const PICTURE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Rows run to measure the cost of one.
 const MEASURED_ROWS: usize = 256;
 /// Most time spent on measuring.
@@ -30,11 +34,22 @@ pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result
     let cases = golden.as_ref().map_or(&[][..], |golden| golden.cases.as_slice());
     let tolerance = deployment.manifest.golden.as_ref().map_or(1e-5, |golden| golden.tolerance);
     for (index, case) in cases.iter().enumerate() {
-        reproduce(deployment, case, tolerance).map_err(|problem| format!("golden request {index}: {problem}"))?;
+        let reproduced = match &case.image_file {
+            None => reproduce(deployment, case, tolerance),
+            Some(file) => reproduce_picture(deployment, artifact, file, case, tolerance),
+        };
+        reproduced.map_err(|problem| format!("golden request {index}: {problem}"))?;
     }
-    let usual = usual_values(&deployment.manifest);
-    let inputs = cases.first().map_or(&usual, |case| &case.inputs);
-    measure(deployment, inputs);
+    if let Some(pictures) = deployment.pictures() {
+        // Any values will do: a network takes as long for one picture as for another.
+        let black = Picture::Tensor(vec![0.0; deployment.plan().width()]);
+        measure(deployment, || Some(rehearse_picture(deployment, pictures, &black).ok()?.0.timings.inference));
+    } else {
+        let usual = usual_values(&deployment.manifest);
+        let inputs = cases.first().map_or(&usual, |case| &case.inputs);
+        let row = || predict_row(deployment, Want::Estimate, |row| fill(deployment, inputs, row)).ok();
+        measure(deployment, || Some(row()?.timings.total));
+    }
     deployment.reset_stats();
     Ok(cases.len())
 }
@@ -52,6 +67,58 @@ fn read_golden(manifest: &Manifest, artifact: &ArtifactDir) -> Result<Option<Gol
 
 fn reproduce(deployment: &Deployment, case: &GoldenCase, tolerance: f64) -> Result<(), String> {
     let outcome = predict(deployment, &case.inputs)?;
+    reproduces(deployment, &outcome, case, tolerance)
+}
+
+/// A golden picture is decoded and resized as a caller's is, so that a recipe that is not the one the model was trained
+/// with is refused here.
+fn reproduce_picture(
+    deployment: &Deployment,
+    artifact: &ArtifactDir,
+    file: &str,
+    case: &GoldenCase,
+    tolerance: f64,
+) -> Result<(), String> {
+    let Some(pictures) = deployment.pictures() else {
+        return Err(format!("names the picture `{file}`, but the manifest has no `preprocessing`"));
+    };
+    if !case.inputs.is_empty() || !case.columns.is_empty() {
+        return Err(format!("names the picture `{file}` beside `inputs` or `columns`, expected one of the two"));
+    }
+    let (outcome, margin) = rehearse_picture(deployment, pictures, &read_picture(artifact, file)?)
+        .map_err(|error| format!("the picture `{file}`: {error}"))?;
+    if let Some(expected) = &case.margin {
+        let expected: Vec<f64> = expected.iter().copied().map(f64::from).collect();
+        if !all_close(&margin, &expected, tolerance) {
+            return Err(wrong_recipe(
+                file,
+                pictures,
+                &format!("the head gives {margin:?}, expected {expected:?} within {tolerance}"),
+            ));
+        }
+    }
+    reproduces(deployment, &outcome, case, tolerance).map_err(|problem| wrong_recipe(file, pictures, &problem))
+}
+
+fn wrong_recipe(file: &str, pictures: &Pictures, problem: &str) -> String {
+    format!(
+        "of the picture `{file}` {problem}; is `preprocessing` what the model was trained with? It says {:?}",
+        pictures.recipe()
+    )
+}
+
+fn read_picture(artifact: &ArtifactDir, file: &str) -> Result<Picture, String> {
+    let path =
+        artifact.path(file).map_err(|_| format!("names the picture `{file}`, which is not among `[[files]]`"))?;
+    let size = fs_err::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > PICTURE_MAX_BYTES {
+        return Err(format!("`{file}` has {size} bytes, expected at most {PICTURE_MAX_BYTES}"));
+    }
+    Ok(Picture::File(fs_err::read(path).map_err(|error| error.to_string())?.into()))
+}
+
+/// Whether an answer is the golden one.
+fn reproduces(deployment: &Deployment, outcome: &Outcome, case: &GoldenCase, tolerance: f64) -> Result<(), String> {
     if let Some(expected) = &case.prediction {
         let same = outcome.raw.len() == expected.len()
             && outcome.raw.iter().zip(expected).all(|(found, expected)| found.to_bits() == expected.to_bits());
@@ -75,7 +142,7 @@ fn reproduce(deployment: &Deployment, case: &GoldenCase, tolerance: f64) -> Resu
     if flagged != expected {
         return Err(format!("out of distribution are {flagged:?}, expected {expected:?}"));
     }
-    compare(deployment, &outcome, case.expected.as_ref(), tolerance)
+    compare(deployment, outcome, case.expected.as_ref(), tolerance)
 }
 
 fn compare(
@@ -102,9 +169,14 @@ fn compare(
         }
         (found, expected) => return Err(format!("the answer is {found:?}, expected {expected:?}")),
     };
-    let close = |found: f32, expected: f64| (f64::from(found) - expected).abs() <= tolerance * expected.abs().max(1.0);
-    let same = found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| close(*f, *e));
+    let same = all_close(&found, &expected, tolerance);
     if same { Ok(()) } else { Err(format!("the answer is {found:?}, expected {expected:?} within {tolerance}")) }
+}
+
+/// Within `tolerance`, which is relative above 1.
+fn all_close(found: &[f32], expected: &[f64], tolerance: f64) -> bool {
+    let close = |found: f32, expected: f64| (f64::from(found) - expected).abs() <= tolerance * expected.abs().max(1.0);
+    found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| close(*found, *expected))
 }
 
 fn predict(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>) -> Result<Outcome, String> {
@@ -161,12 +233,12 @@ fn usual_values(manifest: &Manifest) -> BTreeMap<String, serde_json::Value> {
 }
 
 /// Measures the cheapest of many rows: what a row costs when nothing disturbs it.
-fn measure(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>) {
+fn measure(deployment: &Deployment, row: impl Fn() -> Option<Duration>) {
     let started = Instant::now();
     let mut cheapest = Duration::MAX;
     for _ in 0..MEASURED_ROWS {
-        if let Ok(outcome) = predict_row(deployment, Want::Estimate, |row| fill(deployment, inputs, row)) {
-            cheapest = cheapest.min(outcome.timings.total);
+        if let Some(took) = row() {
+            cheapest = cheapest.min(took);
         }
         if started.elapsed() > MEASURED_TIME {
             break;

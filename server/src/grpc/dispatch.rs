@@ -12,6 +12,7 @@ use ev_proto::{
         charging::v1::charging_utilization_server::ChargingUtilizationServer,
         range::v1::range_prediction_server::RangePredictionServer,
         registry::v1::model_registry_server::ModelRegistryServer, thermal::v1::thermal_risk_server::ThermalRiskServer,
+        vision::v1::vehicle_vision_server::VehicleVisionServer,
     },
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
 };
@@ -28,6 +29,7 @@ use tower::Service;
 use super::{
     battery::BatteryService, charging::ChargingService, health::HealthService, let_go::until_drain, oip::OipService,
     predictor::Predictor, range::RangeService, registry::RegistryService, thermal::ThermalService,
+    vision::VisionService,
 };
 
 /// Bounds of the services' messages.
@@ -35,6 +37,8 @@ use super::{
 pub(crate) struct ServiceLimits {
     /// Largest request of predictions, in bytes.
     pub(crate) message: usize,
+    /// The same of services that take pictures.
+    pub(crate) image_message: usize,
     /// Largest request of uploads, in bytes.
     pub(crate) upload: usize,
 }
@@ -48,6 +52,7 @@ struct Services {
     charging: ChargingUtilizationServer<ChargingService>,
     battery: BatteryHealthServer<BatteryService>,
     thermal: ThermalRiskServer<ThermalService>,
+    vision: VehicleVisionServer<VisionService>,
     registry: ModelRegistryServer<RegistryService>,
     oip: GrpcInferenceServiceServer<OipService>,
     health: HealthServer<HealthService>,
@@ -57,11 +62,12 @@ struct Services {
 }
 
 /// Services whose health is that of their models.
-pub(super) const PREDICTION_SERVICES: [&str; 4] = [
+pub(super) const PREDICTION_SERVICES: [&str; 5] = [
     <RangePredictionServer<RangeService> as NamedService>::NAME,
     <ChargingUtilizationServer<ChargingService> as NamedService>::NAME,
     <BatteryHealthServer<BatteryService> as NamedService>::NAME,
     <ThermalRiskServer<ThermalService> as NamedService>::NAME,
+    <VehicleVisionServer<VisionService> as NamedService>::NAME,
 ];
 
 /// Services whose health is that of the process: which model they are asked about is the caller's choice.
@@ -101,8 +107,10 @@ impl Dispatch {
                 .max_decoding_message_size(limits.message),
             thermal: ThermalRiskServer::new(ThermalService(Arc::clone(predictor)))
                 .max_decoding_message_size(limits.message),
+            vision: VehicleVisionServer::new(VisionService(Arc::clone(predictor)))
+                .max_decoding_message_size(limits.image_message),
             registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
-            oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.message),
+            oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.image_message),
             health: HealthServer::new(health).max_decoding_message_size(64 * 1024),
             rest: tonic::service::Routes::new(builder().build_v1()?.max_decoding_message_size(64 * 1024))
                 .add_service(builder().build_v1alpha()?.max_decoding_message_size(64 * 1024))
@@ -141,7 +149,7 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, oip, registry)
+        call!(range, charging, battery, thermal, oip, vision, registry)
     }
 }
 

@@ -24,11 +24,12 @@ pub(crate) enum Health {
 }
 
 /// Tasks behind each prediction service, in the order of [`PREDICTION_SERVICES`]; one that serves suffices.
-const SERVICE_TASKS: [&[Task]; 4] = [
+const SERVICE_TASKS: [&[Task]; 5] = [
     &[Task::Range],
     &[Task::Utilization],
     &[Task::BatterySoh, Task::BatteryRul, Task::BatteryTemperature, Task::BatteryFailure, Task::BatteryCycleLife],
     &[Task::ThermalRisk],
+    &[Task::ImageClassification],
 ];
 
 /// Keeps the reported health equal to what is deployed, until the process ends.

@@ -16,6 +16,7 @@ mod status;
 mod stream;
 mod thermal;
 mod trace;
+mod vision;
 mod web;
 
 pub(crate) use deadline::DeadlineLayer;

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Instant};
 
 use ev_batching::Cut;
-use ev_models_core::manifest::Task;
+use ev_models_core::{RunError, manifest::Task};
 use ev_proto::ev::common::v1::{
     BatchCut, BatchInfo as ProtoBatch, ModelSelector, ModelVersion, OutOfDistributionField,
     OutOfDistributionReason as ProtoReason, PredictionInfo, PredictionStatus, Timings as ProtoTimings, model_selector,
@@ -15,8 +15,8 @@ use super::{deadline::Deadline, status, stream::Answer};
 use crate::{
     deploy::{Deployment, Queue, Routes, VersionChoice},
     pipeline::{
-        BadRow, Batch, BatchInfo, Features, OutOfDistributionReason, Outcome, PredictError, PredictionIds, RowBuilder,
-        Timings, Want, predict_batch, predict_row, submit_row,
+        BadRow, Batch, BatchInfo, Features, OutOfDistributionReason, Outcome, Picture, PredictError, PredictionIds,
+        QueuedRow, RowBuilder, Timings, Want, predict_batch, predict_pictures, predict_row, submit_picture, submit_row,
     },
 };
 
@@ -38,6 +38,15 @@ pub(super) enum Reply<A> {
     /// It is in its model's queue. Dropping the future gives up its place.
     Queued(QueuedReply<A>),
 }
+
+/// Rows of a batch by the deployment that answers them, and the refusals of those that have none.
+struct Grouped<A> {
+    results: Vec<Option<Result<A, PredictError>>>,
+    groups: Vec<(Arc<Deployment>, Vec<usize>)>,
+}
+
+/// What comes of the rows of a batch, in order, or of the batch as a whole.
+pub(super) type Results<A> = Result<Vec<Result<A, PredictError>>, PredictError>;
 
 /// An answer that workers make.
 pub(super) type QueuedReply<A> = Pin<Box<dyn Future<Output = Result<A, PredictError>> + Send>>;
@@ -118,7 +127,37 @@ impl Predictor {
         + Send
         + 'static,
     ) -> Reply<A> {
-        match submit_row(deployment, queue, want, deadline, fill) {
+        self.submitted(deployment, submit_row(deployment, queue, want, deadline, fill), answer)
+    }
+
+    /// Submits a picture to its model's queue.
+    #[cold]
+    pub(super) fn queued_picture<A>(
+        self: &Arc<Self>,
+        deployment: &Arc<Deployment>,
+        want: Want,
+        deadline: Option<Instant>,
+        picture: Picture,
+        answer: impl FnOnce(&Predictor, &Deployment, Result<Outcome, PredictError>) -> Result<A, PredictError>
+        + Send
+        + 'static,
+    ) -> Reply<A> {
+        let submitted = match deployment.picture_queue() {
+            Some(queue) => submit_picture(deployment, queue, want, deadline, picture),
+            None => Err(no_pictures(deployment)),
+        };
+        self.submitted(deployment, submitted, answer)
+    }
+
+    fn submitted<A>(
+        self: &Arc<Self>,
+        deployment: &Arc<Deployment>,
+        submitted: Result<QueuedRow, PredictError>,
+        answer: impl FnOnce(&Predictor, &Deployment, Result<Outcome, PredictError>) -> Result<A, PredictError>
+        + Send
+        + 'static,
+    ) -> Reply<A> {
+        match submitted {
             Ok(row) => {
                 let (predictor, deployment) = (Arc::clone(self), Arc::clone(deployment));
                 Reply::Queued(Box::pin(async move { answer(&predictor, &deployment, row.outcome().await) }))
@@ -130,6 +169,62 @@ impl Predictor {
         }
     }
 
+    /// Predicts one picture and makes an answer of the outcome.
+    pub(super) fn picture<A>(
+        self: &Arc<Self>,
+        task: Task,
+        selector: Option<&ModelSelector>,
+        picture: Picture,
+        deadline: Option<Instant>,
+        answer: impl FnOnce(&Predictor, &Deployment, Outcome) -> A + Send + 'static,
+    ) -> Reply<A> {
+        let snapshot = self.routes.load();
+        let (name, choice) = selected(selector);
+        match snapshot.route(task, name, choice) {
+            Ok(deployment) => {
+                self.queued_picture(deployment, Want::Estimate, deadline, picture, |predictor, deployment, outcome| {
+                    outcome.map(|outcome| answer(predictor, deployment, outcome))
+                })
+            }
+            Err(error) => Reply::Refused(error),
+        }
+    }
+
+    /// Predicts many pictures, each with its own result in order; those of one deployment run together.
+    pub(super) async fn pictures<Q, A>(
+        &self,
+        task: Task,
+        requests: &[Q],
+        selector: impl Fn(&Q) -> Option<&ModelSelector>,
+        picture: impl Fn(&Q) -> Result<Picture, PredictError>,
+        deadline: Option<Instant>,
+        answer: impl Fn(&Q, &Deployment, Outcome) -> A,
+    ) -> Results<A> {
+        let Grouped { mut results, groups } = self.group(task, requests, selector)?;
+        for (deployment, members) in groups {
+            let queue = deployment.picture_queue().ok_or_else(|| no_pictures(&deployment))?;
+            let (mut of_rows, mut rows) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
+            for index in members {
+                match picture(&requests[index]) {
+                    Ok(picture) => {
+                        of_rows.push(picture);
+                        rows.push(index);
+                    }
+                    Err(error) => results[index] = Some(Err(error)),
+                }
+            }
+            if rows.is_empty() {
+                continue;
+            }
+            let batch = Batch { rows: rows.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone };
+            let outcomes = predict_pictures(&deployment, queue, batch, &of_rows).await?;
+            for (index, outcome) in rows.into_iter().zip(outcomes) {
+                results[index] = Some(outcome.map(|outcome| answer(&requests[index], &deployment, outcome)));
+            }
+        }
+        Ok(in_order(results))
+    }
+
     /// Predicts many rows, each with its own result in order; rows of one deployment run together.
     pub(super) async fn rows<Q: Features, A>(
         &self,
@@ -138,28 +233,8 @@ impl Predictor {
         selector: impl Fn(&Q) -> Option<&ModelSelector>,
         deadline: Option<Instant>,
         answer: impl Fn(&Deployment, Outcome) -> A,
-    ) -> Result<Vec<Result<A, PredictError>>, PredictError> {
-        if requests.is_empty() {
-            return Err(PredictError::EmptyBatch);
-        }
-        if requests.len() > self.batch_rows_max {
-            return Err(PredictError::TooManyRows { rows: requests.len(), max: self.batch_rows_max });
-        }
-        let mut results: Vec<Option<Result<A, PredictError>>> = requests.iter().map(|_| None).collect();
-        let mut groups: Vec<(Arc<Deployment>, Vec<usize>)> = Vec::new();
-        {
-            let snapshot = self.routes.load();
-            for (index, request) in requests.iter().enumerate() {
-                let (name, choice) = selected(selector(request));
-                match snapshot.route(task, name, choice) {
-                    Err(error) => results[index] = Some(Err(error)),
-                    Ok(deployment) => match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, deployment)) {
-                        Some((_, members)) => members.push(index),
-                        None => groups.push((Arc::clone(deployment), vec![index])),
-                    },
-                }
-            }
-        }
+    ) -> Results<A> {
+        let Grouped { mut results, groups } = self.group(task, requests, selector)?;
         for (deployment, members) in groups {
             let batch = Batch { rows: members.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone };
             let outcomes = predict_batch(&deployment, batch, |row, builder| {
@@ -170,7 +245,37 @@ impl Predictor {
                 results[index] = Some(outcome.map(|outcome| answer(&deployment, outcome)));
             }
         }
-        Ok(results.into_iter().map(|result| result.unwrap_or(Err(PredictError::Panicked))).collect())
+        Ok(in_order(results))
+    }
+
+    /// Which deployment answers which row.
+    #[inline]
+    fn group<Q, A>(
+        &self,
+        task: Task,
+        requests: &[Q],
+        selector: impl Fn(&Q) -> Option<&ModelSelector>,
+    ) -> Result<Grouped<A>, PredictError> {
+        if requests.is_empty() {
+            return Err(PredictError::EmptyBatch);
+        }
+        if requests.len() > self.batch_rows_max {
+            return Err(PredictError::TooManyRows { rows: requests.len(), max: self.batch_rows_max });
+        }
+        let mut results: Vec<Option<Result<A, PredictError>>> = requests.iter().map(|_| None).collect();
+        let mut groups: Vec<(Arc<Deployment>, Vec<usize>)> = Vec::new();
+        let snapshot = self.routes.load();
+        for (index, request) in requests.iter().enumerate() {
+            let (name, choice) = selected(selector(request));
+            match snapshot.route(task, name, choice) {
+                Err(error) => results[index] = Some(Err(error)),
+                Ok(deployment) => match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, deployment)) {
+                    Some((_, members)) => members.push(index),
+                    None => groups.push((Arc::clone(deployment), vec![index])),
+                },
+            }
+        }
+        Ok(Grouped { results, groups })
     }
 
     /// The envelope of an answer.
@@ -192,6 +297,19 @@ impl Predictor {
             batch: outcome.batch.map(batch),
         }
     }
+}
+
+/// Every row was answered or refused.
+#[inline]
+fn in_order<A>(results: Vec<Option<Result<A, PredictError>>>) -> Vec<Result<A, PredictError>> {
+    results.into_iter().map(|result| result.unwrap_or(Err(PredictError::Panicked))).collect()
+}
+
+/// A bug: a model of pictures has both, which loading it sees to.
+#[cold]
+fn no_pictures(deployment: &Deployment) -> PredictError {
+    let reason = format!("model `{}` takes no pictures", deployment.model());
+    PredictError::Backend(RunError::Engine { backend: "images", reason })
 }
 
 /// The caller's deadline.
@@ -226,6 +344,7 @@ fn fields(deployment: &Deployment, outcome: &Outcome) -> Vec<OutOfDistributionFi
             OutOfDistributionReason::UnknownCategory => ProtoReason::UnknownCategory,
             OutOfDistributionReason::OutsideTrainedRange => ProtoReason::OutsideTrainedRange,
             OutOfDistributionReason::NoVariant => ProtoReason::NoVariant,
+            OutOfDistributionReason::NoLikelyClass => ProtoReason::NoLikelyClass,
         };
         OutOfDistributionField {
             field: input.map_or_else(String::new, |input| input.name.clone()),

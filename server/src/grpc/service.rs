@@ -2,12 +2,47 @@
 
 /// Implements a service whose answers come from one model: unary, batch and stream.
 ///
-/// The invoking module provides `impl Features for $request` and `fn answer(&Predictor, &Deployment, Outcome) -> $response`.
+/// With a `task`, the invoking module provides `impl Features for $request` and
+/// `fn answer(&Predictor, &Deployment, Outcome) -> $response`. Without, it provides what is made of those otherwise:
+/// `fn one(&Arc<Predictor>, &$request, Option<Instant>) -> Reply<$response>` and
+/// `async fn many(&Predictor, &[$request], Option<Instant>) -> Result<Vec<Result<$response, PredictError>>, PredictError>`.
 macro_rules! single_model_service {
     (
         $(#[$doc:meta])*
         $service:ident: $rpc:path,
         task: $task:expr,
+        unary: $unary:ident($request:ty) -> $response:ty,
+        $($methods:tt)*
+    ) => {
+        #[inline]
+        fn one(
+            predictor: &std::sync::Arc<Predictor>,
+            request: &$request,
+            deadline: Option<std::time::Instant>,
+        ) -> predictor::Reply<$response> {
+            predictor.row($task, request.model_selector.as_ref(), request, deadline, answer)
+        }
+
+        #[inline]
+        fn many(
+            predictor: &Predictor,
+            rows: &[$request],
+            deadline: Option<std::time::Instant>,
+        ) -> impl Future<Output = predictor::Results<$response>> + Send {
+            let answer = |deployment: &Deployment, outcome: Outcome| answer(predictor, deployment, outcome);
+            predictor.rows($task, rows, |row| row.model_selector.as_ref(), deadline, answer)
+        }
+
+        single_model_service! {
+            $(#[$doc])*
+            $service: $rpc,
+            unary: $unary($request) -> $response,
+            $($methods)*
+        }
+    };
+    (
+        $(#[$doc:meta])*
+        $service:ident: $rpc:path,
         unary: $unary:ident($request:ty) -> $response:ty,
         batch: $batch:ident($batch_request:ty) -> $batch_response:ident of $batch_result:ident / $batch_oneof:path,
         stream: $stream:ident($stream_request:ty) -> $stream_response:ident / $stream_oneof:path as $stream_type:ident,
@@ -24,8 +59,7 @@ macro_rules! single_model_service {
                 request: tonic::Request<$request>,
             ) -> Result<tonic::Response<$response>, tonic::Status> {
                 let deadline = predictor::deadline(&request)?;
-                let request = request.get_ref();
-                let reply = self.0.row($task, request.model_selector.as_ref(), request, deadline, answer);
+                let reply = one(&self.0, request.get_ref(), deadline);
                 reply.done().await.map(tonic::Response::new).map_err(status::of_predict)
             }
 
@@ -35,14 +69,7 @@ macro_rules! single_model_service {
             ) -> Result<tonic::Response<$batch_response>, tonic::Status> {
                 use $batch_oneof as Oneof;
                 let deadline = predictor::deadline(&request)?;
-                let rows = &request.get_ref().rows;
-                let results = self
-                    .0
-                    .rows($task, rows, |row| row.model_selector.as_ref(), deadline, |deployment, outcome| {
-                        answer(&self.0, deployment, outcome)
-                    })
-                    .await
-                    .map_err(status::of_predict)?;
+                let results = many(&self.0, &request.get_ref().rows, deadline).await.map_err(status::of_predict)?;
                 let results = results.into_iter().map(|result| {
                     let result = match result {
                         Ok(response) => Oneof::Response(response),
@@ -63,8 +90,7 @@ macro_rules! single_model_service {
                 let draining = predictor.draining.clone();
                 let answers = stream::answers(request.into_inner(), &draining, deadline, move |message| {
                     let request = message.request.unwrap_or_default();
-                    let selector = request.model_selector.as_ref();
-                    predictor.row($task, selector, &request, deadline, answer).in_stream(move |answered| {
+                    one(&predictor, &request, deadline).in_stream(move |answered| {
                         let result = match answered {
                             Ok(response) => Oneof::Response(response),
                             Err(error) => Oneof::Error(status::of_row(error)),

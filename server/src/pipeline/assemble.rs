@@ -59,6 +59,11 @@ pub(crate) struct RowBuilder<'p> {
 // === impl RowMeta ===
 
 impl RowMeta {
+    /// Of a picture, which is all there is to a row.
+    pub(super) fn picture() -> RowMeta {
+        RowMeta { body: Some(0), coverage: 1.0, linear: 0.0, rules: 0, out_of_distribution: Vec::new() }
+    }
+
     /// What is left when an outcome has been made of it.
     pub(super) fn spent() -> RowMeta {
         RowMeta { body: None, coverage: 0.0, linear: 0.0, rules: 0, out_of_distribution: Vec::new() }

@@ -7,6 +7,7 @@ mod assemble;
 mod heads;
 mod ids;
 mod outcome;
+mod pictures;
 mod plan;
 mod postprocess;
 mod queued;
@@ -22,6 +23,7 @@ pub(crate) use outcome::{
 pub(crate) use assemble::{InputValue, RowBuilder};
 pub(crate) use heads::{BodyInstances, BodyModels, HeadsModel};
 pub(crate) use ids::PredictionIds;
+pub(crate) use pictures::{Picture, PictureLimits, Pictures};
 pub(crate) use plan::{Plan, PlannedInput};
-pub(crate) use queued::submit_row;
-pub(crate) use run::{BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row};
+pub(crate) use queued::{QueuedRow, predict_pictures, submit_picture, submit_row};
+pub(crate) use run::{BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row, rehearse_picture};

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ev_batching::Cut;
+use ev_images::Info;
 use ev_models_core::RunError;
 
 /// The answer to one row.
@@ -22,6 +23,8 @@ pub(crate) struct Outcome {
     pub(crate) timings: Timings,
     /// The batch it was run in; none when it ran inline.
     pub(crate) batch: Option<BatchInfo>,
+    /// What the picture was; none of other rows, and of tensors.
+    pub(crate) picture: Option<Info>,
 }
 
 /// The batch a row was run in.
@@ -68,6 +71,8 @@ pub(crate) enum OutOfDistributionReason {
     OutsideTrainedRange,
     /// A text without a variant.
     NoVariant,
+    /// The likeliest class is too unlikely.
+    NoLikelyClass,
 }
 
 /// Where the time of a prediction went.
@@ -202,6 +207,15 @@ pub(crate) enum PredictError {
     /// The backend panicked; its instance was replaced.
     #[error("the model could not be run")]
     Panicked,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Whether the likeliest class is too unlikely to be relied on.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.out_of_distribution.iter().any(|field| field.reason == OutOfDistributionReason::NoLikelyClass)
+    }
 }
 
 // === impl Estimate ===

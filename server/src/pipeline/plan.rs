@@ -105,6 +105,10 @@ pub(super) struct PlannedOutput {
     /// Position in the reply of each learned class.
     pub(super) learned: Vec<usize>,
     pub(super) rules: Vec<PlannedRule>,
+    /// Of classes: what the likeliest must reach.
+    pub(super) unknown_below: Option<f64>,
+    /// Position in the manifest's labels of each class that has one.
+    labels: Vec<Option<usize>>,
     /// Values a row of the point head.
     pub(super) head_width: usize,
 }
@@ -178,6 +182,9 @@ impl Plan {
         });
         let bodies = manifest.bodies().map(|body| PlannedBody::new(body, &slots)).collect();
         let output = PlannedOutput::new(manifest, &slots);
+        if let ([input], Some(_)) = (inputs.as_mut_slice(), output.unknown_below) {
+            input.trained_on = listed(&manifest.outputs[0].classes, "classes");
+        }
         Plan { inputs, by_name, features, defaults, required, derived, columns, variants, bodies, output }
     }
 
@@ -211,6 +218,11 @@ impl Plan {
         // False for NaN.
         let accepted = number >= low && number <= high;
         accepted.then(|| (input != NO_INPUT).then_some((input as usize, slot as usize)))
+    }
+
+    /// Position in the manifest's labels of a class's facts.
+    pub(crate) fn label(&self, class: usize) -> Option<usize> {
+        self.output.labels.get(class).copied().flatten()
     }
 
     /// Values a row of the point head.
@@ -302,9 +314,15 @@ fn trained_on(input: &Input) -> String {
     let unit = input.unit.as_deref().filter(|unit| *unit != "1").map_or(String::new(), |unit| format!(" {unit}"));
     match (&input.trained_range, input.vocabulary.as_slice()) {
         (Some([min, max]), _) => format!("{} to {}{unit}", narrow(*min), narrow(*max)),
-        (None, []) => String::new(),
-        (None, known) if known.len() <= 8 => known.join(", "),
-        (None, known) => format!("{} values such as {}", known.len(), known[..5].join(", ")),
+        (None, known) => listed(known, "values"),
+    }
+}
+
+/// All of a few texts, the first of many.
+fn listed(known: &[String], what: &str) -> String {
+    match known {
+        known if known.len() <= 8 => known.join(", "),
+        known => format!("{} {what} such as {}", known.len(), known[..5].join(", ")),
     }
 }
 
@@ -361,6 +379,12 @@ impl PlannedOutput {
             class_count: output.classes.len(),
             learned: output.learned_classes().into_iter().map(position).collect(),
             rules,
+            unknown_below: output.unknown_below,
+            labels: output
+                .classes
+                .iter()
+                .map(|class| manifest.labels.iter().position(|label| label.class == *class))
+                .collect(),
             head_width: output.head_width(),
         }
     }

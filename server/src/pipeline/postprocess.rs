@@ -4,14 +4,16 @@ use ev_models_core::manifest::{Calibration, OutputKind, Tier};
 
 use super::{
     assemble::RowMeta,
-    outcome::Estimate,
+    outcome::{Estimate, OutOfDistribution, OutOfDistributionReason},
     plan::{Plan, PlannedBody, narrow},
 };
 
 /// The answer for one row, from the point head's margin and prediction and the spread head's margin.
+///
+/// An answer that cannot be relied on is flagged in `meta`.
 pub(super) fn estimate(
     plan: &Plan,
-    meta: &RowMeta,
+    meta: &mut RowMeta,
     margin: &[f32],
     prediction: &[f32],
     spread: Option<f32>,
@@ -26,9 +28,28 @@ pub(super) fn estimate(
             let logit = tier.slope.unwrap_or(1.0) * score + tier.intercept.unwrap_or(0.0);
             Estimate::Probability(narrow(1.0 / (1.0 + (-logit).exp())))
         }
-        (OutputKind::Classes, Some((_, tier))) => Estimate::Classes(classes(plan, meta, tier, margin)),
+        (OutputKind::Classes, Some((_, tier))) => {
+            let probabilities = classes(plan, meta, tier, margin);
+            if let Some(least) = plan.output.unknown_below {
+                flag_unknown(meta, &probabilities, least);
+            }
+            Estimate::Classes(probabilities)
+        }
         // A checked manifest has tiers for every other kind.
         (OutputKind::Prediction, _) | (_, None) => Estimate::Prediction(prediction.to_vec()),
+    }
+}
+
+/// Flags a row whose likeliest class is less probable than `least`. Only models of one input have that bound.
+#[cold]
+fn flag_unknown(meta: &mut RowMeta, probabilities: &[f32], least: f64) {
+    let likeliest = probabilities.iter().copied().fold(0.0, f32::max);
+    if f64::from(likeliest) < least {
+        meta.out_of_distribution.push(OutOfDistribution {
+            input: 0,
+            reason: OutOfDistributionReason::NoLikelyClass,
+            value: format!("the likeliest class has a probability of {likeliest:.3}, expected at least {least}"),
+        });
     }
 }
 

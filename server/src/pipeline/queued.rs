@@ -1,4 +1,6 @@
 //! Running rows through a deployment's queue: assembled here, run with rows of other callers, finished here.
+//!
+//! Pictures take the same way, but for being assembled by the worker that runs them.
 
 use std::{
     ops::Range,
@@ -13,6 +15,7 @@ use super::{
     assemble::{RowBuilder, RowMeta},
     heads::HeadsModel,
     outcome::{BatchInfo, Estimate, Outcome, PredictError, Timings},
+    pictures::{Picture, Pictures, Told},
     postprocess,
     run::{BadRow, Batch, Want, outcome},
 };
@@ -28,6 +31,8 @@ struct Wave {
     rows: Vec<Result<RowMeta, PredictError>>,
     /// Of those rows that have a body to run.
     answers: Option<Answers>,
+    /// What the worker tells of each of them that is a picture; empty where none is.
+    told: Vec<Told>,
 }
 
 /// Where the time of rows that ran side by side went, and how many were answered.
@@ -58,17 +63,58 @@ pub(crate) fn submit_row(
     deadline: Option<Instant>,
     fill: impl FnOnce(&mut RowBuilder<'_>),
 ) -> Result<QueuedRow, PredictError> {
-    let started = Instant::now();
     let mut fill = Some(fill);
-    let urgency = Urgency { priority: Priority::Interactive, deadline };
     let once = |_, builder: &mut RowBuilder<'_>| {
         if let Some(fill) = fill.take() {
             fill(builder);
         }
     };
-    let submitted = Wave::submit(deployment, queue, 0..1, urgency, BadRow::FailsAll, once);
-    let wave = submitted.and_then(Wave::sound).inspect_err(|_| deployment.core().stats.failed(started.elapsed()))?;
-    Ok(QueuedRow { deployment: Arc::clone(deployment), want, started, deadline, wave })
+    let urgency = Urgency { priority: Priority::Interactive, deadline };
+    QueuedRow::of(deployment, want, deadline, || Wave::submit(deployment, queue, 0..1, urgency, BadRow::FailsAll, once))
+}
+
+/// Submits one picture.
+///
+/// # Errors
+///
+/// What is wrong with the picture, as far as its length says, or why the queue did not take it.
+pub(crate) fn submit_picture(
+    deployment: &Arc<Deployment>,
+    (pictures, queue): (&Arc<Pictures>, &Queue),
+    want: Want,
+    deadline: Option<Instant>,
+    picture: Picture,
+) -> Result<QueuedRow, PredictError> {
+    let urgency = Urgency { priority: Priority::Interactive, deadline };
+    QueuedRow::of(deployment, want, deadline, || {
+        Wave::of_pictures(pictures, queue, std::slice::from_ref(&picture), urgency, BadRow::FailsAll)
+    })
+}
+
+/// Predicts a batch of pictures, wave by wave.
+///
+/// # Errors
+///
+/// As [`super::predict_batch`].
+pub(crate) async fn predict_pictures(
+    deployment: &Deployment,
+    (pictures, queue): (&Arc<Pictures>, &Queue),
+    batch: Batch,
+    of_rows: &[Picture],
+) -> Result<Vec<Result<Outcome, PredictError>>, PredictError> {
+    if of_rows.is_empty() {
+        return Err(PredictError::EmptyBatch);
+    }
+    let (rows, max) = (of_rows.len(), deployment.max_batch_rows());
+    if rows > max {
+        return Err(PredictError::TooManyRows { rows, max });
+    }
+    predict_waves(deployment, batch, |first, urgency| {
+        let rows = queue.wave(RUNS_PER_WAVE, of_rows[first..].iter().map(Picture::size));
+        let wave = first..first + rows;
+        (wave.clone(), Wave::of_pictures(pictures, queue, &of_rows[wave], urgency, batch.bad_row))
+    })
+    .await
 }
 
 /// Predicts the rows of a batch, wave by wave.
@@ -82,17 +128,29 @@ pub(super) async fn predict_batch(
     batch: Batch,
     fill: impl Fn(usize, &mut RowBuilder<'_>),
 ) -> Result<Vec<Result<Outcome, PredictError>>, PredictError> {
+    let rows_a_wave = queue.rows_a_wave(RUNS_PER_WAVE);
+    predict_waves(deployment, batch, |first, urgency| {
+        let rows = first..batch.rows.min(first + rows_a_wave);
+        (rows.clone(), Wave::submit(deployment, queue, rows, urgency, batch.bad_row, &fill))
+    })
+    .await
+}
+
+/// Predicts the rows of a batch. `submit` is told the first row that was not submitted, and says which it submitted.
+async fn predict_waves(
+    deployment: &Deployment,
+    batch: Batch,
+    mut submit: impl FnMut(usize, Urgency) -> (Range<usize>, Result<Wave, PredictError>),
+) -> Result<Vec<Result<Outcome, PredictError>>, PredictError> {
     let started = Instant::now();
     let mut results = Vec::with_capacity(batch.rows);
     let mut spent = Spent::default();
-    let rows_a_wave = queue.rows_a_wave(RUNS_PER_WAVE);
     // Who sends many rows has time; who sends one waits for it.
     let priority = if batch.rows == 1 { Priority::Interactive } else { Priority::Bulk };
     let urgency = Urgency { priority, deadline: batch.deadline };
     while results.len() < batch.rows {
         let first = results.len();
-        let rows = first..batch.rows.min(first + rows_a_wave);
-        let submitted = Wave::submit(deployment, queue, rows.clone(), urgency, batch.bad_row, &fill);
+        let (rows, submitted) = submit(first, urgency);
         let wave = match submitted {
             Ok(wave) => wave,
             Err(error) if first == 0 || matches!(error, PredictError::DeadlineExceeded) => {
@@ -129,6 +187,19 @@ fn has_passed(deadline: Option<Instant>) -> bool {
 // === impl QueuedRow ===
 
 impl QueuedRow {
+    /// The one row of a wave.
+    fn of(
+        deployment: &Arc<Deployment>,
+        want: Want,
+        deadline: Option<Instant>,
+        submit: impl FnOnce() -> Result<Wave, PredictError>,
+    ) -> Result<QueuedRow, PredictError> {
+        let started = Instant::now();
+        let wave = submit().and_then(Wave::sound);
+        let wave = wave.inspect_err(|_| deployment.core().stats.failed(started.elapsed()))?;
+        Ok(QueuedRow { deployment: Arc::clone(deployment), want, started, deadline, wave })
+    }
+
     /// Waits for the answer.
     ///
     /// # Errors
@@ -205,7 +276,31 @@ impl Wave {
             let rows = Row::split(batch).ok_or(PredictError::Panicked)?;
             Some(queue.submit(rows, urgency)?)
         };
-        Ok(Wave { features, rows: assembled, answers })
+        Ok(Wave { features, rows: assembled, answers, told: Vec::new() })
+    }
+
+    /// Submits pictures, but for those whose length says enough.
+    fn of_pictures(
+        pictures: &Arc<Pictures>,
+        queue: &Queue,
+        of_rows: &[Picture],
+        urgency: Urgency,
+        bad_row: BadRow,
+    ) -> Result<Wave, PredictError> {
+        let started = Instant::now();
+        let mut admitted: Vec<Result<RowMeta, PredictError>> =
+            of_rows.iter().map(|picture| pictures.admit(picture).map(|()| RowMeta::picture())).collect();
+        if bad_row == BadRow::FailsAll && admitted.iter().any(Result::is_err) {
+            for row in admitted.iter_mut().filter(|row| row.is_ok()) {
+                *row = Err(PredictError::Abandoned);
+            }
+        }
+        let sound = of_rows.iter().zip(&admitted).filter(|(_, row)| row.is_ok());
+        // A copy of a file is another reference to its bytes.
+        let (rows, told): (Vec<Row>, Vec<Told>) =
+            sound.map(|(picture, _)| pictures.row(picture.clone(), urgency.deadline)).unzip();
+        let answers = if rows.is_empty() { None } else { Some(queue.submit(rows, urgency)?) };
+        Ok(Wave { features: started.elapsed(), rows: admitted, answers, told })
     }
 
     /// Waits for the answers and appends the rows' results.
@@ -216,12 +311,13 @@ impl Wave {
         started: Instant,
         results: &mut Vec<Result<Outcome, PredictError>>,
     ) -> Spent {
-        let Wave { features, rows, answers } = self;
+        let Wave { features, rows, answers, told } = self;
         let answers = match answers {
             Some(answers) => answers.await,
             None => Vec::new(),
         };
         let mut answers = answers.into_iter();
+        let mut told = told.into_iter();
         let (mut spent, mut panicked) = (Spent::default(), false);
         for row in rows {
             let result = row.and_then(|meta| {
@@ -231,7 +327,9 @@ impl Wave {
                 };
                 let answer = answers.next().unwrap_or(Err(RowError::Lost));
                 panicked |= matches!(answer, Err(RowError::Panicked { .. }));
-                finished(deployment, want, (meta, body), answer, features, started)
+                let picture = told.next().and_then(|told| told.get().cloned());
+                let outcome = finished(deployment, want, (meta, body), answer, features, started)?;
+                Ok(Outcome { picture, ..outcome })
             });
             if let Ok(outcome) = &result {
                 spent.beside(&outcome.timings);
@@ -253,7 +351,7 @@ impl Wave {
 fn finished(
     deployment: &Deployment,
     want: Want,
-    (meta, body): (RowMeta, usize),
+    (mut meta, body): (RowMeta, usize),
     answer: RowResult,
     features: Duration,
     started: Instant,
@@ -262,7 +360,7 @@ fn finished(
     let values = |index: usize| outputs.get(index).and_then(Tensor::as_f32).unwrap_or_default();
     let (margin, prediction) = (values(0), values(1));
     let spread = if deployment.has_spread(body) { values(2).first().copied() } else { None };
-    let estimate = postprocess::estimate(deployment.plan(), &meta, margin, prediction, spread);
+    let estimate = postprocess::estimate(deployment.plan(), &mut meta, margin, prediction, spread);
     let raw = if want == Want::EstimateAndRaw { prediction.to_vec() } else { Vec::new() };
     let ev_batching::Timings { queue, prepare, inference } = timings;
     let timings = Timings { queue, features: features + prepare, inference, total: started.elapsed() };
@@ -320,6 +418,11 @@ impl From<RowError> for PredictError {
             RowError::ShuttingDown => PredictError::ShuttingDown,
             RowError::Run(error) => PredictError::Backend(engine(&*error)),
             RowError::Panicked { .. } | RowError::PreparePanicked { .. } => PredictError::Panicked,
+            // What is wrong with a picture, as its preparation said it.
+            RowError::Prepare(error) => match error.downcast() {
+                Ok(error) => *error,
+                Err(error) => PredictError::Backend(engine(&*error)),
+            },
             error => PredictError::Backend(engine(&error)),
         }
     }

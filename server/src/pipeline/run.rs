@@ -12,6 +12,7 @@ use super::{
     BodyInstances,
     assemble::{RowBuilder, RowMeta, RowScratch},
     outcome::{Estimate, Outcome, PredictError, Timings},
+    pictures::{Picture, Pictures},
     postprocess, queued,
 };
 use crate::deploy::{Deployment, Stats};
@@ -80,6 +81,24 @@ pub(crate) fn predict_row(
         Ok(outcome) => state.stats.row(&outcome.timings, started, outcome.estimate != Estimate::Unknown),
         Err(_) => state.stats.failed(started.elapsed()),
     }
+    if matches!(result, Err(PredictError::Panicked)) {
+        deployment.replace_instances(&mut state);
+    }
+    result
+}
+
+/// Predicts one picture on this thread, as warming up does, and gives the margin beside the outcome. Slow.
+///
+/// # Errors
+///
+/// What is wrong with the picture, or with the model.
+pub(crate) fn rehearse_picture(
+    deployment: &Deployment,
+    pictures: &Pictures,
+    picture: &Picture,
+) -> Result<(Outcome, Vec<f32>), PredictError> {
+    let mut state = deployment.core();
+    let result = state.rehearse_picture(deployment, pictures, picture);
     if matches!(result, Err(PredictError::Panicked)) {
         deployment.replace_instances(&mut state);
     }
@@ -167,7 +186,7 @@ impl CoreState {
         let matrix = self.batch[0].reset_f32(0, plan.width());
         let mut builder = RowBuilder::new(plan, &mut self.scratch);
         fill(&mut builder);
-        let meta = builder.finish(matrix).map_err(PredictError::Invalid)?;
+        let mut meta = builder.finish(matrix).map_err(PredictError::Invalid)?;
         let assembled = Instant::now();
         let (estimate, raw) = match meta.body {
             None => (Estimate::Unknown, Vec::new()),
@@ -175,7 +194,7 @@ impl CoreState {
                 self.batch[0].shape[0] = 1;
                 let outputs = self.run(body)?;
                 let spread = outputs.spread.and_then(|spread| spread.first().copied());
-                let estimate = postprocess::estimate(plan, &meta, outputs.margin, outputs.prediction, spread);
+                let estimate = postprocess::estimate(plan, &mut meta, outputs.margin, outputs.prediction, spread);
                 let raw = if want == Want::EstimateAndRaw { outputs.prediction.to_vec() } else { Vec::new() };
                 (estimate, raw)
             }
@@ -183,6 +202,26 @@ impl CoreState {
         let (features, inference) = (assembled - started, assembled.elapsed());
         let timings = Timings { queue: Duration::ZERO, features, inference, total: features + inference };
         Ok(Outcome { timings, ..outcome(meta, estimate, raw, started) })
+    }
+
+    fn rehearse_picture(
+        &mut self,
+        deployment: &Deployment,
+        pictures: &Pictures,
+        picture: &Picture,
+    ) -> Result<(Outcome, Vec<f32>), PredictError> {
+        let (started, plan) = (Instant::now(), deployment.plan());
+        let values = self.batch[0].reset_f32(1, pictures.values());
+        let info = pictures.fill(picture, &mut ev_images::Scratch::default(), values)?;
+        let prepared = Instant::now();
+        let mut meta = RowMeta::picture();
+        let outputs = self.run(0)?;
+        let margin = outputs.margin.to_vec();
+        let estimate = postprocess::estimate(plan, &mut meta, outputs.margin, outputs.prediction, None);
+        let raw = outputs.prediction.to_vec();
+        let (features, inference) = (prepared - started, prepared.elapsed());
+        let timings = Timings { queue: Duration::ZERO, features, inference, total: features + inference };
+        Ok((Outcome { timings, picture: info, ..outcome(meta, estimate, raw, started) }, margin))
     }
 
     /// Predicts some rows of a batch and appends their results; true when an instance panicked.
@@ -308,5 +347,6 @@ pub(super) fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, taken: I
         out_of_distribution: meta.out_of_distribution,
         timings: Timings::default(),
         batch: None,
+        picture: None,
     }
 }

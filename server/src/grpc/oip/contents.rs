@@ -31,20 +31,7 @@ impl<'r> Values<'r> {
         contents: &'r InferTensorContents,
         rows: usize,
     ) -> Result<Values<'r>, Violation> {
-        let field = field(input.dtype);
-        if let Some((other, _)) = given(contents).find(|(name, count)| *count > 0 && *name != field) {
-            let description = format!("holds {other}, expected {field} for {}", input.dtype.name());
-            return Err(refused(input, "WRONG_KIND", description));
-        }
-        let count = given(contents).find(|(name, _)| *name == field).map_or(0, |(_, count)| count);
-        let expected = rows * input.width;
-        if count != expected {
-            let description = format!(
-                "has {count} values in {field}, expected {expected}: {rows} rows of {} as its shape says",
-                input.width
-            );
-            return Err(refused(input, "WRONG_LENGTH", description));
-        }
+        check_field(input, (input.dtype, input.width), contents, rows)?;
         Ok(match input.dtype {
             DataType::Bytes => texts(input, &contents.bytes_contents)?,
             DataType::Bool => Values::Flags(&contents.bool_contents),
@@ -106,6 +93,39 @@ impl<'r> Values<'r> {
     }
 }
 
+/// Files of pictures in `bytes_contents`, one a row.
+pub(super) fn files<'r>(
+    input: &PlannedInput,
+    contents: &'r InferTensorContents,
+    rows: usize,
+) -> Result<&'r [Bytes], Violation> {
+    check_field(input, (DataType::Bytes, 1), contents, rows)?;
+    Ok(&contents.bytes_contents)
+}
+
+/// Whether there are as many values as `rows` rows of `width` need, in the field of their type and in no other.
+#[inline]
+fn check_field(
+    input: &PlannedInput,
+    (dtype, width): (DataType, usize),
+    contents: &InferTensorContents,
+    rows: usize,
+) -> Result<(), Violation> {
+    let field = field(dtype);
+    if let Some((other, _)) = given(contents).find(|(name, count)| *count > 0 && *name != field) {
+        let description = format!("holds {other}, expected {field} for {}", dtype.name());
+        return Err(refused(input, "WRONG_KIND", description));
+    }
+    let count = given(contents).find(|(name, _)| *name == field).map_or(0, |(_, count)| count);
+    let expected = rows * width;
+    if count != expected {
+        let description =
+            format!("has {count} values in {field}, expected {expected}: {rows} rows of {width} as its shape says");
+        return Err(refused(input, "WRONG_LENGTH", description));
+    }
+    Ok(())
+}
+
 fn refused(input: &PlannedInput, reason: &'static str, description: String) -> Violation {
     Violation { field: format!("inputs.{}", input.name), reason, description }
 }
@@ -160,6 +180,21 @@ fn texts<'r>(input: &PlannedInput, contents: &'r [Bytes]) -> Result<Values<'r>, 
     texts.collect::<Result<_, _>>().map(Values::Texts)
 }
 
+/// Values of any bytes, each preceded by its length in four little-endian bytes.
+pub(super) fn raw_values<'r>(
+    input: &PlannedInput,
+    bytes: &'r [u8],
+    rows: usize,
+    entry: usize,
+) -> Result<Vec<&'r [u8]>, Violation> {
+    let mut rest = bytes;
+    let mut values = Vec::with_capacity(rows.min(bytes.len() / 4));
+    for row in 0..rows {
+        values.push(next_value(input, &mut rest, row, entry)?);
+    }
+    ended(rest, rows, entry).map(|()| values)
+}
+
 /// Texts each preceded by its length in four little-endian bytes.
 fn raw_texts<'r>(input: &PlannedInput, bytes: &'r [u8], rows: usize, entry: usize) -> Result<Values<'r>, Violation> {
     let mut rest = bytes;
@@ -176,12 +211,16 @@ fn raw_texts<'r>(input: &PlannedInput, bytes: &'r [u8], rows: usize, entry: usiz
 }
 
 fn next_text<'r>(input: &PlannedInput, rest: &mut &'r [u8], row: usize, entry: usize) -> Result<&'r str, Violation> {
+    text(input, row, next_value(input, rest, row, entry)?)
+}
+
+fn next_value<'r>(input: &PlannedInput, rest: &mut &'r [u8], row: usize, entry: usize) -> Result<&'r [u8], Violation> {
     let truncated =
         |description| Violation { field: format!("raw_input_contents[{entry}]"), reason: "TRUNCATED", description };
     let Some((length, after)) = rest.split_first_chunk::<4>() else {
         return Err(truncated(format!(
             "ends with {} bytes where value {row} of input `{}` should begin, \
-             expected each value as a little-endian length of 4 bytes and that many bytes of text",
+             expected each value as a little-endian length of 4 bytes and that many bytes",
             rest.len(),
             input.name,
         )));
@@ -195,7 +234,7 @@ fn next_text<'r>(input: &PlannedInput, rest: &mut &'r [u8], row: usize, entry: u
         )));
     };
     *rest = after;
-    text(input, row, value)
+    Ok(value)
 }
 
 fn ended(rest: &[u8], rows: usize, entry: usize) -> Result<(), Violation> {

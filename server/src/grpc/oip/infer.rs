@@ -8,11 +8,15 @@ use super::{
     super::predictor::{Predictor, Reply},
     metadata,
     outputs::{self, Part},
+    pictures,
     tensors::{Columns, VIOLATIONS_MAX},
 };
 use crate::{
     deploy::Deployment,
-    pipeline::{BadRow, Batch, Outcome, PredictError, RowBuilder, Violation, Want, predict_batch, predict_row},
+    pipeline::{
+        BadRow, Batch, Outcome, Picture, PredictError, RowBuilder, Violation, Want, predict_batch, predict_pictures,
+        predict_row,
+    },
 };
 
 /// Whether a request is of one row, which is answered without a pause, or refused, or queued.
@@ -42,6 +46,9 @@ fn try_row(
     let started = Instant::now();
     let snapshot = predictor.routes.load();
     let deployment = metadata::deployment(&snapshot, &request.model_name, &request.model_version)?;
+    if deployment.pictures().is_some() {
+        return picture(predictor, deployment, request, deadline, started);
+    }
     let (columns, parts) = prepare(predictor, deployment, request, started)?;
     let fill = |row: &mut RowBuilder<'_>| columns.fill(0, row);
     if let Some(queue) = deployment.queue() {
@@ -68,12 +75,52 @@ pub(super) async fn batch(
     let started = Instant::now();
     let deployment =
         Arc::clone(metadata::deployment(&predictor.routes.load(), &request.model_name, &request.model_version)?);
+    if let Some(queue) = deployment.picture_queue() {
+        let (of_rows, parts) = prepare_pictures(predictor, &deployment, request, started)?;
+        let batch = Batch { rows: of_rows.len(), deadline, want: want(&parts), bad_row: BadRow::FailsAll };
+        let outcomes = together(predict_pictures(&deployment, queue, batch, &of_rows).await?)?;
+        let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
+        return Ok(respond(predictor, &deployment, id, is_raw, &parts, &outcomes));
+    }
     let (columns, parts) = prepare(predictor, &deployment, request, started)?;
     let batch = Batch { rows: columns.rows(), deadline, want: want(&parts), bad_row: BadRow::FailsAll };
     let results = predict_batch(&deployment, batch, |row, builder| columns.fill(row, builder)).await?;
     let outcomes = together(results)?;
     let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
     Ok(respond(predictor, &deployment, id, is_raw, &parts, &outcomes))
+}
+
+/// A request for one picture.
+#[cold]
+fn picture(
+    predictor: &Arc<Predictor>,
+    deployment: &Arc<Deployment>,
+    request: &ModelInferRequest,
+    deadline: Option<Instant>,
+    started: Instant,
+) -> Result<Reply<ModelInferResponse>, PredictError> {
+    let (mut of_rows, parts) = prepare_pictures(predictor, deployment, request, started)?;
+    let picture = of_rows.pop().ok_or(PredictError::EmptyBatch)?;
+    let want = want(&parts);
+    let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
+    let answer = move |predictor: &Predictor, deployment: &Deployment, outcome: Result<Outcome, PredictError>| {
+        let outcome = outcome.map_err(|error| located(error, 0))?;
+        Ok(respond(predictor, deployment, id, is_raw, &parts, std::slice::from_ref(&outcome)))
+    };
+    Ok(predictor.queued_picture(deployment, want, deadline, picture, answer))
+}
+
+/// As [`prepare`], for a model that takes pictures.
+fn prepare_pictures(
+    predictor: &Predictor,
+    deployment: &Deployment,
+    request: &ModelInferRequest,
+    started: Instant,
+) -> Result<(Vec<Picture>, Vec<Part>), PredictError> {
+    let rows_max = deployment.max_batch_rows().min(predictor.batch_rows_max);
+    let prepared = pictures::decode(deployment.plan(), request, rows_max)
+        .and_then(|of_rows| Ok((of_rows, outputs::select(&deployment.manifest.outputs[0], &request.outputs)?)));
+    prepared.inspect_err(|_| deployment.core().stats.failed(started.elapsed()))
 }
 
 /// Decodes a request and resolves its outputs; what is refused here counts as failed for the model as well.

@@ -23,6 +23,7 @@ mod contents;
 mod infer;
 mod metadata;
 mod outputs;
+mod pictures;
 mod statistics;
 mod tensors;
 #[cfg(test)]

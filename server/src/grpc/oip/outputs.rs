@@ -31,15 +31,20 @@ pub(super) enum Part {
     /// The point head's own prediction.
     Raw,
     OutOfDistribution,
+    /// Whether the likeliest class is too unlikely.
+    Unknown,
 }
 
 // === impl Part ===
 
 impl Part {
-    fn all(kind: OutputKind) -> &'static [Part] {
-        match kind {
+    fn all(output: &Output) -> &'static [Part] {
+        match output.kind {
             OutputKind::Quantiles => &[Part::Q10, Part::Q50, Part::Q90, Part::Raw, Part::OutOfDistribution],
             OutputKind::Probability => &[Part::Probability, Part::Raw, Part::OutOfDistribution],
+            OutputKind::Classes if output.unknown_below.is_some() => {
+                &[Part::Class, Part::Probabilities, Part::Raw, Part::OutOfDistribution, Part::Unknown]
+            }
             OutputKind::Classes => &[Part::Class, Part::Probabilities, Part::Raw, Part::OutOfDistribution],
             OutputKind::Prediction => &[Part::Prediction, Part::Raw, Part::OutOfDistribution],
         }
@@ -56,6 +61,7 @@ impl Part {
             Part::Probabilities => [name, "_probabilities"],
             Part::Raw => ["raw", ""],
             Part::OutOfDistribution => ["out_of_distribution", ""],
+            Part::Unknown => ["unknown", ""],
         }
     }
 
@@ -71,7 +77,7 @@ impl Part {
     pub(super) fn datatype(self) -> DataType {
         match self {
             Part::Class => DataType::Bytes,
-            Part::OutOfDistribution => DataType::Bool,
+            Part::OutOfDistribution | Part::Unknown => DataType::Bool,
             _ => DataType::Fp32,
         }
     }
@@ -103,7 +109,7 @@ impl Part {
 
 /// Every tensor a model offers. An output that is itself called `raw` hides the tensor of that name.
 pub(super) fn offered(output: &Output) -> impl Iterator<Item = Part> {
-    let parts = Part::all(output.kind);
+    let parts = Part::all(output);
     let first_of_name = |index: usize| {
         let name = parts[index].name_of(output);
         !parts[..index].iter().any(|earlier| earlier.name_of(output) == name)
@@ -120,7 +126,7 @@ pub(super) fn select(output: &Output, requested: &[InferRequestedOutputTensor]) 
     if requested.is_empty() {
         return Ok(offered(output).collect());
     }
-    let mut parts = Vec::with_capacity(requested.len().min(Part::all(output.kind).len()));
+    let mut parts = Vec::with_capacity(requested.len().min(Part::all(output).len()));
     for tensor in requested {
         let refused = |reason, description| {
             let field = format!("outputs.{}", clipped(&tensor.name));
@@ -163,6 +169,10 @@ pub(super) fn typed(deployment: &Deployment, parts: &[Part], outcomes: &[Outcome
                 .collect(),
             ..InferTensorContents::default()
         },
+        Part::Unknown => InferTensorContents {
+            bool_contents: outcomes.iter().map(Outcome::is_unknown).collect(),
+            ..Default::default()
+        },
         Part::OutOfDistribution => {
             InferTensorContents { bool_contents: outcomes.iter().map(is_outside).collect(), ..Default::default() }
         }
@@ -199,6 +209,7 @@ pub(super) fn raw(
                     buffer.extend_from_slice(class.as_bytes());
                 }
                 Part::OutOfDistribution => buffer.push(u8::from(is_outside(outcome))),
+                Part::Unknown => buffer.push(u8::from(outcome.is_unknown())),
                 part => {
                     for number in padded(part.numbers(outcome), part.width(deployment)) {
                         buffer.extend_from_slice(&number.to_le_bytes());

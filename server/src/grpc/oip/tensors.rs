@@ -1,6 +1,7 @@
 //! From the tensors of a request to rows: names, types and shapes checked, values left where they lie.
 
-use ev_proto::inference::{ModelInferRequest, model_infer_request::InferInputTensor};
+use bytes::Bytes;
+use ev_proto::inference::{InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor};
 
 use super::contents::{self, Values};
 use crate::pipeline::{Plan, PlannedInput, PredictError, RowBuilder, Violation};
@@ -18,10 +19,10 @@ pub(super) struct Columns<'r> {
 }
 
 /// Where one input stands in a request.
-struct Place<'r> {
-    tensor: &'r InferInputTensor,
-    entry: usize,
-    raw: Option<&'r [u8]>,
+pub(super) struct Place<'r> {
+    pub(super) tensor: &'r InferInputTensor,
+    pub(super) entry: usize,
+    pub(super) raw: Option<&'r [u8]>,
 }
 
 // === impl Columns ===
@@ -37,13 +38,9 @@ impl<'r> Columns<'r> {
         request: &'r ModelInferRequest,
         rows_max: usize,
     ) -> Result<Columns<'r>, PredictError> {
-        let (inputs, raw) = (&request.inputs, &request.raw_input_contents);
+        let inputs = &request.inputs;
         let rows = first_rows(plan, inputs, rows_max)?;
-        if !raw.is_empty() && raw.len() != inputs.len() {
-            let description =
-                format!("has {} entries, expected {}: one for each input, in order", raw.len(), inputs.len());
-            return Err(one("raw_input_contents", "WRONG_LENGTH", description));
-        }
+        let raw = raw(request)?;
         let mut columns: Vec<Option<Values<'r>>> = Vec::new();
         columns.resize_with(plan.inputs.len(), || None);
         let mut violations = Vec::new();
@@ -76,6 +73,14 @@ impl<'r> Columns<'r> {
         self.rows
     }
 
+    /// The values of a model's only input.
+    pub(super) fn only(&self) -> Option<&Values<'r>> {
+        match self.columns.as_slice() {
+            [values] => values.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Tells the values of a row.
     #[inline]
     pub(super) fn fill(&self, row: usize, builder: &mut RowBuilder<'_>) {
@@ -87,8 +92,19 @@ impl<'r> Columns<'r> {
     }
 }
 
+/// Values as bytes: none, or those of each input.
+#[inline]
+pub(super) fn raw(request: &ModelInferRequest) -> Result<&[Bytes], PredictError> {
+    let (inputs, raw) = (&request.inputs, &request.raw_input_contents);
+    if !raw.is_empty() && raw.len() != inputs.len() {
+        let description = format!("has {} entries, expected {}: one for each input, in order", raw.len(), inputs.len());
+        return Err(one("raw_input_contents", "WRONG_LENGTH", description));
+    }
+    Ok(raw)
+}
+
 /// The rows of the first input, with which all others must agree.
-fn first_rows(plan: &Plan, inputs: &[InferInputTensor], rows_max: usize) -> Result<usize, PredictError> {
+pub(super) fn first_rows(plan: &Plan, inputs: &[InferInputTensor], rows_max: usize) -> Result<usize, PredictError> {
     let Some(first) = inputs.first() else {
         let mut violations: Vec<_> = missing(plan, |_| true).collect();
         if violations.is_empty() {
@@ -156,6 +172,17 @@ impl<'r> Place<'r> {
             let description = format!("is {}, expected {}", shown(&tensor.shape), expected_shape(input, rows));
             return Err(about(tensor, ".shape", "WRONG_SHAPE", description));
         }
+        match (self.raw, self.contents()?) {
+            (_, Some(contents)) => Values::typed(input, contents, rows),
+            (Some(bytes), None) => Values::raw(input, bytes, rows, self.entry),
+            // One of the two is there.
+            (None, None) => Err(self.without_contents()),
+        }
+    }
+
+    /// The values in the fields of their types; none where they are in `raw_input_contents`.
+    pub(super) fn contents(&self) -> Result<Option<&'r InferTensorContents>, Violation> {
+        let tensor = self.tensor;
         if !tensor.parameters.is_empty() && tensor.parameters.contains_key("shared_memory_region") {
             let description = "asks for shared memory, which is not supported; send the values in raw_input_contents";
             return Err(about(tensor, ".parameters", "NOT_SUPPORTED", description.to_owned()));
@@ -167,13 +194,15 @@ impl<'r> Place<'r> {
                 let description = "stands beside raw_input_contents, expected one of the two";
                 Err(about(tensor, ".contents", "AMBIGUOUS", description.to_owned()))
             }
-            (Some(bytes), None) => Values::raw(input, bytes, rows, self.entry),
-            (None, Some(contents)) => Values::typed(input, contents, rows),
-            (None, None) => {
-                let description = "is missing, expected the values here or in raw_input_contents";
-                Err(about(tensor, ".contents", "MISSING_FIELD", description.to_owned()))
-            }
+            (None, None) => Err(self.without_contents()),
+            (_, contents) => Ok(contents),
         }
+    }
+
+    #[cold]
+    fn without_contents(&self) -> Violation {
+        let description = "is missing, expected the values here or in raw_input_contents";
+        about(self.tensor, ".contents", "MISSING_FIELD", description.to_owned())
     }
 }
 
@@ -200,7 +229,7 @@ fn expected_shape(input: &PlannedInput, rows: usize) -> String {
     }
 }
 
-fn about(tensor: &InferInputTensor, part: &str, reason: &'static str, description: String) -> Violation {
+pub(super) fn about(tensor: &InferInputTensor, part: &str, reason: &'static str, description: String) -> Violation {
     Violation { field: format!("inputs.{}{part}", clipped(&tensor.name)), reason, description }
 }
 
@@ -214,7 +243,7 @@ pub(super) fn clipped(text: &str) -> String {
 }
 
 /// The beginning of a shape that may be anything.
-fn shown(shape: &[i64]) -> String {
+pub(super) fn shown(shape: &[i64]) -> String {
     match shape.get(..8) {
         Some(first) if shape.len() > 8 => format!("{first:?} and {} more dimensions", shape.len() - 8),
         _ => format!("{shape:?}"),

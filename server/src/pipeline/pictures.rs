@@ -1,0 +1,313 @@
+//! Pictures: what an image model is asked about, and how they become rows of its batches.
+//!
+//! Nothing here is done on a serving thread but to look at a picture's length: a file is decoded, a tensor is copied and
+//! checked on the worker thread that runs the batch.
+
+use std::{
+    cell::Cell,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use ev_batching::{Prepare, PrepareError, Row, RowInputs, RowShape, Scratch};
+use ev_images::{ImageError, Info, Limits, Preprocessor};
+use ev_models_core::{
+    ArtifactDir, DataType, LoadError, Manifest, RunError,
+    manifest::{Preprocessing, check_size},
+    recipe::{Recipe, RecipeError},
+};
+
+use super::outcome::{PredictError, Violation};
+
+/// Largest `preprocessor_config.json` that is read.
+const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
+
+/// One picture, as a caller sent it.
+#[derive(Debug, Clone)]
+pub(crate) enum Picture {
+    /// A JPEG, PNG or WebP file.
+    File(Bytes),
+    /// The model's own tensor, each value as four little-endian bytes.
+    RawTensor(Bytes),
+    /// The same as numbers.
+    Tensor(Vec<f32>),
+}
+
+/// What one picture may take.
+#[derive(Debug, Clone)]
+pub(crate) struct PictureLimits {
+    pub(crate) limits: Limits,
+    /// CPU time of decoding and resizing.
+    pub(crate) decode_time_max: Duration,
+}
+
+/// How the pictures of a model become its one input.
+#[derive(Debug)]
+pub(crate) struct Pictures {
+    preprocessor: Preprocessor,
+    limits: PictureLimits,
+    /// Name of the input, by which refusals call it.
+    input: String,
+    shape: RowShape,
+}
+
+/// What a file was, told by the worker that decoded it.
+pub(super) type Told = Arc<OnceLock<Info>>;
+
+/// A picture on its way to a worker.
+struct Preparation {
+    pictures: Arc<Pictures>,
+    picture: Picture,
+    deadline: Option<Instant>,
+    told: Told,
+}
+
+/// Why decoding was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Nobody waits for it.
+    Abandoned,
+    /// The caller's deadline passed.
+    Deadline,
+    /// The picture took too long.
+    Slow,
+}
+
+// === impl Picture ===
+
+impl Picture {
+    /// Bytes it holds.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Picture::File(bytes) | Picture::RawTensor(bytes) => bytes.len(),
+            Picture::Tensor(numbers) => size_of_val(numbers.as_slice()),
+        }
+    }
+}
+
+// === impl Pictures ===
+
+impl Pictures {
+    /// How a version's pictures are prepared; none where its manifest does not say.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the file that says it cannot be read, is not understood, or does not fit the model's input.
+    pub(crate) fn load(
+        manifest: &Manifest,
+        artifact: &ArtifactDir,
+        limits: PictureLimits,
+    ) -> Result<Option<Arc<Pictures>>, LoadError> {
+        let Some(preprocessing) = &manifest.preprocessing else { return Ok(None) };
+        let file = || preprocessing.file().unwrap_or("manifest.toml").to_owned();
+        let input = &manifest.inputs[0];
+        let recipe = recipe(preprocessing, artifact)?;
+        if let [_, height, width] = input.shape[..] {
+            let fits = check_size(&recipe, [height, width]);
+            fits.map_err(|problem| LoadError::Mismatch { file: file(), problem })?;
+        }
+        let preprocessor = Preprocessor::new(recipe, limits.limits.clone());
+        let preprocessor = preprocessor.map_err(|error| malformed(&file(), &error))?;
+        let shape = RowShape::new([(DataType::Fp32, [preprocessor.values()])]);
+        Ok(Some(Arc::new(Pictures { preprocessor, limits, input: input.name.clone(), shape })))
+    }
+
+    /// The steps.
+    pub(crate) fn recipe(&self) -> &Recipe {
+        self.preprocessor.recipe()
+    }
+
+    /// Values of a tensor.
+    pub(super) fn values(&self) -> usize {
+        self.preprocessor.values()
+    }
+
+    /// Refuses what no worker needs to see.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictError::Invalid`] when the picture is empty or too large, so that it never waits.
+    pub(super) fn admit(&self, picture: &Picture) -> Result<(), PredictError> {
+        let Picture::File(bytes) = picture else { return Ok(()) };
+        let max = self.limits.limits.bytes_max;
+        match bytes.len() {
+            0 => Err(self.refused(&ImageError::Empty)),
+            found if found > max => Err(self.refused(&ImageError::TooManyBytes { found, max })),
+            _ => Ok(()),
+        }
+    }
+
+    /// A picture as a row that a worker prepares, and where it tells what the file was.
+    pub(super) fn row(self: &Arc<Self>, picture: Picture, deadline: Option<Instant>) -> (Row, Told) {
+        let (told, size) = (Told::default(), picture.size());
+        let preparation = Preparation { pictures: Arc::clone(self), picture, deadline, told: Arc::clone(&told) };
+        (Row::new(self.shape.clone(), size, preparation), told)
+    }
+
+    /// Writes a picture's tensor to `out`, and says what the file was. `scratch` is the thread's own.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the picture.
+    pub(super) fn fill(
+        &self,
+        picture: &Picture,
+        scratch: &mut ev_images::Scratch,
+        out: &mut [f32],
+    ) -> Result<Option<Info>, PredictError> {
+        self.fill_unless(picture, scratch, &|| None, out)
+    }
+
+    fn fill_unless(
+        &self,
+        picture: &Picture,
+        scratch: &mut ev_images::Scratch,
+        stop: &dyn Fn() -> Option<Stop>,
+        out: &mut [f32],
+    ) -> Result<Option<Info>, PredictError> {
+        let expected = out.len();
+        let unfit = |found| internal(&ImageError::Output { found, expected });
+        match picture {
+            Picture::File(bytes) => return self.decode(bytes, scratch, stop, out).map(Some),
+            Picture::Tensor(numbers) if numbers.len() == expected => out.copy_from_slice(numbers),
+            Picture::RawTensor(bytes) if bytes.len() == size_of_val(out) => {
+                for (number, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *number = f32::from_le_bytes(*bytes);
+                }
+            }
+            Picture::Tensor(numbers) => return Err(unfit(numbers.len())),
+            Picture::RawTensor(bytes) => return Err(unfit(bytes.len() / size_of::<f32>())),
+        }
+        // Without a branch inside, so that it is done many numbers at a time.
+        if out.iter().fold(true, |finite, number| finite & number.is_finite()) {
+            return Ok(None);
+        }
+        let found = out.iter().enumerate().find(|(_, number)| !number.is_finite());
+        let (position, number) = found.map_or((0, f32::NAN), |(position, number)| (position, *number));
+        let description = format!("holds {number} at position {position}, expected a finite number");
+        Err(self.violation("NOT_FINITE", description))
+    }
+
+    fn decode(
+        &self,
+        bytes: &[u8],
+        scratch: &mut ev_images::Scratch,
+        stop: &dyn Fn() -> Option<Stop>,
+        out: &mut [f32],
+    ) -> Result<Info, PredictError> {
+        let begun = cpu_time();
+        let stopped = Cell::new(None);
+        let stop = || {
+            let slow = || (cpu_time().saturating_sub(begun) > self.limits.decode_time_max).then_some(Stop::Slow);
+            stopped.set(stop().or_else(slow));
+            stopped.get().is_some()
+        };
+        self.preprocessor.run(scratch, bytes, &stop, out).map_err(|error| match (&error, stopped.get()) {
+            (ImageError::Stopped, Some(Stop::Slow)) => {
+                let max = self.limits.decode_time_max;
+                let description =
+                    format!("cannot be read: it takes longer than {max:?} to decode; send a picture of fewer pixels");
+                self.violation("IMAGE_TOO_SLOW", description)
+            }
+            (ImageError::Stopped, _) => PredictError::DeadlineExceeded,
+            _ => self.refused(&error),
+        })
+    }
+
+    /// An error of decoding, as its sender reads it.
+    #[cold]
+    fn refused(&self, error: &ImageError) -> PredictError {
+        let (reason, advice) = match error {
+            ImageError::Empty => ("MISSING_FIELD", "send the bytes of a file"),
+            ImageError::TooManyBytes { .. } | ImageError::TooManyPixels { .. } | ImageError::TooMuchMemory { .. } => {
+                ("IMAGE_TOO_LARGE", "send a smaller picture")
+            }
+            ImageError::Format { .. } | ImageError::Unsupported { .. } => {
+                ("UNSUPPORTED_FORMAT", "convert it, to an ordinary JPEG for instance")
+            }
+            ImageError::ZeroSized { .. } | ImageError::Truncated { .. } | ImageError::Corrupt { .. } => {
+                ("CORRUPT_IMAGE", "send the whole file as the camera wrote it")
+            }
+            ImageError::Output { .. } => return internal(error),
+            ImageError::Stopped => return PredictError::DeadlineExceeded,
+            // The crate's errors may grow; all are about the picture.
+            _ => ("CORRUPT_IMAGE", "send another picture"),
+        };
+        self.violation(reason, format!("cannot be read: {error}; {advice}"))
+    }
+
+    #[cold]
+    fn violation(&self, reason: &'static str, description: String) -> PredictError {
+        PredictError::Invalid(vec![Violation { field: self.input.clone(), reason, description }])
+    }
+}
+
+/// The steps, from the manifest or the file that it names.
+fn recipe(preprocessing: &Preprocessing, artifact: &ArtifactDir) -> Result<Recipe, LoadError> {
+    let path = match preprocessing {
+        Preprocessing::Recipe(recipe) => return Ok(recipe.clone()),
+        Preprocessing::HuggingFace(path) => path,
+    };
+    let unreadable = |reason: String| LoadError::Unreadable { file: path.clone(), reason };
+    let place = artifact.path(path)?;
+    let size = fs_err::metadata(place).map_err(|error| unreadable(error.to_string()))?.len();
+    if size > CONFIG_MAX_BYTES {
+        return Err(unreadable(format!("it has {size} bytes, expected at most {CONFIG_MAX_BYTES}")));
+    }
+    let json = fs_err::read_to_string(place).map_err(|error| unreadable(error.to_string()))?;
+    Recipe::from_hugging_face(&json).map_err(|error| malformed(path, &error))
+}
+
+fn malformed(file: &str, error: &RecipeError) -> LoadError {
+    let source = std::error::Error::source(error).map_or(String::new(), |source| format!(": {source}"));
+    LoadError::Malformed {
+        file: file.to_owned(),
+        place: "preprocessing".to_owned(),
+        problem: format!("{error}{source}"),
+    }
+}
+
+/// A bug of ours, not of the picture.
+#[cold]
+fn internal(error: &ImageError) -> PredictError {
+    PredictError::Backend(RunError::Engine { backend: "images", reason: error.to_string() })
+}
+
+/// CPU time of this thread, so that a picture is charged for its own work and not for that of its neighbours.
+#[cfg(target_os = "linux")]
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Elsewhere the time that passes.
+#[cfg(not(target_os = "linux"))]
+fn cpu_time() -> Duration {
+    static BEGUN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    BEGUN.elapsed()
+}
+
+// === impl Preparation ===
+
+impl Prepare for Preparation {
+    fn prepare(self: Box<Self>, inputs: &mut RowInputs<'_>, scratch: &mut Scratch) -> Result<(), PrepareError> {
+        let Preparation { pictures, picture, deadline, told } = *self;
+        let stop = || {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                Some(Stop::Deadline)
+            } else if Arc::strong_count(&told) == 1 {
+                Some(Stop::Abandoned)
+            } else {
+                None
+            }
+        };
+        let out = inputs.f32(0)?;
+        let info = pictures.fill_unless(&picture, scratch.get(), &stop, out)?;
+        if let Some(info) = info {
+            // Nobody else tells.
+            let _ = told.set(info);
+        }
+        Ok(())
+    }
+}
