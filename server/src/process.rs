@@ -17,8 +17,8 @@ use crate::{
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, QueueConfig, Routes},
     grpc::{
-        DeadlineLayer, Dispatch, Health, Origins, Predictor, ReasonLayer, RegistryService, ServiceLimits, TraceLayer,
-        WebConfig, WebService, keep_health_current, now_ms,
+        DeadlineLayer, Dispatch, Health, MessageMemory, Origins, Predictor, ReasonLayer, RegistryService,
+        ServiceLimits, TraceLayer, WebConfig, WebService, keep_health_current, now_ms,
     },
     http::{self, HttpState},
     libraries,
@@ -141,8 +141,10 @@ impl Server {
             image_message: bytes(config.grpc.image_message_size_max),
             upload: bytes(config.grpc.upload_message_size_max),
         };
-        let dispatch =
-            Dispatch::new(&predictor, registry_service, health_service, limits).map_err(StartError::Reflection)?;
+        let connection = connection_config(&config);
+        let memory = MessageMemory::new(bytes(config.grpc.image_messages_memory_max), connection.silence_max());
+        let dispatch = Dispatch::new(&predictor, registry_service, health_service, limits, &memory)
+            .map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
         let service = ServiceBuilder::new().layer(ReasonLayer).layer(trace).layer(DeadlineLayer).service(dispatch);
         #[cfg(feature = "bench")]
@@ -150,7 +152,6 @@ impl Server {
             let service = service.clone();
             Box::new(move || crate::bench::InProcess::new(service.clone()))
         };
-        let connection = connection_config(&config);
         // The configuration was checked; of one that was not, nothing is allowed.
         let origins = Origins::parse(&config.grpc.web_allowed_origins).unwrap_or_default();
         let web = WebConfig { origins, silence_max: connection.silence_max(), http_address };
@@ -158,7 +159,7 @@ impl Server {
             .map_err(StartError::Threads)?;
         let cores = Arc::new(cores);
 
-        let metrics = Metrics::new(Arc::clone(&routes), cores.connections());
+        let metrics = Metrics::new(Arc::clone(&routes), cores.connections(), memory);
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.

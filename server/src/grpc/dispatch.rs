@@ -27,8 +27,16 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 
 use super::{
-    battery::BatteryService, charging::ChargingService, health::HealthService, let_go::until_drain, oip::OipService,
-    predictor::Predictor, range::RangeService, registry::RegistryService, thermal::ThermalService,
+    battery::BatteryService,
+    charging::ChargingService,
+    health::HealthService,
+    held::{MessageMemory, Until},
+    let_go::until_drain,
+    oip::OipService,
+    predictor::Predictor,
+    range::RangeService,
+    registry::RegistryService,
+    thermal::ThermalService,
     vision::VisionService,
 };
 
@@ -59,6 +67,8 @@ struct Services {
     /// Reflection, and the answer to paths that nobody serves.
     rest: tonic::service::Routes,
     draining: CancellationToken,
+    /// What requests with pictures hold.
+    memory: Arc<MessageMemory>,
 }
 
 /// Services whose health is that of their models.
@@ -91,6 +101,7 @@ impl Dispatch {
         registry: RegistryService,
         health: HealthService,
         limits: ServiceLimits,
+        memory: &Arc<MessageMemory>,
     ) -> Result<Dispatch, tonic_reflection::server::Error> {
         let builder = || {
             tonic_reflection::server::Builder::configure()
@@ -116,13 +127,14 @@ impl Dispatch {
                 .add_service(builder().build_v1alpha()?.max_decoding_message_size(64 * 1024))
                 .prepare(),
             draining: predictor.draining.clone(),
+            memory: Arc::clone(memory),
         })))
     }
 }
 
 impl<B> Service<Request<B>> for Dispatch
 where
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
     B::Error: Into<StdError> + Send + 'static,
 {
     type Response = Response<Body>;
@@ -139,9 +151,13 @@ where
         let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/')).map(|(name, _)| name);
         // Cloning a generated server clones one `Arc` and its limits.
         macro_rules! call {
-            ($($service:ident),+) => {
+            ($($service:ident),+; counted: $($counted:ident),+) => {
                 match name {
                     $(Some(name) if name == name_of(&services.$service) => services.$service.clone().call(request),)+
+                    $(Some(name) if name == name_of(&services.$counted) => {
+                        let until = until(request.uri().path());
+                        services.$counted.clone().call(services.memory.count(request, until))
+                    })+
                     Some(name) if name == name_of(&services.health) => {
                         until_drain(request, &services.draining, |request| services.health.clone().call(request))
                     }
@@ -149,7 +165,17 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, oip, vision, registry)
+        call!(range, charging, battery, thermal, registry; counted: oip, vision)
+    }
+}
+
+/// When a call of this path gives back what its messages hold.
+#[inline]
+fn until(path: &str) -> Until {
+    if path.ends_with("/ClassifyStream") || path.ends_with("/ModelStreamInfer") {
+        Until::NextMessage
+    } else {
+        Until::Answered
     }
 }
 

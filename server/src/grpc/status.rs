@@ -153,6 +153,17 @@ pub(super) fn silent(max: Duration) -> Status {
     Described { code, reason, message, violations: Vec::new(), retry: None }.into_status()
 }
 
+/// A request for which there is no room beside those that are being answered.
+#[cold]
+pub(super) fn memory_full(max: usize) -> Status {
+    let message = format!(
+        "requests with pictures that are being received or answered hold {max} bytes already, the most that \
+         `grpc.image_messages_memory_max` allows; try again"
+    );
+    let (code, reason, retry) = (Code::ResourceExhausted, "MESSAGE_MEMORY_FULL", Some(RETRY_DELAY));
+    Described { code, reason, message, violations: Vec::new(), retry }.into_status()
+}
+
 fn describe(error: PredictError) -> Described {
     let (code, reason, retry) = match &error {
         PredictError::Invalid(violations) => {

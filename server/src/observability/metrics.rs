@@ -10,11 +10,15 @@ use prometheus_client::{
 };
 
 use super::queues;
-use crate::deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus};
+use crate::{
+    deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
+    grpc::MessageMemory,
+};
 
 /// Every metric as a scrape names it. `docs/metrics.md` explains them, and a test compares the three.
 pub const METRIC_NAMES: &[&str] = &[
     "ev_serving_connections",
+    "ev_serving_image_messages_size_bytes",
     "ev_deploy_versions",
     "ev_pipeline_requests",
     "ev_pipeline_rows",
@@ -44,6 +48,7 @@ pub(super) type Labels<'a> = [(&'static str, &'a str); 3];
 struct Source {
     routes: Arc<Routes>,
     connections: Arc<dyn Fn() -> usize + Send + Sync>,
+    memory: Arc<MessageMemory>,
 }
 
 impl fmt::Debug for Source {
@@ -55,9 +60,13 @@ impl fmt::Debug for Source {
 // === impl Metrics ===
 
 impl Metrics {
-    pub(crate) fn new(routes: Arc<Routes>, connections: Arc<dyn Fn() -> usize + Send + Sync>) -> Metrics {
+    pub(crate) fn new(
+        routes: Arc<Routes>,
+        connections: Arc<dyn Fn() -> usize + Send + Sync>,
+        memory: Arc<MessageMemory>,
+    ) -> Metrics {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Source { routes, connections }));
+        registry.register_collector(Box::new(Source { routes, connections, memory }));
         Metrics(registry)
     }
 
@@ -73,11 +82,15 @@ impl Metrics {
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.routes.load();
-        let connections = i64::try_from((self.connections)()).unwrap_or(i64::MAX);
-        let gauge = ConstGauge::new(connections);
-        let metric =
-            encoder.encode_descriptor("ev_serving_connections", "Open gRPC connections", None, gauge.metric_type())?;
-        gauge.encode(metric)?;
+        let bytes = "Bytes of requests with pictures that are being received or answered";
+        for (name, help, unit, value) in [
+            ("ev_serving_connections", "Open gRPC connections", None, (self.connections)()),
+            ("ev_serving_image_messages_size", bytes, Some(&Unit::Bytes), self.memory.held()),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let metric = encoder.encode_descriptor(name, help, unit, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
         self.versions(&mut encoder)?;
         let loaded: Vec<(Arc<Deployment>, Stats)> = snapshot
             .models

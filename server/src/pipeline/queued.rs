@@ -299,8 +299,9 @@ impl Wave {
         // A copy of a file is another reference to its bytes.
         let (rows, told): (Vec<Row>, Vec<Told>) =
             sound.map(|(picture, _)| pictures.row(picture.clone(), urgency.deadline)).unzip();
+        let features = started.elapsed();
         let answers = if rows.is_empty() { None } else { Some(queue.submit(rows, urgency)?) };
-        Ok(Wave { features: started.elapsed(), rows: admitted, answers, told })
+        Ok(Wave { features, rows: admitted, answers, told })
     }
 
     /// Waits for the answers and appends the rows' results.

@@ -15,7 +15,7 @@ use crate::support::{
 
 #[path = "../../../models/candle/tests/support/checkpoint.rs"]
 #[allow(dead_code, reason = "the backend's own tests use the rest")]
-mod checkpoint;
+pub(crate) mod checkpoint;
 
 use checkpoint::{Checkpoint, TINY, pixels};
 

@@ -16,6 +16,9 @@ const PREDICTIONS: [&str; 4] = [
     "ev.thermal.v1.ThermalRisk",
 ];
 
+/// Its model is not inside the program.
+const VISION: &str = "ev.vision.v1.VehicleVision";
+
 /// Services whose health is that of the process.
 const OTHERS: [&str; 3] = ["", "ev.registry.v1.ModelRegistry", "inference.GRPCInferenceService"];
 
@@ -26,6 +29,8 @@ async fn every_service_has_its_own_health() {
         let found = async || client.health().check(service).await.expect("known");
         assert_eventually!(found().await == ServingStatus::Serving, "{service}");
     }
+    let found = async || client.health().check(VISION).await.ok();
+    assert_eventually!(found().await == Some(ServingStatus::NotServing), "{VISION}");
     let unknown = client.health().check("ev.weather.v1.Forecast").await.expect_err("unknown");
     assert_eq!(unknown.code(), Some(Code::NotFound));
 }
@@ -34,7 +39,7 @@ async fn every_service_has_its_own_health() {
 async fn a_server_without_models_is_alive_but_its_services_are_not() {
     let server = TestServer::start(&[("data.bundled_models", "false")]).await;
     let client = server.client().await;
-    for service in PREDICTIONS {
+    for service in PREDICTIONS.into_iter().chain([VISION]) {
         let found = async || client.health().check(service).await.ok();
         assert_eventually!(found().await == Some(ServingStatus::NotServing), "{service}");
     }
@@ -58,6 +63,7 @@ async fn reflection_lists_every_service_in_both_versions() {
     let channel = shared().channel().await;
     let mut expected: Vec<String> = PREDICTIONS.map(str::to_owned).to_vec();
     expected.extend(OTHERS.into_iter().filter(|service| !service.is_empty()).map(str::to_owned));
+    expected.push(VISION.to_owned());
     expected.push("grpc.health.v1.Health".to_owned());
 
     let request = v1::ServerReflectionRequest {

@@ -16,6 +16,7 @@
 //! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
 //! | ort | `ort`, and the tests of `models/ort` |
 //! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
+//! | ev-images | `vision`, and its own suites in `server/images/tests` |
 //! | ev-batching | `queued`, and its own suites in `server/batching/tests` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
 //!
@@ -44,6 +45,7 @@ mod traces;
 mod typed;
 mod typed_battery;
 mod typed_thermal;
+mod vision;
 mod web;
 mod web_bounds;
 mod wire;

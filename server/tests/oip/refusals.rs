@@ -157,7 +157,7 @@ async fn bad_raw_contents_are_named() {
     check(client, fewer, "`raw_input_contents` has 2 entries, expected 3: one for each input, in order").await;
     let both = raw_changed(|request| request.inputs[0].contents = texts("make", &["Tesla", "Kia"]).contents);
     check(client, both, "`inputs.make.contents` stands beside raw_input_contents, expected one of the two").await;
-    check(client, set(0, b"\x05\0\0\0Tesla\x03\0"), "`raw_input_contents[0]` ends with 2 bytes where value 1 of input `make` should begin, expected each value as a little-endian length of 4 bytes and that many bytes of text").await;
+    check(client, set(0, b"\x05\0\0\0Tesla\x03\0"), "`raw_input_contents[0]` ends with 2 bytes where value 1 of input `make` should begin, expected each value as a little-endian length of 4 bytes and that many bytes").await;
     check(
         client,
         set(0, b"\x05\0\0\0Tesla\xff\xff\xff\xffKia"),

@@ -39,9 +39,13 @@ pub(super) fn deployment<'s>(
     snapshot.model(name)?.choose_text(version)
 }
 
-/// Whether every model with a `production` version serves it.
+/// Whether every model with a `production` version serves it, or has been refused: one that cannot be loaded is told by
+/// `ModelReady` and `RepositoryIndex`, and keeps the server from answering for no other.
 pub(super) fn all_ready(snapshot: &Snapshot) -> bool {
-    snapshot.models.values().all(|model| model.production.is_some() || !model.aliases.contains_key("production"))
+    snapshot.models.values().all(|model| match model.aliases.get("production") {
+        Some(version) => !matches!(model.versions.get(version), Some(VersionStatus::Loading)),
+        None => true,
+    })
 }
 
 pub(super) fn server() -> ServerMetadataResponse {
