@@ -1,7 +1,7 @@
 //! Configuration: defaults, then a file, then the environment, then flags; typed, and checked once.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -132,6 +132,42 @@ pub struct BatchingConfig {
     pub max_queue_size: usize,
     /// Most bytes waiting for one model.
     pub max_queue_bytes: ByteSize,
+    /// What is otherwise for a model, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelBatching>,
+}
+
+/// `[batching.models.<name>]`: what is not said is as in `[batching]`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelBatching {
+    /// Where it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution: Option<ExecutionMode>,
+    /// Dearest row that runs inline.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub inline_max: Option<Duration>,
+    /// How much nicer than the process its worker threads are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker_nice: Option<i32>,
+    /// Its instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_count: Option<usize>,
+    /// Most rows of one run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_batch_size: Option<usize>,
+    /// Sizes of batches that are cut at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferred_batch_sizes: Option<Vec<usize>>,
+    /// Longest wait for company.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub max_queue_delay: Option<Duration>,
+    /// Most rows waiting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue_size: Option<usize>,
+    /// Most bytes waiting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue_bytes: Option<ByteSize>,
 }
 
 /// `[images]`.
@@ -341,6 +377,34 @@ impl Config {
 // === impl BatchingConfig ===
 
 impl BatchingConfig {
+    /// What holds for the model of this name.
+    #[must_use]
+    pub fn of(&self, model: &str) -> BatchingConfig {
+        let mut all = BatchingConfig { models: BTreeMap::new(), ..self.clone() };
+        let Some(own) = self.models.get(model) else { return all };
+        let ModelBatching {
+            execution,
+            inline_max,
+            worker_nice,
+            instance_count,
+            max_batch_size,
+            preferred_batch_sizes,
+            max_queue_delay,
+            max_queue_size,
+            max_queue_bytes,
+        } = own.clone();
+        all.execution = execution.unwrap_or(all.execution);
+        all.inline_max = inline_max.unwrap_or(all.inline_max);
+        all.worker_nice = worker_nice.unwrap_or(all.worker_nice);
+        all.instance_count = instance_count.unwrap_or(all.instance_count);
+        all.max_batch_size = max_batch_size.unwrap_or(all.max_batch_size);
+        all.preferred_batch_sizes = preferred_batch_sizes.unwrap_or(all.preferred_batch_sizes);
+        all.max_queue_delay = max_queue_delay.unwrap_or(all.max_queue_delay);
+        all.max_queue_size = max_queue_size.unwrap_or(all.max_queue_size);
+        all.max_queue_bytes = max_queue_bytes.unwrap_or(all.max_queue_bytes);
+        all
+    }
+
     /// Where a model runs.
     #[must_use]
     pub fn policy(&self) -> ExecutionPolicy {
@@ -373,14 +437,19 @@ impl BatchingConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_as("batching")?;
+        self.models.keys().try_for_each(|model| self.of(model).check_as(&format!("batching.models.{model}")))
+    }
+
+    fn check_as(&self, table: &str) -> Result<(), ConfigError> {
         for (name, value) in [("worker_threads", self.worker_threads), ("instance_count", self.instance_count)] {
             if value > INSTANCE_COUNT_MAX {
-                return Err(invalid(format!("batching.{name} is {value}, expected at most {INSTANCE_COUNT_MAX}")));
+                return Err(invalid(format!("{table}.{name} is {value}, expected at most {INSTANCE_COUNT_MAX}")));
             }
         }
         self.settings(1).check().map_err(|error| {
             let ev_batching::SettingsError { setting, found, expected } = error;
-            invalid(format!("batching.{setting} is {found}, expected {expected}"))
+            invalid(format!("{table}.{setting} is {found}, expected {expected}"))
         })
     }
 }
@@ -443,12 +512,27 @@ fn merge(base: &mut Table, over: Table) {
     }
 }
 
-/// Sets a dotted key to a value written as text, typed as the value it replaces.
+/// Sets a dotted key to a value written as text, typed as the value it replaces; that of one model as that of all.
 fn set(table: &mut Table, key: &str, text: &str) -> Result<(), String> {
     let (section, name) = key.split_once('.').ok_or("has no table, expected such as grpc.address")?;
     let section =
         table.get_mut(section).and_then(Value::as_table_mut).ok_or_else(|| format!("no table `{section}`"))?;
-    let value = match section.get(name) {
+    let of_model = name.strip_prefix("models.").and_then(|name| name.split_once('.'));
+    let value = typed(section.get(of_model.map_or(name, |(_, name)| name)), text)?;
+    let Some((model, name)) = of_model else {
+        section.insert(name.to_owned(), value);
+        return Ok(());
+    };
+    let tables = section.entry("models").or_insert_with(|| Value::Table(Table::new()));
+    let own = tables.as_table_mut().ok_or("`models` is not a table")?.entry(model);
+    let own = own.or_insert_with(|| Value::Table(Table::new()));
+    own.as_table_mut().ok_or_else(|| format!("`models.{model}` is not a table"))?.insert(name.to_owned(), value);
+    Ok(())
+}
+
+/// A text as a value of the type that another one has.
+fn typed(like: Option<&Value>, text: &str) -> Result<Value, String> {
+    Ok(match like {
         Some(Value::Boolean(_)) => Value::Boolean(text.parse().map_err(|_| format!("`{text}` is not true or false"))?),
         Some(Value::Integer(_)) => Value::Integer(text.parse().map_err(|_| format!("`{text}` is not a whole number"))?),
         Some(Value::Float(_)) => Value::Float(text.parse().map_err(|_| format!("`{text}` is not a number"))?),
@@ -458,9 +542,7 @@ fn set(table: &mut Table, key: &str, text: &str) -> Result<(), String> {
             Value::Array(elements.map(element).collect())
         }
         _ => Value::String(text.to_owned()),
-    };
-    section.insert(name.to_owned(), value);
-    Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -512,6 +594,26 @@ mod tests {
     }
 
     #[test]
+    fn a_model_may_have_settings_of_its_own() {
+        let overrides = [
+            ("batching.max_batch_size", "4"),
+            ("batching.models.photos.max_batch_size", "16"),
+            ("batching.models.photos.preferred_batch_sizes", "8,16"),
+            ("batching.models.photos.max_queue_delay", "5ms"),
+            ("batching.models.photos.execution", "queued"),
+        ];
+        let config = load(&overrides).expect("valid");
+        let batching = &config.batching;
+        let photos = batching.of("photos").settings(2);
+        assert_eq!((photos.max_batch_size, &photos.preferred_batch_sizes[..]), (16, &[8, 16][..]));
+        assert_eq!((photos.max_queue_delay, photos.max_queue_size), (Duration::from_millis(5), 128));
+        assert_eq!(batching.of("photos").policy(), ExecutionPolicy::Queued);
+        assert_eq!(batching.of("others"), BatchingConfig { models: BTreeMap::new(), ..batching.clone() });
+        let again: Config = toml::from_str(&config.to_toml()).expect("printed");
+        assert_eq!(config, again);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let check = |key: &str, value: &str, expected: &str| {
             let error = load(&[(key, value)]).expect_err(key).to_string();
@@ -531,6 +633,12 @@ mod tests {
         check("batching.preferred_batch_sizes", "4,9", "batching.preferred_batch_sizes is 9, expected 1..=8");
         check("batching.instance_count", "257", "batching.instance_count is 257, expected at most 256");
         check("batching.worker_nice", "20", "batching.worker_nice is 20, expected 0..=19");
+        check("batching.models.a.max_batch_size", "0", "batching.models.a.max_batch_size is 0, expected 1..=65536");
+        check("batching.models.a.max_queue_size", "7", "batching.models.a.max_queue_size is 7, expected 8..=65536");
+        check("batching.models.a.worker_threads", "7", "unknown field `worker_threads`");
+        check("grpc.image_messages_memory_max", "1MiB", "expected at least grpc.image_message_size_max, 16.0 MiB");
+        check("images.bytes_max", "5GiB", "expected 1KiB to 4GiB");
+        check("images.decode_time_max", "0s", "images.decode_time_max is 0ns, expected up to 10min");
         check("nothing", "1", "has no table");
         check("no.thing", "1", "no table `no`");
     }

@@ -34,7 +34,8 @@ mod process;
 mod serving;
 
 pub use config::{
-    BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, ImagesConfig, LogFormat, ObservabilityConfig,
+    BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, ImagesConfig, LogFormat, ModelBatching,
+    ObservabilityConfig,
 };
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};

@@ -15,7 +15,7 @@ use tower::ServiceBuilder;
 use crate::{
     Config, ListenError, bundled,
     cores::serving_cores,
-    deploy::{Deployer, DeployerConfig, QueueConfig, Routes},
+    deploy::{Deployer, DeployerConfig, Routes},
     grpc::{
         DeadlineLayer, Dispatch, Health, MessageMemory, Origins, Predictor, ReasonLayer, RegistryService,
         ServiceLimits, TraceLayer, WebConfig, WebService, keep_health_current, now_ms,
@@ -112,11 +112,9 @@ impl Server {
             Arc::clone(&routes),
             DeployerConfig {
                 core_count,
-                execution: config.batching.policy(),
-                queue: QueueConfig {
-                    settings: config.batching.settings(quota),
-                    budget: Budget::new(config.batching.workers(quota)),
-                },
+                batching: config.batching.clone(),
+                quota,
+                budget: Budget::new(config.batching.workers(quota)),
                 pictures: config.images.limits(),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),

@@ -145,8 +145,8 @@ async fn version(client: &Client) -> Check {
 
 async fn readiness(client: &Client) -> Check {
     match client.open_inference().server_ready().await {
-        Ok(true) => Check::ok("ready", "every production model is loaded"),
-        Ok(false) => Check::fail("ready", "not every production model is loaded", "see the models below"),
+        Ok(true) => Check::ok("ready", "no production model is being loaded"),
+        Ok(false) => Check::fail("ready", "a production model is still being loaded", "wait, and see the models below"),
         Err(error) if error.code() == Some(Code::Unimplemented) => {
             Check::warn("ready", "the server does not say", "see the services and models below")
         }

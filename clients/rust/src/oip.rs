@@ -43,7 +43,7 @@ impl OpenInference {
         Ok(answer.live)
     }
 
-    /// Whether every production model is loaded.
+    /// Whether every production model is loaded, or was refused.
     ///
     /// # Errors
     ///

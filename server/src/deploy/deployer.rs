@@ -6,22 +6,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ev_batching::ExecutionPolicy;
+use ev_batching::Budget;
 use ev_models_core::{Backend, LoadError, manifest::Task};
 use ev_registry::{Page, Registry, RegistryError, VersionRecord};
 use tokio::sync::{Mutex, watch};
 
 use super::{Deployment, ModelRoutes, QueueConfig, Routes, Snapshot, VersionStatus, check_vocabulary, warmup};
-use crate::pipeline::{PictureLimits, Pictures};
+use crate::{
+    config::BatchingConfig,
+    pipeline::{PictureLimits, Pictures},
+};
 
 /// What the deployer needs to know.
 pub(crate) struct DeployerConfig {
     /// Serving cores; each gets an instance of every version that runs inline.
     pub(crate) core_count: usize,
-    /// Where models run.
-    pub(crate) execution: ExecutionPolicy,
-    /// What queued ones are run with.
-    pub(crate) queue: QueueConfig,
+    /// Where models run, and what queued ones are run with.
+    pub(crate) batching: BatchingConfig,
+    /// CPUs of the quota.
+    pub(crate) quota: usize,
+    /// Batches that run at one time, over all models.
+    pub(crate) budget: Budget,
     /// What pictures may take.
     pub(crate) pictures: PictureLimits,
     /// The model that answers each task.
@@ -187,7 +192,9 @@ impl Deployer {
             format!("FAILED_PRECONDITION: {missing}")
         })?;
         let (version, digest, core_count) = (record.version, record.digest.to_string(), self.config.core_count);
-        let (execution, queue) = (self.config.execution, self.config.queue.clone());
+        let batching = self.config.batching.of(&manifest.model.name);
+        let execution = batching.policy();
+        let queue = QueueConfig { settings: batching.settings(self.config.quota), budget: self.config.budget.clone() };
         let mut pictures = self.config.pictures.clone();
         // What no queue could hold need not be received.
         pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);

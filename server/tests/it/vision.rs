@@ -381,7 +381,11 @@ async fn an_answer_that_is_not_likely_enough_is_flagged() {
 
 #[tokio::test]
 async fn what_the_model_takes_is_told() {
-    let server = start_with(&model(network(0), "", ""), &[("batching.execution", "inline")]).await;
+    let server = start_with(
+        &model(network(0), "", ""),
+        &[("batching.execution", "inline"), ("batching.models.colours.max_batch_size", "3")],
+    )
+    .await;
     let mut oip = inference(server.endpoint()).await;
     let metadata = oip.model_metadata(ModelMetadataRequest { name: "colours".into(), version: String::new() }).await;
     let metadata = metadata.expect("answered").into_inner();
@@ -395,6 +399,10 @@ async fn what_the_model_takes_is_told() {
     let config = oip.model_config(ModelConfigRequest { name: "colours".into(), version: String::new() }).await;
     let config = config.expect("answered").into_inner().config.expect("a configuration");
     assert_eq!(config.parameters["execution"].string_value, "queued", "pictures are never decoded on a serving thread");
+    assert_eq!(config.parameters["rows_of_a_run_max"].string_value, "3", "its own setting");
+    let range = oip.model_config(ModelConfigRequest { name: "ev-range".into(), version: String::new() }).await;
+    let range = range.expect("answered").into_inner().config.expect("a configuration");
+    assert_eq!(range.parameters["execution"].string_value, "inline");
     let client = server.client().await;
     let found = async || client.health().check("ev.vision.v1.VehicleVision").await.expect("known");
     assert_eventually!(found().await == ServingStatus::Serving, "its model serves");
@@ -803,7 +811,11 @@ async fn without_the_library_everything_else_serves() {
     let ready = inference(server.endpoint()).await.server_ready(ServerReadyRequest {}).await.expect("answered");
     assert!(ready.into_inner().ready, "a model that was refused is told by ModelReady");
     let client = server.client().await;
-    client.range().predict(PredictRequest { make: "Tesla".into(), model: "Model 3".into(), ..Default::default() }).await.expect("answered");
+    client
+        .range()
+        .predict(PredictRequest { make: "Tesla".into(), model: "Model 3".into(), ..Default::default() })
+        .await
+        .expect("answered");
     let refused = classify(&vision(server.endpoint()).await, golden("444.jpg")).await.expect_err("refused");
     let words = ["the ONNX Runtime library is not there", "/nowhere/libonnxruntime.so", "scripts/onnxruntime.sh"];
     refused.says(Code::FailedPrecondition, "NOT_SERVABLE", &words);
