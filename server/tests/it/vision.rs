@@ -178,6 +178,7 @@ async fn classify(client: &Vision, file: impl Into<bytes::Bytes>) -> Result<Clas
 }
 
 /// Probabilities by hand: the means of a tensor's colours through a softmax.
+#[expect(clippy::cast_possible_truncation, reason = "rounding to float32 is what is wanted")]
 fn expected(tensor: &[f32]) -> [f32; 3] {
     let logits: [f64; 3] = std::array::from_fn(|channel| {
         let plane = &tensor[channel * SIDE * SIDE..(channel + 1) * SIDE * SIDE];
@@ -569,6 +570,28 @@ async fn the_v2_protocol_names_the_row_of_a_bad_picture() {
 }
 
 // === bounds ===
+
+#[tokio::test]
+async fn pictures_may_take_what_the_configuration_says() {
+    for (key, value, reason, words) in [
+        ("images.bytes_max", "2KiB", "IMAGE_TOO_LARGE", "found 3767 bytes, expected at most 2048"),
+        ("batching.max_queue_bytes", "13KiB", "IMAGE_TOO_LARGE", "found 20000 bytes, expected at most 13312"),
+        ("images.pixels_max", "100", "IMAGE_TOO_LARGE", "and 100 in all"),
+        ("images.side_max", "10", "IMAGE_TOO_LARGE", "at most 10 a side"),
+        ("images.memory_max", "1KiB", "IMAGE_TOO_LARGE", "of memory, expected at most 1024"),
+        ("images.decode_time_max", "1us", "IMAGE_TOO_SLOW", "it takes longer than 1µs to decode"),
+    ] {
+        let server = start_with(&model(network(0), "", ""), &[(key, value)]).await;
+        let mut picture = golden("444.jpg");
+        assert_eq!(picture.len(), 3767);
+        if key == "batching.max_queue_bytes" {
+            picture.resize(20_000, 0);
+        }
+        let refused = classify(&vision(server.endpoint()).await, picture).await.expect_err(key);
+        assert_refused(&refused, "image", (key, reason, words));
+        server.stop().await;
+    }
+}
 
 #[tokio::test]
 async fn messages_have_a_bound_of_their_own() {

@@ -61,6 +61,7 @@ fn unlike_training(field: &OutOfDistributionField) -> String {
         OutOfDistributionReason::UnknownCategory => "unknown to the model, counted as not given",
         OutOfDistributionReason::OutsideTrainedRange => "outside everything seen in training",
         OutOfDistributionReason::NoVariant => "the model has no variant for it: no estimate",
+        OutOfDistributionReason::NoLikelyClass => "perhaps something the model was never taught",
         OutOfDistributionReason::Unspecified => "unlike the training data",
     };
     if trained_on.is_empty() {
