@@ -156,7 +156,7 @@ where
                     $(Some(name) if name == name_of(&services.$service) => services.$service.clone().call(request),)+
                     $(Some(name) if name == name_of(&services.$counted) => {
                         let until = until(request.uri().path());
-                        services.$counted.clone().call(services.memory.count(request, until))
+                        services.memory.count(request, until, |request| services.$counted.clone().call(request))
                     })+
                     Some(name) if name == name_of(&services.health) => {
                         until_drain(request, &services.draining, |request| services.health.clone().call(request))

@@ -4,6 +4,7 @@
 //! sees it, and connections times calls times the largest message is more than any machine has.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     sync::{
         Arc,
@@ -14,10 +15,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
-use http_body::{Frame, SizeHint};
+use http::{Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
-use tonic::{Status, codegen::StdError};
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{BoxFuture, StdError},
+};
 
 use super::status;
 
@@ -33,7 +38,7 @@ pub(crate) struct MessageMemory {
     silence_max: Duration,
 }
 
-/// What one call holds; given back when the last of its body and its request goes.
+/// What one call holds; given back when the call and its body are done.
 #[derive(Debug)]
 struct Holding {
     memory: Arc<MessageMemory>,
@@ -44,7 +49,7 @@ struct Holding {
 /// When a call gives back what its messages hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
-    /// With the request: it has one message.
+    /// With the answer: it has one message.
     Answered,
     /// With the next one: the service has taken the messages before into its queues, which have bounds of their own.
     NextMessage,
@@ -85,19 +90,26 @@ impl MessageMemory {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// A request whose messages are counted.
-    pub(super) fn count<B>(self: &Arc<Self>, mut request: Request<B>, until: Until) -> Request<Held<B>> {
+    /// Calls a service with a request whose messages are counted.
+    pub(super) fn count<B, F>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        until: Until,
+        call: impl FnOnce(Request<Held<B>>) -> F,
+    ) -> BoxFuture<Response<Body>, Infallible>
+    where
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
         let holding = Arc::new(Holding { memory: Arc::clone(self), counted: AtomicUsize::new(0) });
-        if until == Until::Answered {
-            request.extensions_mut().insert(Answering(Arc::clone(&holding)));
-        }
-        request.map(|body| Held { body, holding, until, framing: Framing::default(), held: 0, silence: None })
+        let answered = call(request.map(|body| Held::new(body, &holding, until)));
+        Box::pin(async move {
+            let answered = answered.await;
+            // Of a stream the body has it as well.
+            drop(holding);
+            answered
+        })
     }
 }
-
-/// Keeps a holding as long as the request is there.
-#[derive(Debug, Clone)]
-struct Answering(#[expect(dead_code, reason = "held, not read")] Arc<Holding>);
 
 // === impl Holding ===
 
@@ -168,6 +180,11 @@ where
 }
 
 impl<B> Held<B> {
+    fn new(body: B, holding: &Arc<Holding>, until: Until) -> Held<B> {
+        let holding = Arc::clone(holding);
+        Held { body, holding, until, framing: Framing::default(), held: 0, silence: None }
+    }
+
     /// Waits for the rest of a message, but not for ever where it takes others' room.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         if self.held <= UNCOUNTED || self.framing.begun == 0 {
@@ -218,10 +235,9 @@ impl Framing {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, task::Waker};
+    use std::task::Waker;
 
     use futures_util::stream;
-    use http_body::Body as _;
     use http_body_util::StreamBody;
 
     use super::*;
@@ -244,9 +260,10 @@ mod tests {
 
     type Pieces = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
 
-    fn request(pieces: Vec<Vec<u8>>) -> Request<Pieces> {
+    fn call(memory: &Arc<MessageMemory>, pieces: Vec<Vec<u8>>, until: Until) -> (Held<Pieces>, Arc<Holding>) {
         let frames: Vec<_> = pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from(piece)))).collect();
-        Request::new(StreamBody::new(stream::iter(frames)))
+        let holding = Arc::new(Holding { memory: Arc::clone(memory), counted: AtomicUsize::new(0) });
+        (Held::new(StreamBody::new(stream::iter(frames)), &holding, until), holding)
     }
 
     /// Reads a frame; true when there was one, false at the end.
@@ -263,23 +280,21 @@ mod tests {
     const KIB: usize = 1024;
 
     #[test]
-    fn a_single_request_is_counted_until_it_is_dropped() {
+    fn a_single_request_is_counted_until_it_is_answered() {
         let memory = MessageMemory::new(300 * KIB, Duration::from_secs(1));
-        let small = memory.count(request(vec![message(60 * KIB)]), Until::Answered);
-        let (_small, mut body) = small.into_parts();
+        let (mut body, _small) = call(&memory, vec![message(60 * KIB)], Until::Answered);
         assert!(read(&mut body).expect("there is room"));
         assert_eq!(memory.held(), 0, "not counted");
 
-        let (head, mut body) = memory.count(request(vec![message(200 * KIB)]), Until::Answered).into_parts();
+        let (mut body, first) = call(&memory, vec![message(200 * KIB)], Until::Answered);
         while read(&mut body).expect("there is room") {}
         drop(body);
-        assert_eq!(memory.held(), 200 * KIB + 5, "the request is still being answered");
-        let (other, mut body) =
-            memory.count(request(vec![message(99 * KIB), message(2 * KIB)]), Until::Answered).into_parts();
+        assert_eq!(memory.held(), 200 * KIB + 5, "it is still being answered");
+        let (mut body, other) = call(&memory, vec![message(99 * KIB), message(2 * KIB)], Until::Answered);
         assert!(read(&mut body).expect("there is room"));
         let refused = read(&mut body).expect_err("there is none");
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        drop(head);
+        drop(first);
         assert!(memory.held() < 100 * KIB);
         drop((other, body));
         assert_eq!(memory.held(), 0);
@@ -291,7 +306,8 @@ mod tests {
         // Three messages and a half, in pieces that do not end where they do.
         let bytes = [message(200 * KIB), message(200 * KIB), message(200 * KIB), message(200 * KIB)].concat();
         let pieces = bytes[..700 * KIB].chunks(100 * KIB).map(<[u8]>::to_vec).collect();
-        let (_head, mut body) = memory.count(request(pieces), Until::NextMessage).into_parts();
+        let (mut body, held) = call(&memory, pieces, Until::NextMessage);
+        drop(held);
         while read(&mut body).expect("there is room for each") {}
         assert_eq!(memory.held(), 100 * KIB - 15, "the half");
         drop(body);

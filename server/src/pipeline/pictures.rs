@@ -311,3 +311,77 @@ impl Prepare for Preparation {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ev_models_core::recipe::Resize;
+
+    use super::*;
+
+    /// A tensor of 2 by 2 pixels, and a picture of one.
+    fn pictures(decode_time_max: Duration) -> Pictures {
+        let size = ev_models_core::recipe::Size { height: 2, width: 2 };
+        let recipe = r#"{"image_processor_type": "ViTImageProcessor"}"#;
+        let recipe = Recipe::from_hugging_face(recipe).expect("a recipe");
+        let limits = PictureLimits { limits: Limits::default(), decode_time_max };
+        let recipe = Recipe { resize: Some(Resize::Exact(size)), ..recipe };
+        let preprocessor = Preprocessor::new(recipe, limits.limits.clone()).expect("a preprocessor");
+        let shape = RowShape::new([(DataType::Fp32, [preprocessor.values()])]);
+        Pictures { preprocessor, limits, input: "image".to_owned(), shape }
+    }
+
+    fn file() -> Picture {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/images/tests/golden/444.jpg");
+        Picture::File(fs_err::read(path).expect("a picture").into())
+    }
+
+    fn fill(pictures: &Pictures, picture: &Picture, stop: Option<Stop>) -> Result<(Option<Info>, Vec<f32>), String> {
+        let mut out = vec![f32::NAN; 12];
+        let filled = pictures.fill_unless(picture, &mut ev_images::Scratch::default(), &|| stop, &mut out);
+        filled.map(|info| (info, out)).map_err(|error| error.to_string())
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn decoding_ends_with_its_time_its_deadline_and_its_caller() {
+        let (info, values) = fill(&pictures(LONG), &file(), None).expect("a picture");
+        assert!(info.is_some() && values.iter().all(|value| value.is_finite()));
+        let check = |max: Duration, stop: Option<Stop>, expected: &str| {
+            assert_eq!(fill(&pictures(max), &file(), stop).expect_err("stopped"), expected);
+        };
+        let passed = "the deadline passed before the answer was ready";
+        check(LONG, Some(Stop::Deadline), passed);
+        check(LONG, Some(Stop::Abandoned), passed);
+        let slow = "`image` cannot be read: it takes longer than 0ns to decode; send a picture of fewer pixels";
+        check(Duration::ZERO, None, slow);
+    }
+
+    #[test]
+    fn tensors_are_copied_when_they_fit_and_are_finite() {
+        let numbers: Vec<f32> = (0..12_u8).map(f32::from).collect();
+        let raw = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+        for picture in [Picture::Tensor(numbers.clone()), Picture::RawTensor(raw(&numbers).into())] {
+            assert_eq!(picture.size(), 48);
+            assert_eq!(fill(&pictures(LONG), &picture, None).expect("it fits").1, numbers);
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut numbers = numbers.clone();
+            numbers[7] = bad;
+            let refused = fill(&pictures(LONG), &Picture::RawTensor(raw(&numbers).into()), None).expect_err("refused");
+            assert_eq!(refused, format!("`image` holds {bad} at position 7, expected a finite number"));
+        }
+        for short in [Picture::Tensor(vec![0.0; 11]), Picture::RawTensor(vec![0; 47].into())] {
+            assert_eq!(fill(&pictures(LONG), &short, None).expect_err("a bug"), "the model could not be run");
+        }
+    }
+
+    #[test]
+    fn what_a_length_says_is_said_before_the_queue() {
+        let pictures = pictures(LONG);
+        pictures.admit(&file()).expect("it may wait");
+        let refused = |length: usize| pictures.admit(&Picture::File(vec![0; length].into())).expect_err("refused");
+        assert!(refused(0).to_string().contains("found no bytes, expected a JPEG, PNG or WebP picture"));
+        assert!(refused((16 << 20) + 1).to_string().contains("found 16777217 bytes, expected at most 16777216"));
+    }
+}

@@ -304,6 +304,16 @@ async fn every_way_of_asking_about_a_picture_gives_the_same_answer() {
             assert_close(*found, *expected, "in a batch");
         }
     }
+    let requests: Vec<_> = [&files[..1], &files[..3], &files[3..4]].into_iter().flat_map(ways).collect();
+    let mut answers = oip.clone().model_stream_infer(tokio_stream::iter(requests)).await.expect("begun").into_inner();
+    for rows in [0..1, 0..3, 3..4].into_iter().flat_map(|rows| [rows.clone(), rows.clone(), rows.clone(), rows]) {
+        let answer = answers.message().await.expect("answered").expect("one for each").infer_response;
+        let found = floats(&answer.expect("a response"), "colour_probabilities");
+        assert_eq!(found.len(), rows.len() * 3);
+        for (found, expected) in found.as_chunks::<3>().0.iter().zip(&single[rows]) {
+            assert_close(*found, *expected, "in a stream");
+        }
+    }
     let rows = files.iter().map(|file| request(file.clone())).collect();
     let batch = client.clone().classify_batch(ClassifyBatchRequest { rows }).await.expect("answered").into_inner();
     assert_eq!(batch.results.len(), files.len());
