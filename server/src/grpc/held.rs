@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::{
     Status,
@@ -238,6 +238,7 @@ mod tests {
     use std::task::Waker;
 
     use futures_util::stream;
+    use http_body::Body as _;
     use http_body_util::StreamBody;
 
     use super::*;
