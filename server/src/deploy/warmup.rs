@@ -42,7 +42,7 @@ pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result
     }
     if let Some(pictures) = deployment.pictures() {
         // Any values will do: a network takes as long for one picture as for another.
-        let black = Picture::Tensor(vec![0.0; deployment.plan().width()]);
+        let black = Picture::Tensor(vec![0.0; deployment.plan().width()].into());
         measure(deployment, || Some(rehearse_picture(deployment, pictures, &black).ok()?.0.timings.inference));
     } else {
         let usual = usual_values(&deployment.manifest);

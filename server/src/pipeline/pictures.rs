@@ -23,7 +23,7 @@ use super::outcome::{PredictError, Violation};
 /// Largest `preprocessor_config.json` that is read.
 const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
 
-/// One picture, as a caller sent it.
+/// One picture, as a caller sent it. A clone shares its bytes.
 #[derive(Debug, Clone)]
 pub(crate) enum Picture {
     /// A JPEG, PNG or WebP file.
@@ -31,7 +31,7 @@ pub(crate) enum Picture {
     /// The model's own tensor, each value as four little-endian bytes.
     RawTensor(Bytes),
     /// The same as numbers.
-    Tensor(Vec<f32>),
+    Tensor(Arc<[f32]>),
 }
 
 /// What one picture may take.
@@ -81,7 +81,7 @@ impl Picture {
     pub(crate) fn size(&self) -> usize {
         match self {
             Picture::File(bytes) | Picture::RawTensor(bytes) => bytes.len(),
-            Picture::Tensor(numbers) => size_of_val(numbers.as_slice()),
+            Picture::Tensor(numbers) => size_of_val(&numbers[..]),
         }
     }
 }
@@ -361,7 +361,7 @@ mod tests {
     fn tensors_are_copied_when_they_fit_and_are_finite() {
         let numbers: Vec<f32> = (0..12_u8).map(f32::from).collect();
         let raw = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
-        for picture in [Picture::Tensor(numbers.clone()), Picture::RawTensor(raw(&numbers).into())] {
+        for picture in [Picture::Tensor(numbers.clone().into()), Picture::RawTensor(raw(&numbers).into())] {
             assert_eq!(picture.size(), 48);
             assert_eq!(fill(&pictures(LONG), &picture, None).expect("it fits").1, numbers);
         }
@@ -371,7 +371,7 @@ mod tests {
             let refused = fill(&pictures(LONG), &Picture::RawTensor(raw(&numbers).into()), None).expect_err("refused");
             assert_eq!(refused, format!("`image` holds {bad} at position 7, expected a finite number"));
         }
-        for short in [Picture::Tensor(vec![0.0; 11]), Picture::RawTensor(vec![0; 47].into())] {
+        for short in [Picture::Tensor(vec![0.0; 11].into()), Picture::RawTensor(vec![0; 47].into())] {
             assert_eq!(fill(&pictures(LONG), &short, None).expect_err("a bug"), "the model could not be run");
         }
     }

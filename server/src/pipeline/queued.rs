@@ -296,7 +296,7 @@ impl Wave {
             }
         }
         let sound = of_rows.iter().zip(&admitted).filter(|(_, row)| row.is_ok());
-        // A copy of a file is another reference to its bytes.
+        // A clone is another reference to the same bytes.
         let (rows, told): (Vec<Row>, Vec<Told>) =
             sound.map(|(picture, _)| pictures.row(picture.clone(), urgency.deadline)).unzip();
         let features = started.elapsed();

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::pipeline::{Picture, Plan, PredictError, Violation};
 
-/// The pictures of a request, one a row. What lies in one piece in the request is not copied.
+/// The pictures of a request, one a row. What lies in one piece in the request is not copied;
+/// typed numbers are, once.
 ///
 /// # Errors
 ///
@@ -40,7 +41,7 @@ fn numbers(plan: &Plan, request: &ModelInferRequest, rows_max: usize) -> Result<
             rows.map(|row| Picture::RawTensor(bytes.slice(row * size..(row + 1) * size))).collect()
         }
         (Some(Values::Vectors(numbers, width)), _) => {
-            rows.map(|row| Picture::Tensor(numbers[row * width..(row + 1) * width].to_vec())).collect()
+            rows.map(|row| Picture::Tensor(numbers[row * width..(row + 1) * width].into())).collect()
         }
         // The one input is a vector, and required.
         _ => return Err(PredictError::EmptyBatch),
