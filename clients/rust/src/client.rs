@@ -13,7 +13,7 @@ use tonic::{
 
 use crate::{
     BatteryHealth, ChargingUtilization, Config, Error, Health, ModelRegistry, OpenInference, RangePrediction,
-    RetryPolicy, ThermalRisk,
+    RetryPolicy, ThermalRisk, VehicleVision,
 };
 
 /// A connection to a server; cheap to clone, and clones share it.
@@ -113,6 +113,12 @@ impl Client {
     #[must_use]
     pub fn thermal(&self) -> ThermalRisk {
         ThermalRisk::new(self.clone())
+    }
+
+    /// Which vehicle is on this photo?
+    #[must_use]
+    pub fn vision(&self) -> VehicleVision {
+        VehicleVision::new(self.clone())
     }
 
     /// The model registry.

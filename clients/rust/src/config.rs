@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::RetryPolicy;
 
+/// What is in a message beside a photo: its id, the model's name, lengths.
+const BESIDE_A_PHOTO_BYTES: usize = 64 << 10;
+
 /// Bounds of a client; every one has a default that suits a service in the same data centre.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -17,7 +20,8 @@ pub struct Config {
     pub keepalive_interval: Duration,
     /// How long the answer to such a check may take. 10 s.
     pub keepalive_timeout: Duration,
-    /// Largest message sent or received, in bytes. 16 MiB.
+    /// Largest message sent or received, in bytes, and the largest photo: a message that may hold one is given 64 KiB
+    /// more. 16 MiB.
     pub message_size_max_bytes: usize,
     /// Put before `ev-client/<version>` in the `user-agent`; empty for nothing.
     pub user_agent: String,
@@ -43,6 +47,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Largest message of a service that takes numbers and text.
+    pub(crate) fn message_size(&self) -> usize {
+        self.message_size_max_bytes
+    }
+
+    /// Largest message of a service that takes photos.
+    pub(crate) fn photo_message_size(&self) -> usize {
+        self.message_size_max_bytes.saturating_add(BESIDE_A_PHOTO_BYTES)
+    }
+
     pub(crate) fn full_user_agent(&self) -> String {
         format!("{} ev-client/{}", self.user_agent, env!("CARGO_PKG_VERSION")).trim_start().to_owned()
     }

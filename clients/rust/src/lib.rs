@@ -49,7 +49,7 @@ pub use error::{CallError, Error, FieldViolation};
 pub use ev_proto as proto;
 pub use health::{Health, ServingStatus};
 pub use oip::OpenInference;
-pub use prediction::{BatteryHealth, ChargingUtilization, RangePrediction, ThermalRisk};
+pub use prediction::{BatteryHealth, ChargingUtilization, RangePrediction, ThermalRisk, VehicleVision};
 pub use registry::ModelRegistry;
 pub use replies::Replies;
 pub use retry::RetryPolicy;

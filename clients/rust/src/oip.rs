@@ -20,7 +20,7 @@ pub struct OpenInference {
 
 impl OpenInference {
     pub(crate) fn new(client: Client) -> OpenInference {
-        let size = client.config().message_size_max_bytes;
+        let size = client.config().photo_message_size();
         let inner = GrpcInferenceServiceClient::new(client.channel())
             .max_decoding_message_size(size)
             .max_encoding_message_size(size);

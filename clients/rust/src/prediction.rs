@@ -1,16 +1,17 @@
-//! The four prediction services: one request, many, or a stream.
+//! The prediction services: one request, many, or a stream.
 
-use ev_proto::ev::{battery, charging, range, thermal};
+use ev_proto::ev::{battery, charging, range, thermal, vision};
 use futures_core::Stream;
 use tonic::Request;
 
-use crate::{Client, Error, Replies, client::Repeat};
+use crate::{Client, Config, Error, Replies, client::Repeat};
 
 /// A prediction service whose three methods differ from its siblings' only in names and messages.
 macro_rules! prediction_service {
     (
         $(#[$documentation:meta])*
         $service:ident in $package:ident::v1 over $module:ident::$client:ident,
+        messages of $size:path,
         $single:ident($single_request:ident) -> $single_response:ident,
         $batch:ident($batch_request:ident) -> $batch_response:ident,
         $stream:ident($stream_request:ident) -> $stream_response:ident
@@ -24,7 +25,7 @@ macro_rules! prediction_service {
 
         impl $service {
             pub(crate) fn new(client: Client) -> $service {
-                let size = client.config().message_size_max_bytes;
+                let size = $size(client.config());
                 let inner = $package::v1::$module::$client::new(client.channel())
                     .max_decoding_message_size(size)
                     .max_encoding_message_size(size);
@@ -86,6 +87,7 @@ macro_rules! prediction_service {
 prediction_service! {
     /// How far does this car go?
     RangePrediction in range::v1 over range_prediction_client::RangePredictionClient,
+    messages of Config::message_size,
     predict(PredictRequest) -> PredictResponse,
     predict_batch(PredictBatchRequest) -> PredictBatchResponse,
     predict_stream(PredictStreamRequest) -> PredictStreamResponse
@@ -94,6 +96,7 @@ prediction_service! {
 prediction_service! {
     /// How many charging sessions a day will this station see?
     ChargingUtilization in charging::v1 over charging_utilization_client::ChargingUtilizationClient,
+    messages of Config::message_size,
     predict(PredictRequest) -> PredictResponse,
     predict_batch(PredictBatchRequest) -> PredictBatchResponse,
     predict_stream(PredictStreamRequest) -> PredictStreamResponse
@@ -102,6 +105,7 @@ prediction_service! {
 prediction_service! {
     /// How healthy is this battery, and how long does it last?
     BatteryHealth in battery::v1 over battery_health_client::BatteryHealthClient,
+    messages of Config::message_size,
     predict(PredictRequest) -> PredictResponse,
     predict_batch(PredictBatchRequest) -> PredictBatchResponse,
     predict_stream(PredictStreamRequest) -> PredictStreamResponse
@@ -110,7 +114,17 @@ prediction_service! {
 prediction_service! {
     /// Is this pack heading for thermal runaway, and what must be done now?
     ThermalRisk in thermal::v1 over thermal_risk_client::ThermalRiskClient,
+    messages of Config::message_size,
     assess(AssessRequest) -> AssessResponse,
     assess_batch(AssessBatchRequest) -> AssessBatchResponse,
     assess_stream(AssessStreamRequest) -> AssessStreamResponse
+}
+
+prediction_service! {
+    /// Which vehicle is on this photo? A photo of [`Config::message_size_max_bytes`] fits in a message.
+    VehicleVision in vision::v1 over vehicle_vision_client::VehicleVisionClient,
+    messages of Config::photo_message_size,
+    classify(ClassifyRequest) -> ClassifyResponse,
+    classify_batch(ClassifyBatchRequest) -> ClassifyBatchResponse,
+    classify_stream(ClassifyStreamRequest) -> ClassifyStreamResponse
 }

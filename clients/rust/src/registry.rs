@@ -153,8 +153,34 @@ impl ModelRegistry {
         directory: impl AsRef<Path>,
         progress: impl FnMut(Progress<'_>) + Send + 'static,
     ) -> Result<RegisterVersionResponse, Error> {
+        self.register(Upload::open(directory.as_ref()).await?, progress).await
+    }
+
+    /// Registers files of a directory under a manifest that is not among them: every file it names, and `README.md` if
+    /// there is one. Nothing is written to the directory. `progress` is called as pieces are handed to the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModelRegistry::register_directory`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the upload; the server keeps nothing of it.
+    pub async fn register_files(
+        &self,
+        directory: impl AsRef<Path>,
+        manifest_toml: String,
+        progress: impl FnMut(Progress<'_>) + Send + 'static,
+    ) -> Result<RegisterVersionResponse, Error> {
+        self.register(Upload::with_manifest(directory.as_ref(), manifest_toml).await?, progress).await
+    }
+
+    async fn register(
+        &self,
+        upload: Upload,
+        progress: impl FnMut(Progress<'_>) + Send + 'static,
+    ) -> Result<RegisterVersionResponse, Error> {
         let deadline = self.client.config().upload_deadline;
-        let upload = Upload::open(directory.as_ref()).await?;
         let (failed, failure) = oneshot::channel();
         let mut request = Request::new(upload.into_stream(progress, failed));
         request.set_timeout(deadline);

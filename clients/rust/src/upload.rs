@@ -93,9 +93,14 @@ impl Upload {
         let path = directory.join(MANIFEST);
         let manifest =
             fs::read_to_string(&path).await.map_err(|source| UploadError::Unreadable { path: path.clone(), source })?;
+        Upload::with_manifest(directory, manifest).await
+    }
+
+    /// The files of a directory that a manifest names, wherever it comes from.
+    pub(crate) async fn with_manifest(directory: &Path, manifest: String) -> Result<Upload, UploadError> {
         let table = manifest
             .parse::<toml::Table>()
-            .map_err(|source| UploadError::Manifest { path, source: Box::new(source) })?;
+            .map_err(|source| UploadError::Manifest { path: directory.join(MANIFEST), source: Box::new(source) })?;
         let mut files = Vec::new();
         let mut names = named_files(&table);
         if fs::metadata(directory.join(CARD)).await.is_ok_and(|card| card.is_file()) {
@@ -299,6 +304,15 @@ mod tests {
         }
         let upload = Upload::open(directory.path()).await.expect("opened");
         assert_eq!(upload.files, [("README.md".to_owned(), 9), ("b".to_owned(), 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_manifest_may_come_from_elsewhere() {
+        let directory = directory("this one is not read");
+        fs_err::write(directory.path().join("b"), "1").expect("written");
+        let manifest = "[[heads]]\nfile = \"b\"\n".to_owned();
+        let upload = Upload::with_manifest(directory.path(), manifest.clone()).await.expect("opened");
+        assert_eq!((upload.manifest, upload.files), (manifest, vec![("b".to_owned(), 1)]));
     }
 
     #[tokio::test]

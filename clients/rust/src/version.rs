@@ -7,7 +7,7 @@ use ev_proto::ev::{
     registry::v1::{GetVersionRequest, VerifyVersionRequest, get_version_request, verify_version_request},
 };
 
-/// A model version as a person names it: `ev-range`, `ev-range:3` or `ev-range@canary`.
+/// A model version as a person names it: `ev-range`, `ev-range:3` (or `ev-range@3`) or `ev-range@canary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionRef {
     /// Model name.
@@ -41,7 +41,10 @@ impl FromStr for VersionRef {
     fn from_str(text: &str) -> Result<VersionRef, VersionRefError> {
         let (model, choice) = match text.split_once([':', '@']) {
             None => (text, VersionChoice::Production),
-            Some((model, version)) if text[model.len()..].starts_with(':') => {
+            // An alias begins with a letter.
+            Some((model, version))
+                if text[model.len()..].starts_with(':') || version.starts_with(|first: char| first.is_ascii_digit()) =>
+            {
                 let version = version.parse().ok().filter(|version| *version > 0).ok_or(VersionRefError)?;
                 (model, VersionChoice::Version(version))
             }
@@ -119,7 +122,8 @@ mod tests {
         check("ev-range", Some(("ev-range", VersionChoice::Production)));
         check("ev-range:3", Some(("ev-range", VersionChoice::Version(3))));
         check("ev-range@canary", Some(("ev-range", VersionChoice::Alias("canary".to_owned()))));
-        for wrong in ["", ":3", "@x", "ev-range:", "ev-range@", "ev-range:0", "ev-range:x", "a:1@b", "a b", "a@b:1"] {
+        assert_eq!("ev-range@3".parse(), "ev-range:3".parse::<VersionRef>());
+        for wrong in ["", ":3", "@x", "ev-range@0", "ev-range@3x", "ev-range:", "ev-range@", "ev-range:0", "ev-range:x", "a:1@b", "a b", "a@b:1"] {
             check(wrong, None);
         }
     }
