@@ -20,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   evctl doctor                                        is the server well?
   evctl predict range --make Tesla --model 'Model 3'  how far does this car go?
+  evctl predict image car.jpg                         which vehicle is this?
   evctl models list                                   which models does it serve?
   evctl predict range --file cars.jsonl > ranges.jsonl
   evctl -o json models show ev-range | jq .version.digest
@@ -84,7 +85,7 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Ask for a prediction: range, utilization, battery or thermal.
+    /// Ask for a prediction: range, utilization, battery, thermal, or the vehicle on a photo.
     #[command(subcommand)]
     Predict(Box<PredictCommand>),
     /// List, show, import and verify models, and choose which version serves.

@@ -163,6 +163,10 @@ impl ReportedError {
 
 /// What to do about a refused call.
 fn advice(call: &CallError) -> Vec<String> {
+    if call.reason == "MESSAGE_TOO_LARGE" {
+        let limits = "or have the server take more: grpc.message_size_max in docs/configuration.md, for photos [images]";
+        return vec!["send less at a time".to_owned(), limits.to_owned()];
+    }
     let advice = match call.code {
         Code::InvalidArgument => "correct the fields above; `evctl predict <SERVICE> --help` explains each",
         Code::NotFound => "see what there is with: evctl models list",
@@ -191,6 +195,16 @@ impl ReportedViolation {
 }
 
 // === impl Report ===
+
+impl Report {
+    /// Names what the failure is about, unless its message does.
+    pub(crate) fn about(mut self, what: &str) -> Report {
+        if !self.error.message.contains(what) {
+            self.error.message = format!("{what}: {}", self.error.message);
+        }
+        self
+    }
+}
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

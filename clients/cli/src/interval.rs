@@ -2,7 +2,8 @@
 
 use crate::style::{ACCENT, DIM};
 
-const WIDTH: usize = 32;
+/// Cells of a bar, unless it is told otherwise.
+pub(crate) const WIDTH: usize = 32;
 
 /// An answer's interval in its unit.
 #[derive(Debug, Clone, Copy)]
@@ -39,15 +40,25 @@ impl Interval {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "at most WIDTH")]
 fn cell_end(cell: usize) -> f32 {
-    (cell + 1) as f32 / WIDTH as f32
+    to_f32(cell + 1) / to_f32(WIDTH)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "columns of a terminal")]
+fn to_f32(cells: usize) -> f32 {
+    cells as f32
 }
 
 /// A probability as a bar.
 pub(crate) fn share_bar(probability: f32) -> String {
-    let full = (0..WIDTH).filter(|cell| cell_end(*cell) <= probability + 0.5 / 32.0).count();
-    format!("{ACCENT}{}{ACCENT:#}{DIM}{}{DIM:#}", "█".repeat(full), "·".repeat(WIDTH - full))
+    share_bar_of(WIDTH, probability)
+}
+
+/// A probability as a bar of so many cells.
+pub(crate) fn share_bar_of(width: usize, probability: f32) -> String {
+    // To the nearest cell; what is not a number fills none.
+    let full = (1..=width).filter(|cell| to_f32(2 * cell - 1) <= probability * to_f32(2 * width)).count();
+    format!("{ACCENT}{}{ACCENT:#}{DIM}{}{DIM:#}", "█".repeat(full), "·".repeat(width - full))
 }
 
 /// A number with the digits a person reads: three significant ones, or all before the point.
@@ -83,6 +94,16 @@ mod tests {
     fn odd_intervals_do_not_break_the_bar() {
         for (q10, q50, q90) in [(0.0, 0.0, 0.0), (5.0, 5.0, 5.0), (f32::NAN, 1.0, 2.0), (1.0, f32::INFINITY, 2.0)] {
             assert_eq!(bar(q10, q50, q90).chars().count(), WIDTH);
+        }
+    }
+
+    #[test]
+    fn shares_fill_bars() {
+        for (width, probability, full) in
+            [(32, 0.0, 0), (32, 1.0, 32), (32, 0.5, 16), (10, 0.04, 0), (10, 0.06, 1), (8, f32::NAN, 0), (8, 2.0, 8)]
+        {
+            let bar = strip_str(&share_bar_of(width, probability)).to_string();
+            assert_eq!((bar.chars().count(), bar.matches('█').count()), (width, full), "{probability}");
         }
     }
 

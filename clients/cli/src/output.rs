@@ -19,6 +19,10 @@ impl Output {
         Output { format }
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// Prints an answer: its JSON, or the text that a person reads.
     pub(crate) fn answer(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let text = match self.format {
@@ -26,6 +30,23 @@ impl Output {
             Format::Table => text(),
         };
         writeln!(anstream::stdout().lock(), "{}", text.trim_end()).map_err(Failure::Output)
+    }
+
+    /// Prints one of many answers as a line of JSON; tables show them together at the end.
+    pub(crate) fn json_line(&self, json: &impl Serialize) -> Result<(), Failure> {
+        if self.format == Format::Table {
+            return Ok(());
+        }
+        let text = serde_json::to_string(json).map_err(Failure::Encode)?;
+        writeln!(anstream::stdout().lock(), "{text}").map_err(Failure::Output)
+    }
+
+    /// Prints the text that a person reads; scripts have had their lines.
+    pub(crate) fn text(&self, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => Ok(()),
+            Format::Table => writeln!(anstream::stdout().lock(), "{}", text().trim_end()).map_err(Failure::Output),
+        }
     }
 
     /// Prints advice that is not part of the answer; scripts have it in the answer.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anstream::adapter::strip_str;
 use anstyle::Style;
 
 use crate::style::{BOLD, DIM, PLAIN};
@@ -45,18 +46,31 @@ impl<T: Into<String>> From<T> for Cell {
 
 impl Table {
     pub(crate) fn new<const N: usize>(header: [&str; N]) -> Table {
-        Table { rows: vec![header.map(|name| Cell::styled(name.to_uppercase(), BOLD)).to_vec()] }
+        Table::with_header(&header)
+    }
+
+    /// As [`Table::new`], with columns that are chosen as it is made.
+    pub(crate) fn with_header(header: &[&str]) -> Table {
+        Table { rows: vec![header.iter().map(|name| Cell::styled(name.to_uppercase(), BOLD)).collect()] }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
-        self.rows.push(cells.to_vec());
+        self.push(cells.to_vec());
+    }
+
+    /// As [`Table::row`].
+    pub(crate) fn push(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+
+    /// The widest line, in characters.
+    pub(crate) fn width(&self) -> usize {
+        let widths = self.widths();
+        widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
     }
 
     pub(crate) fn render(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(width_of).max().unwrap_or(0))
-            .collect();
+        let widths = self.widths();
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
@@ -75,10 +89,21 @@ impl Table {
         }
         text
     }
+
+    fn widths(&self) -> Vec<usize> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let cells = |column| self.rows.iter().filter_map(move |row| row.get(column));
+        (0..columns).map(|column| cells(column).map(width_of).max().unwrap_or(0)).collect()
+    }
 }
 
 fn width_of(cell: &Cell) -> usize {
-    cell.text.chars().count()
+    visible(&cell.text)
+}
+
+/// Characters that are seen: colours are not.
+fn visible(text: &str) -> usize {
+    strip_str(text).map(|part| part.chars().count()).sum()
 }
 
 // === impl Listing ===
@@ -100,15 +125,15 @@ impl Listing {
 
 #[cfg(test)]
 mod tests {
-    use anstream::adapter::strip_str;
-
     use super::*;
+    use crate::style::ACCENT;
 
     #[test]
     fn columns_are_aligned_and_lines_end_where_they_end() {
         let mut table = Table::new(["name", "state", "note"]);
         table.row(["ev-range".into(), Cell::styled("READY", PLAIN), "".into()]);
-        table.row(["x".into(), "F".into(), "späte Notiz".into()]);
+        table.row(["x".into(), format!("{ACCENT}F{ACCENT:#}").into(), "späte Notiz".into()]);
+        assert_eq!(table.width(), "ev-range   READY   späte Notiz".chars().count());
         assert_eq!(
             strip_str(&table.render()).to_string(),
             "NAME       STATE   NOTE\nev-range   READY\nx          F       späte Notiz\n"

@@ -192,7 +192,7 @@ impl<P: FnMut(Progress<'_>)> Sending<P> {
     }
 }
 
-/// Files a manifest names: of heads, of variants' heads, of the golden requests, and those it lists.
+/// Files a manifest names: of heads, of variants' heads, of the preprocessing, of the golden requests, and those it lists.
 fn named_files(manifest: &toml::Table) -> BTreeSet<String> {
     let tables = |table: &toml::Table, key: &str| {
         table
@@ -209,9 +209,10 @@ fn named_files(manifest: &toml::Table) -> BTreeSet<String> {
     }
     let golden = manifest.get("golden").and_then(toml::Value::as_table);
     let of_heads = heads.iter().chain(golden).filter_map(|table| table.get("file"));
+    let preprocessing = manifest.get("preprocessing").and_then(|table| table.get("hugging_face"));
     let listed = tables(manifest, "files");
     let listed = listed.iter().filter_map(|table| table.get("path"));
-    of_heads.chain(listed).filter_map(|file| file.as_str().map(str::to_owned)).collect()
+    of_heads.chain(preprocessing).chain(listed).filter_map(|file| file.as_str().map(str::to_owned)).collect()
 }
 
 fn is_inside(file: &str) -> bool {
@@ -230,6 +231,8 @@ mod tests {
         [[heads]]
         name = "point"
         file = "model.ubj"
+        [preprocessing]
+        hugging_face = "preprocessor_config.json"
         [golden]
         file = "golden.json"
         [[variants]]
@@ -249,7 +252,7 @@ mod tests {
     #[test]
     fn files_are_those_the_manifest_names() {
         let files = named_files(&TOML.parse().expect("TOML"));
-        assert_eq!(files.into_iter().collect::<Vec<_>>(), ["golden.json", "model.ubj", "sub/x.ubj"]);
+        assert_eq!(files.into_iter().collect::<Vec<_>>(), ["golden.json", "model.ubj", "preprocessor_config.json", "sub/x.ubj"]);
     }
 
     #[test]

@@ -43,7 +43,8 @@ impl FromStr for VersionRef {
             None => (text, VersionChoice::Production),
             // An alias begins with a letter.
             Some((model, version))
-                if text[model.len()..].starts_with(':') || version.starts_with(|first: char| first.is_ascii_digit()) =>
+                if text[model.len()..].starts_with(':')
+                    || version.starts_with(|first: char| first.is_ascii_digit()) =>
             {
                 let version = version.parse().ok().filter(|version| *version > 0).ok_or(VersionRefError)?;
                 (model, VersionChoice::Version(version))
@@ -123,7 +124,20 @@ mod tests {
         check("ev-range:3", Some(("ev-range", VersionChoice::Version(3))));
         check("ev-range@canary", Some(("ev-range", VersionChoice::Alias("canary".to_owned()))));
         assert_eq!("ev-range@3".parse(), "ev-range:3".parse::<VersionRef>());
-        for wrong in ["", ":3", "@x", "ev-range@0", "ev-range@3x", "ev-range:", "ev-range@", "ev-range:0", "ev-range:x", "a:1@b", "a b", "a@b:1"] {
+        for wrong in [
+            "",
+            ":3",
+            "@x",
+            "ev-range@0",
+            "ev-range@3x",
+            "ev-range:",
+            "ev-range@",
+            "ev-range:0",
+            "ev-range:x",
+            "a:1@b",
+            "a b",
+            "a@b:1",
+        ] {
             check(wrong, None);
         }
     }

@@ -127,6 +127,6 @@ fn state_of(state: VersionState) -> (&'static str, Style) {
 }
 
 /// Bytes with a unit a person reads.
-fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }

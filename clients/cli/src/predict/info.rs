@@ -25,28 +25,58 @@ pub(crate) fn show_interval(listing: &mut Listing, name: &str, unit: &str, inter
 /// Shows model version, status, coverage and timings.
 pub(crate) fn show_info(listing: &mut Listing, info: Option<&PredictionInfo>) {
     let Some(info) = info else { return };
-    let PredictionInfo { model, prediction_id, status: _, out_of_distribution, feature_coverage, timings, batch } =
-        info;
+    show_status(listing, info);
+    let PredictionInfo { out_of_distribution, feature_coverage, timings, .. } = info;
+    for field in out_of_distribution {
+        listing.line(format!("  {}", option_of(&field.field).unwrap_or(field.field.clone())), unlike_training(field));
+    }
+    listing.line("feature coverage", format!("{:.0} % of the model's inputs were given", feature_coverage * 100.0));
+    show_model(listing, info);
+    if let Some(timings) = timings {
+        listing.line("time in the server", show_timings(*timings));
+    }
+    show_batch(listing, info);
+}
+
+/// As [`show_info`], for a photo: it is all of the input, decoding it is most of the assembling, and all of it takes
+/// milliseconds.
+pub(crate) fn show_photo_info(listing: &mut Listing, info: Option<&PredictionInfo>) {
+    let Some(info) = info else { return };
+    show_status(listing, info);
+    show_model(listing, info);
+    if let Some(Timings { queue_ns, features_ns, inference_ns, total_ns }) = info.timings {
+        let [queue, decode, inference, total] = [queue_ns, features_ns, inference_ns, total_ns].map(milliseconds);
+        let parts = format!("{DIM}(queue {queue}, decode {decode}, inference {inference}){DIM:#}");
+        listing.line("time in the server", format!("{total} ms {parts}"));
+    }
+    show_batch(listing, info);
+}
+
+fn show_status(listing: &mut Listing, info: &PredictionInfo) {
     match info.status() {
         PredictionStatus::Ok => listing.line("status", format!("{GOOD}OK{GOOD:#}")),
         PredictionStatus::OutOfDistribution => listing
             .line("status", format!("{WARN}OUT_OF_DISTRIBUTION{WARN:#}: the model was not trained on such an input")),
         PredictionStatus::Unspecified => listing.line("status", "unknown"),
     }
-    for field in out_of_distribution {
-        listing.line(format!("  {}", option_of(&field.field).unwrap_or(field.field.clone())), unlike_training(field));
+}
+
+fn show_model(listing: &mut Listing, info: &PredictionInfo) {
+    if let Some(model) = &info.model {
+        listing.line("model", model_text(model));
     }
-    listing.line("feature coverage", format!("{:.0} % of the model's inputs were given", feature_coverage * 100.0));
-    if let Some(ModelVersion { name, version, digest }) = model {
-        listing.line("model", format!("{name} version {version} {DIM}{}{DIM:#}", short_digest(digest)));
-    }
-    listing.line("prediction id", prediction_id);
-    if let Some(timings) = timings {
-        listing.line("time in the server", show_timings(*timings));
-    }
-    if let Some(batch @ BatchInfo { rows, cut: _ }) = batch {
+    listing.line("prediction id", &info.prediction_id);
+}
+
+fn show_batch(listing: &mut Listing, info: &PredictionInfo) {
+    if let Some(batch @ BatchInfo { rows, cut: _ }) = &info.batch {
         listing.line("ran in a batch of", format!("{rows} {DIM}({}){DIM:#}", reason(batch.cut())));
     }
+}
+
+/// A model version on one line.
+pub(crate) fn model_text(ModelVersion { name, version, digest }: &ModelVersion) -> String {
+    format!("{name} version {version} {DIM}{}{DIM:#}", short_digest(digest))
 }
 
 /// The beginning of a digest, enough to tell versions apart.
@@ -91,6 +121,10 @@ fn show_timings(Timings { queue_ns, features_ns, inference_ns, total_ns }: Timin
         microseconds(features_ns),
         microseconds(inference_ns)
     )
+}
+
+fn milliseconds(nanoseconds: u64) -> String {
+    microseconds(nanoseconds / 1000)
 }
 
 /// With one decimal.

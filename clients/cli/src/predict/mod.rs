@@ -2,6 +2,7 @@
 
 mod battery;
 mod battery_fields;
+mod image;
 mod info;
 mod range;
 mod rows;
@@ -29,6 +30,8 @@ pub(crate) enum PredictCommand {
     Battery(battery::BatteryCommand),
     /// Is this battery pack heading for thermal runaway, and what must be done now?
     Thermal(thermal::ThermalCommand),
+    /// Which vehicle is on this photo?
+    Image(image::ImageCommand),
 }
 
 /// Where requests come from when they do not come from options.
@@ -67,6 +70,7 @@ impl PredictCommand {
             PredictCommand::Utilization(command) => command.run(global, output).await,
             PredictCommand::Battery(command) => command.run(global, output).await,
             PredictCommand::Thermal(command) => command.run(global, output).await,
+            PredictCommand::Image(command) => command.run(global, output).await,
         }
     }
 }

@@ -17,10 +17,16 @@ use ev_client::proto::ev::{
         predict_stream_response::Result as StreamResult,
         range_prediction_server::{RangePrediction, RangePredictionServer},
     },
+    vision::v1::vehicle_vision_server::VehicleVisionServer,
 };
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::fake_vision::FakeVision;
+
+/// As the server's: a photo of 16 MiB and what is around it.
+const MESSAGE_SIZE_MAX_BYTES: usize = (16 << 20) + (64 << 10);
 
 /// Where it listens; it ends with the test's process.
 pub(crate) struct FakeServer {
@@ -48,7 +54,9 @@ impl FakeServer {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
                 address.send(listener.local_addr().expect("bound")).expect("the test waits");
                 let incoming = TcpListenerStream::new(listener);
-                Server::builder().add_service(RangePredictionServer::new(service)).serve_with_incoming(incoming).await
+                let vision = VehicleVisionServer::new(FakeVision).max_decoding_message_size(MESSAGE_SIZE_MAX_BYTES);
+                let server = Server::builder().add_service(RangePredictionServer::new(service)).add_service(vision);
+                server.serve_with_incoming(incoming).await
             })
         });
         FakeServer { url: format!("http://{}", bound.recv().expect("the server starts")), calls }

@@ -2,10 +2,12 @@
 
 use std::{
     io::Write as _,
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
 pub(crate) mod fake;
+mod fake_vision;
 pub(crate) mod real;
 
 /// What a run of `evctl` left.
@@ -21,10 +23,20 @@ pub(crate) fn evctl(server: &str, arguments: &[&str]) -> Run {
     evctl_with_input(server, arguments, "")
 }
 
+/// As [`evctl`], in a directory.
+pub(crate) fn evctl_in(directory: &Path, server: &str, arguments: &[&str]) -> Run {
+    run(Some(directory), server, arguments, "")
+}
+
 /// As [`evctl`], with standard input.
 pub(crate) fn evctl_with_input(server: &str, arguments: &[&str], input: &str) -> Run {
+    run(None, server, arguments, input)
+}
+
+fn run(directory: Option<&Path>, server: &str, arguments: &[&str], input: &str) -> Run {
     let mut child = Command::new(env!("CARGO_BIN_EXE_evctl"))
         .args(arguments)
+        .current_dir(directory.unwrap_or(Path::new(".")))
         .env("EVCTL_SERVER", server)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
