@@ -10,6 +10,8 @@ const DEPTH_MAX: usize = 64;
 const CHANNELS_MAX: usize = 8_192;
 const CLASSES_MAX: usize = 1 << 16;
 const IMAGE_SIZE_MAX: usize = 2_048;
+/// What transformers assumes, and leaves out, of a classifier that nobody named classes for.
+const CLASSES_UNSAID: usize = 2;
 
 /// What the file says of the network.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -30,7 +32,8 @@ pub(crate) struct Config {
     pub(crate) layer_norm_eps: f32,
     #[serde(default = "usual_size")]
     pub(crate) image_size: usize,
-    id2label: BTreeMap<String, String>,
+    id2label: Option<BTreeMap<String, String>>,
+    num_labels: Option<usize>,
 }
 
 // === impl Config ===
@@ -49,7 +52,8 @@ impl Config {
 
     /// Number of classes.
     pub(crate) fn class_count(&self) -> usize {
-        self.id2label.len()
+        let named = self.id2label.as_ref().map(BTreeMap::len);
+        named.or(self.num_labels).unwrap_or(CLASSES_UNSAID)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -71,7 +75,7 @@ impl Config {
         within("num_channels", self.num_channels, 1, 16)?;
         within("patch_size", self.patch_size, 1, 32)?;
         within("image_size", self.image_size, 1, IMAGE_SIZE_MAX)?;
-        within("number of `id2label`", self.class_count(), 1, CLASSES_MAX)?;
+        within("number of `id2label`, or `num_labels`,", self.class_count(), 1, CLASSES_MAX)?;
         within("length of `depths`", self.depths.len(), 1, STAGES_MAX)?;
         within("length of `hidden_sizes`", self.hidden_sizes.len(), self.depths.len(), self.depths.len())?;
         for depth in &self.depths {
@@ -129,6 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn classes_without_names_are_counted() {
+        let count = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+            let mut config = atto();
+            change(config.as_object_mut().expect("an object"));
+            Config::read(config.to_string().as_bytes()).expect("valid").class_count()
+        };
+        assert_eq!(count(&|config| drop(config.remove("id2label"))), 2);
+        assert_eq!(count(&|config| drop(config.insert("id2label".to_owned(), json!(null)))), 2);
+        let numbered = |config: &mut serde_json::Map<String, Value>| {
+            config.remove("id2label");
+            config.insert("num_labels".to_owned(), json!(7));
+        };
+        assert_eq!(count(&numbered), 7);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let check = |key: &str, value: Value, expected: &str| {
             let mut config = atto();
@@ -147,7 +167,7 @@ mod tests {
         check("patch_size", json!(0), "`patch_size` is 0");
         check("image_size", json!(1_000_000), "`image_size` is 1000000");
         check("id2label", json!({}), "number of `id2label`");
-        check("id2label", json!(null), "invalid type");
+        check("id2label", json!(["tench"]), "invalid type");
         check("layer_norm_eps", json!(1e9), "`layer_norm_eps`");
         assert!(Config::read(b"").is_err());
     }
