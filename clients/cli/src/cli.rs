@@ -10,6 +10,7 @@ use crate::{
     completions, doctor,
     exit::{EXIT_CODES, Exit},
     failure::Failure,
+    import::ImportCommand,
     models::ModelsCommand,
     output::Output,
     predict::PredictCommand,
@@ -91,6 +92,9 @@ pub(crate) enum Command {
     /// List, show, import and verify models, and choose which version serves.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Register a model as another tool left it, such as a Hugging Face directory.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Check the server and everything it serves, and say what to do.
     #[command(after_help = "\
 Checks the connection, clock, version, every service and every model.
@@ -120,6 +124,7 @@ impl Cli {
         match command {
             Command::Predict(command) => command.run(&global, output).await,
             Command::Models(command) => command.run(&global, output).await,
+            Command::Import(command) => command.run(&global, output).await,
             Command::Doctor => doctor::run(&global, output).await,
             Command::Completions { shell } => completions::run(shell),
         }
@@ -184,6 +189,9 @@ mod tests {
             "evctl predict thermal",
             "evctl models show a:b",
             "evctl models alias ev-range production 0",
+            "evctl predict image",
+            "evctl predict image a.jpg --top-k 1001",
+            "evctl import hf atto",
             "evctl --timeout 5 models list",
             "evctl frobnicate",
         ] {

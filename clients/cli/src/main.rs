@@ -14,6 +14,7 @@ mod completions;
 mod doctor;
 mod exit;
 mod failure;
+mod import;
 mod interval;
 mod json;
 mod models;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ev_client::{
-    Client,
+    Client, Error, Progress,
     proto::ev::registry::v1::{RegisterVersionResponse, Version},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,6 +25,9 @@ struct Imported {
     created: bool,
 }
 
+/// Told how far an upload is.
+pub(crate) type OnProgress = Box<dyn FnMut(Progress<'_>) + Send>;
+
 pub(crate) async fn run(
     client: &Client,
     output: &Output,
@@ -32,25 +35,41 @@ pub(crate) async fn run(
     alias: Option<&str>,
 ) -> Result<Exit, Failure> {
     if !directory.join("manifest.toml").is_file() {
-        return Err(Failure::usage(
-            format!("{} has no manifest.toml", directory.display()),
-            &["write one for an XGBoost or ONNX model with: evctl models init FILE"],
-        ));
+        return Err(no_manifest(directory));
     }
+    let registry = client.registry();
+    register(client, output, alias, async |progress| registry.register_directory(directory, progress).await).await
+}
+
+fn no_manifest(directory: &Path) -> Failure {
+    let message = format!("{} has no manifest.toml", directory.display());
+    if directory.join("config.json").is_file() {
+        let import = format!("evctl import hf {} --name NAME", directory.display());
+        return Failure::usage(message, &[&format!("a directory from Hugging Face is registered with: {import}")]);
+    }
+    Failure::usage(message, &["write one for an XGBoost or ONNX model with: evctl models init FILE"])
+}
+
+/// Registers a version and points an alias at it, showing how far the upload is and what came of it.
+pub(crate) async fn register(
+    client: &Client,
+    output: &Output,
+    alias: Option<&str>,
+    upload: impl AsyncFnOnce(OnProgress) -> Result<RegisterVersionResponse, Error>,
+) -> Result<Exit, Failure> {
     let progress = progress_bar();
     let bar = progress.clone();
-    let registry = client.registry();
-    let upload = registry.register_directory(directory, move |step| {
+    let result = upload(Box::new(move |step| {
         bar.set_length(step.total_bytes);
         bar.set_position(step.sent_bytes);
         bar.set_message(if step.sent_bytes == step.total_bytes { "checking".to_owned() } else { step.file.to_owned() });
-    });
-    let result = upload.await;
+    }))
+    .await;
     progress.finish_and_clear();
     let RegisterVersionResponse { version, created } = result?;
     let mut version = version.unwrap_or_default();
     if let Some(alias) = alias {
-        let moved = registry.set_alias(&version.model, alias, version.version, None).await?;
+        let moved = client.registry().set_alias(&version.model, alias, version.version, None).await?;
         version = moved.version.unwrap_or(version);
     }
     output.answer(&Imported { version: to_json(&version), created }, || render(&version, created))?;

@@ -1,6 +1,7 @@
 //! `evctl models`: the versioned model registry.
 
 mod alias;
+pub(crate) mod hugging_face;
 mod import;
 mod init;
 mod list;
@@ -32,7 +33,8 @@ Examples:
   evctl models show ev-range@production
   evctl models init demand.ubj -d demand/             a manifest for a model of your own
   evctl models import demand/ --alias production      and let it serve
-  evctl models alias my-model production 1            back to version 1")]
+  evctl models alias my-model production 1            back to version 1
+  evctl import hf atto/ --name photos                 an image classifier from Hugging Face")]
 pub(crate) enum ModelsCommand {
     /// List the models with the versions that serve.
     List,
@@ -50,7 +52,8 @@ Examples:
     },
     /// Register a model version from a directory with a manifest.toml.
     #[command(after_help = "\
-The directory holds manifest.toml and the files it names; `evctl models init` writes one for a model of your own.
+The directory holds manifest.toml and the files it names; `evctl models init` writes one for a model of your own,
+and a directory from Hugging Face needs none: evctl import hf DIR --name NAME.
 The same content is registered once: importing it again gives the version it already has.
 
 Examples:
@@ -61,7 +64,7 @@ Examples:
         #[arg(value_name = "DIR")]
         directory: PathBuf,
         /// Point this alias at the version; production lets it serve.
-        #[arg(long)]
+        #[arg(long, alias = "set-alias")]
         alias: Option<String>,
     },
     /// Have the server read every file of a version again, compare digests and run its golden requests.

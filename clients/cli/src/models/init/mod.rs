@@ -11,6 +11,7 @@ use ev_models_core::Manifest;
 use serde::Serialize;
 
 use self::skeleton::Skeleton;
+pub(super) use self::skeleton::quoted;
 use crate::{
     exit::Exit,
     failure::Failure,
@@ -63,7 +64,7 @@ impl InitCommand {
     pub(crate) fn run(self, output: &Output) -> Result<Exit, Failure> {
         let InitCommand { file, directory, name, force } = self;
         let file_name = plain_file_name(&file)?;
-        refuse_pickle(&file, &file_name)?;
+        refuse_others(&file, &file_name)?;
         let size = fs_err::metadata(&file).map_err(Failure::Input)?.len();
         if size > FILE_SIZE_MAX_BYTES {
             return Err(Failure::usage(format!("{} is larger than 1 GiB", file.display()), &[]));
@@ -119,7 +120,13 @@ fn write(target: &Path, manifest: &Path, text: &str, copy: Option<(&str, &[u8])>
     fs_err::write(manifest, text).map_err(Failure::Output)
 }
 
-fn refuse_pickle(file: &Path, file_name: &str) -> Result<(), Failure> {
+fn refuse_others(file: &Path, file_name: &str) -> Result<(), Failure> {
+    if has_extension(file_name, &["safetensors"]) {
+        return Err(Failure::usage(
+            format!("{} holds weights alone; its directory says what network they are of", file.display()),
+            &["register a directory from Hugging Face with: evctl import hf DIR --name NAME"],
+        ));
+    }
     if !has_extension(file_name, &PICKLED) {
         return Ok(());
     }
@@ -174,11 +181,13 @@ mod tests {
     #[test]
     fn pickles_are_refused_by_name() {
         for file in ["m.pkl", "m.PICKLE", "m.joblib", "m.pt"] {
-            let failure = refuse_pickle(Path::new(file), file).expect_err(file);
+            let failure = refuse_others(Path::new(file), file).expect_err(file);
             assert!(failure.to_string().contains("runs arbitrary code"));
             assert_eq!(failure.exit(), Exit::Usage);
         }
-        assert!(refuse_pickle(Path::new("m.ubj"), "m.ubj").is_ok());
+        let weights = refuse_others(Path::new("m.safetensors"), "m.safetensors").expect_err("weights alone");
+        assert!(weights.to_string().contains("holds weights alone"));
+        assert!(refuse_others(Path::new("m.ubj"), "m.ubj").is_ok());
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Skeleton {
 }
 
 /// A TOML basic string.
-fn quoted(text: &str) -> String {
+pub(in super::super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {
         match letter {
