@@ -10,7 +10,18 @@ import xgboost
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ZOO = ROOT / "models" / "zoo"
-MODELS = sorted(path.parent.name for path in ZOO.glob("*/manifest.toml"))
+
+
+def _models(of_pictures):
+    manifests = {path.parent.name: tomllib.loads(path.read_text(encoding="utf-8")) for path in ZOO.glob("*/manifest.toml")}
+    task = "image_classification"
+    return sorted(name for name, manifest in manifests.items() if (manifest["model"]["task"] == task) == of_pictures)
+
+
+# Those whose rows are numbers and text, which `Model` below reads.
+MODELS = _models(of_pictures=False)
+# Those that take photos: `vision.py`.
+PICTURE_MODELS = _models(of_pictures=True)
 
 
 @dataclasses.dataclass

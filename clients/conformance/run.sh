@@ -5,9 +5,11 @@
 #
 # CONFORMANCE_VENV: where the Python packages go (default: .venv beside this script), kept for the next run.
 # PERF_ANALYZER=no: leave the load tool out.
+# DATA=/path/to/data: ask about a photo of ev_images_8class as well, and expect its class.
 set -euo pipefail
 
 evserve=$(realpath "${EVSERVE_BIN:?set EVSERVE_BIN to the evserve program, such as target/debug/evserve}")
+data=${DATA:+$(realpath "$DATA")}
 cd "$(dirname "${BASH_SOURCE[0]}")"
 venv=$(realpath -m "${CONFORMANCE_VENV:-.venv}")
 python=${PYTHON:-python3}
@@ -50,6 +52,11 @@ fi
 
 export PYTHONDONTWRITEBYTECODE=1
 "$venv/bin/python" oip_tritonclient.py "$address"
+"$venv/bin/python" vision.py "$address"
+photo=${data:+$data/ev_images_8class/test/TESLA_3/0002.jpg}
+if [ -n "$photo" ] && [ -f ../../models/zoo/vehicle-classifier/manifest.toml ]; then
+    "$venv/bin/python" vision.py "$address" "$photo" --model vehicle-classifier --expect TESLA_3
+fi
 ./grpc_web.sh "$address"
 if [ "${PERF_ANALYZER:-yes}" != no ]; then
     ./perf_analyzer.sh "$venv" "$address"

@@ -11,7 +11,7 @@ from grpc_tools import protoc
 
 from bundled import ROOT
 
-PACKAGES = ["common", "range", "charging", "battery", "thermal"]
+PACKAGES = ["common", "range", "charging", "battery", "thermal", "vision", "registry"]
 
 
 def _stubs(package):
@@ -39,6 +39,9 @@ RANGE, RANGE_GRPC = _stubs("range")
 CHARGING, CHARGING_GRPC = _stubs("charging")
 BATTERY, BATTERY_GRPC = _stubs("battery")
 THERMAL, THERMAL_GRPC = _stubs("thermal")
+VISION, VISION_GRPC = _stubs("vision")
+REGISTRY, REGISTRY_GRPC = _stubs("registry")
+COMMON, _ = _stubs("common")
 
 _TARGETS = {
     "battery-soh": BATTERY.TARGET_STATE_OF_HEALTH,
@@ -59,12 +62,14 @@ def _fill(request, inputs):
 class Services:
     """The typed services of one server."""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address)
+    def __init__(self, address, options=()):
+        self.channel = grpc.insecure_channel(address, options=list(options))
         self.range = RANGE_GRPC.RangePredictionStub(self.channel)
         self.charging = CHARGING_GRPC.ChargingUtilizationStub(self.channel)
         self.battery = BATTERY_GRPC.BatteryHealthStub(self.channel)
         self.thermal = THERMAL_GRPC.ThermalRiskStub(self.channel)
+        self.vision = VISION_GRPC.VehicleVisionStub(self.channel)
+        self.registry = REGISTRY_GRPC.ModelRegistryStub(self.channel)
 
     def answer(self, model, inputs):
         """The answer to a row, as the outputs that the Open Inference Protocol has for it."""
