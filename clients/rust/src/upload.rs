@@ -252,7 +252,10 @@ mod tests {
     #[test]
     fn files_are_those_the_manifest_names() {
         let files = named_files(&TOML.parse().expect("TOML"));
-        assert_eq!(files.into_iter().collect::<Vec<_>>(), ["golden.json", "model.ubj", "preprocessor_config.json", "sub/x.ubj"]);
+        assert_eq!(
+            files.into_iter().collect::<Vec<_>>(),
+            ["golden.json", "model.ubj", "preprocessor_config.json", "sub/x.ubj"]
+        );
     }
 
     #[test]

@@ -149,6 +149,19 @@ error: car.gif: the picture cannot be read (INVALID_ARGUMENT, INVALID_IMAGE)
 }
 
 #[test]
+fn what_is_not_about_a_photo_ends_it() {
+    let (server, directory) = (FakeServer::start(), photos());
+    let run = image(&server, &directory, &["car.jpg", "fish.jpg"], &["--model", "nobody"]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    assert_eq!(
+        run.stderr,
+        "error: no model `nobody` is registered (NOT_FOUND)\n  → see what there is with: evctl models list\n"
+    );
+    let run = image(&server, &directory, &["car.gif", "empty"], &[]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+}
+
+#[test]
 fn a_photo_comes_from_standard_input() {
     let server = FakeServer::start();
     let run = evctl_with_input(&server.url, &["predict", "image", "-"], "tesla");

@@ -56,16 +56,15 @@ const OTHER_WEIGHTS: [(&str, &str, &str); 4] = [
 /// Register a ConvNeXt V2 image classifier from Hugging Face.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The directory holds config.json, model.safetensors and preprocessor_config.json, as save_pretrained and
-`hf download` write them; nothing is written to it, and no Python is needed.
-Its classes are those of config.json, in the order of their ids; equal names are told apart by their ids.
+The directory is as save_pretrained and `hf download` write it; nothing is written to it.
+Its classes are those of config.json in the order of their ids; equal names get their ids.
 The licence is what the front matter of its README.md says, or --license.
 
 Examples:
   hf download facebook/convnextv2-atto-1k-224 --local-dir atto
-  evctl import hf atto --name photos --set-alias production      and let it serve at once
+  evctl import hf atto --name photos --set-alias production   and let it serve at once
   evctl predict image car.jpg --model photos
-  evctl import hf atto --name photos --dry-run > manifest.toml   what would be registered, to be completed by hand")]
+  evctl import hf atto --name photos --dry-run                what would be registered")]
 pub(crate) struct HuggingFaceCommand {
     /// Directory with config.json, model.safetensors and preprocessor_config.json.
     #[arg(value_name = "DIR")]

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, value_parser};
 use ev_client::{
-    Client, Error, VersionRef,
+    Client, Code, Error, VersionRef,
     proto::ev::{
         common::v1::ModelSelector,
         vision::v1::{ClassifyRequest, ClassifyResponse},
@@ -36,11 +36,11 @@ const WINDOW: usize = 4;
 /// Which vehicle is on this photo?
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A photo is a JPEG, PNG or WebP file, told by its first bytes, of at most 16 MiB; its EXIF orientation is followed.
+A photo is a JPEG, PNG or WebP file of at most 16 MiB; its EXIF orientation is followed.
 
-Several photos are answered in their order, each by itself: one that is refused fails alone, and the exit code then is 1.
-Tables then show the likeliest candidate of each unless --top-k says more, and -o json prints a line for each:
-{\"photo\": \"a.jpg\", \"response\": {…}} or {\"photo\": \"a.jpg\", \"error\": {…}}.
+Several photos are answered in order, and one that is refused fails alone; the exit code then is 1.
+Tables show the likeliest candidate of each unless --top-k says more; -o json prints a line for each:
+{\"photo\": \"a.jpg\", \"response\": {…}} or {\"photo\": \"a.jpg\", \"error\": {…}}
 
 Examples:
   evctl predict image car.jpg
@@ -55,7 +55,7 @@ pub(crate) struct ImageCommand {
     /// Candidates in an answer, from 1 to 1000 [default: 5].
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
     top_k: Option<u32>,
-    /// Registered model that shall answer, with its version or alias; the same as the options below.
+    /// Registered model that shall answer, and its version or alias: the three options below in one.
     #[arg(
         long,
         value_name = "NAME[@VERSION|@ALIAS]",
@@ -147,8 +147,7 @@ impl Question {
                     progress.suspend(|| output.json_line(&Answered { photo: &photo, response: json }))?;
                     gallery.add(photo, response, shown);
                 }
-                // The others would fail as well, each after its repetitions.
-                Err(failure @ Failure::Client(Error::Unreachable { .. })) => return Err(failure),
+                Err(Failure::Client(error)) if concerns_all(&error) => return Err(error.into()),
                 Err(failure) => {
                     refused += 1;
                     let report = failure.report();
@@ -164,10 +163,19 @@ impl Question {
             progress.inc(1);
         }
         progress.finish_and_clear();
-        output.text(|| gallery.render(terminal_columns()))?;
+        if !gallery.is_empty() {
+            output.text(|| gallery.render(terminal_columns()))?;
+        }
         anstream::eprintln!("{} photos, {refused} of them refused", paths.len());
         Ok(if refused == 0 { Exit::Ok } else { Exit::Failed })
     }
+}
+
+/// Whether it is not about the photo: the others would fail as well, each after its repetitions.
+fn concerns_all(error: &Error) -> bool {
+    let codes =
+        [Code::NotFound, Code::FailedPrecondition, Code::PermissionDenied, Code::Unauthenticated, Code::Unimplemented];
+    matches!(error, Error::Unreachable { .. }) || error.code().is_some_and(|code| codes.contains(&code))
 }
 
 /// Columns of the terminal that answers go to; none where they go elsewhere.

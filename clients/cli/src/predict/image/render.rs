@@ -191,10 +191,11 @@ impl Gallery {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     pub(super) fn render(&self, columns: Option<usize>) -> String {
-        if self.rows.is_empty() {
-            return String::new();
-        }
         let mut text = table(&self.rows, columns);
         if self.rows.iter().any(|row| row.unknown) {
             let _ = writeln!(

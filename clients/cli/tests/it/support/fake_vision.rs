@@ -32,6 +32,9 @@ impl VehicleVision for FakeVision {
             details.add_bad_request_violation("image", "found GIF, expected JPEG, PNG or WebP");
             return Err(Status::with_error_details(Code::InvalidArgument, "the picture cannot be read", details));
         }
+        if request.model_selector.as_ref().is_some_and(|selector| selector.name == "nobody") {
+            return Err(Status::not_found("no model `nobody` is registered"));
+        }
         Ok(Response::new(answer(&request)))
     }
 
