@@ -1,7 +1,9 @@
 //! The program against the real server.
 
+use std::path::Path;
+
 use crate::support::{Run, evctl, evctl_with_input, real::RealServer};
-use serde_json::Value;
+use serde_json::{Value, json as object};
 
 /// Two columns, one tree: below 10 (or missing) 1.5, else 2.5.
 const STUMP: &str = r#"{"version": [3, 2, 0], "learner": {
@@ -133,4 +135,91 @@ fn a_bundled_model_is_imported_as_itself() {
     let imported = json(&server, &["models", "import", directory]);
     assert_eq!(imported["created"], false);
     assert_eq!(imported["version"]["aliases"][0], "production");
+}
+
+/// A ConvNeXt V2 classifier of one block and three classes, as Hugging Face would store it.
+fn write_classifier(directory: &Path) {
+    let shapes: [(&str, &[usize]); 18] = [
+        ("convnextv2.embeddings.patch_embeddings.weight", &[4, 3, 4, 4]),
+        ("convnextv2.embeddings.patch_embeddings.bias", &[4]),
+        ("convnextv2.embeddings.layernorm.weight", &[4]),
+        ("convnextv2.embeddings.layernorm.bias", &[4]),
+        ("convnextv2.encoder.stages.0.layers.0.dwconv.weight", &[4, 1, 7, 7]),
+        ("convnextv2.encoder.stages.0.layers.0.dwconv.bias", &[4]),
+        ("convnextv2.encoder.stages.0.layers.0.layernorm.weight", &[4]),
+        ("convnextv2.encoder.stages.0.layers.0.layernorm.bias", &[4]),
+        ("convnextv2.encoder.stages.0.layers.0.pwconv1.weight", &[16, 4]),
+        ("convnextv2.encoder.stages.0.layers.0.pwconv1.bias", &[16]),
+        ("convnextv2.encoder.stages.0.layers.0.grn.weight", &[1, 1, 1, 16]),
+        ("convnextv2.encoder.stages.0.layers.0.grn.bias", &[1, 1, 1, 16]),
+        ("convnextv2.encoder.stages.0.layers.0.pwconv2.weight", &[4, 16]),
+        ("convnextv2.encoder.stages.0.layers.0.pwconv2.bias", &[4]),
+        ("convnextv2.layernorm.weight", &[4]),
+        ("convnextv2.layernorm.bias", &[4]),
+        ("classifier.weight", &[3, 4]),
+        ("classifier.bias", &[3]),
+    ];
+    let mut header = serde_json::Map::new();
+    let mut data: Vec<u8> = Vec::new();
+    for (name, shape) in shapes {
+        let start = data.len();
+        for place in 0..shape.iter().product::<usize>() {
+            let value = (u16::try_from(place + start).map_or(0.0, f32::from) * 0.37).sin() * 0.5;
+            data.extend_from_slice(&value.to_le_bytes());
+        }
+        header.insert(name.to_owned(), object!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]}));
+    }
+    let header = Value::Object(header).to_string();
+    let weights = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
+    let config = object!({
+        "model_type": "convnextv2", "architectures": ["ConvNextV2ForImageClassification"],
+        "hidden_sizes": [4], "depths": [1], "num_labels": 3,
+    });
+    let preprocessor = object!({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}});
+    for (file, bytes) in [
+        ("config.json", config.to_string().into_bytes()),
+        ("preprocessor_config.json", preprocessor.to_string().into_bytes()),
+        ("model.safetensors", weights),
+        ("README.md", b"---\nlicense: mit\n---\n# A card\n".to_vec()),
+    ] {
+        fs_err::write(directory.join(file), bytes).expect("written");
+    }
+}
+
+#[test]
+fn a_hugging_face_directory_from_download_to_photo() {
+    let Some(server) = RealServer::start() else { return };
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = home.path().display().to_string();
+    write_classifier(home.path());
+    let import = ["import", "hf", &directory, "--name", "photos", "--set-alias", "production"];
+    let imported = json(&server, &import);
+    assert_eq!((&imported["version"]["state"], &imported["created"]), (&"VERSION_STATE_READY".into(), &true.into()));
+    assert_eq!(json(&server, &import)["created"], false);
+    assert_eq!(json(&server, &["models", "verify", "photos"])["ok"], true);
+    let shown = json(&server, &["models", "show", "photos:1"]);
+    assert_eq!(shown["manifest"]["model"]["license"], "MIT");
+
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../server/images/tests/golden");
+    let [picture, photo] = ["rgb8.png", "420.jpg"].map(|file| format!("{golden}/{file}"));
+    let answer = json(&server, &["predict", "image", &picture, "--model", "photos@1"]);
+    let candidates = answer["candidates"].as_array().expect("candidates");
+    let sum: f64 = candidates.iter().filter_map(|candidate| candidate["probability"].as_f64()).sum();
+    assert!(candidates.len() == 3 && (sum - 1.0).abs() < 1e-5, "{answer}");
+    assert!(candidates[0]["label"].as_str().is_some_and(|label| label.starts_with("LABEL_")), "{answer}");
+    assert_eq!((&answer["image"]["format"], &answer["unknown"]), (&"png".into(), &false.into()));
+
+    let run = evctl(&server.url, &["predict", "image", &picture, &photo, &directory, "--model", "photos"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stdout.contains("420.jpg    LABEL_") && run.stdout.contains("photos version 1"), "{}", run.stdout);
+    assert!(run.stderr.contains("is a directory") && run.stderr.ends_with("3 photos, 1 of them refused\n"));
+
+    let manifest = home.path().join("manifest.toml").display().to_string();
+    let run = evctl(&server.url, &["predict", "image", &format!("{directory}/config.json"), "--model", "photos"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("JPEG, PNG or WebP"), "{}", run.stderr);
+    let text = evctl(&server.url, &[&import[..5], &["--dry-run"]].concat()).stdout;
+    fs_err::write(&manifest, text).expect("written");
+    assert_eq!(evctl(&server.url, &import).code, 2, "the manifest that is there goes first");
+    assert_eq!(json(&server, &["models", "import", &directory])["created"], false, "the same content");
 }
