@@ -6,16 +6,21 @@ use std::{
 };
 
 use ev_client::{
-    Client, Config, RangePrediction, RetryPolicy,
-    proto::ev::range::v1::{
-        PredictRequest, PredictStreamRequest, PredictStreamResponse, predict_batch_result, predict_stream_response,
+    Client, Config, OpenInference, RangePrediction, RetryPolicy, VehicleVision,
+    proto::ev::{
+        common::v1::{ModelSelector, Timings},
+        range::v1::{
+            PredictRequest, PredictStreamRequest, PredictStreamResponse, predict_batch_result, predict_stream_response,
+        },
+        vision::v1::ClassifyRequest,
     },
+    proto::inference::ModelInferRequest,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
-    Load, Pace, Report, Scenario, cars,
+    Load, Pace, Picture, Report, Scenario, cars,
     recorder::{Recorder, timings},
 };
 
@@ -32,9 +37,12 @@ const STREAM_QUEUE: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The server cannot be reached, or does not answer the first request.
+    /// The server cannot be reached, or takes no stream.
     #[error("the server does not answer")]
     Unreachable(#[source] ev_client::Error),
+    /// It does not answer the first request as it should.
+    #[error("the first request is not answered: {0}")]
+    Refused(String),
     /// A number that makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
@@ -42,8 +50,23 @@ pub enum LoadError {
 
 /// Where requests of a test go, one a connection or stream.
 enum Target {
-    Calls(Box<RangePrediction>),
+    Calls(Box<Caller>),
     Stream(mpsc::Sender<PredictStreamRequest>),
+}
+
+/// One connection's single calls.
+#[derive(Clone)]
+struct Caller {
+    service: Service,
+    picture: Picture,
+}
+
+#[derive(Clone)]
+enum Service {
+    Range(RangePrediction),
+    Ranges(RangePrediction, usize),
+    Vision(VehicleVision),
+    Tensors(OpenInference),
 }
 
 /// Runs a load test.
@@ -89,7 +112,7 @@ async fn connect(load: &Load) -> Result<Client, LoadError> {
     let config = Config { retry: RetryPolicy::never(), ..Config::default() };
     let client = Client::connect_with(&load.endpoint, config).await.map_err(LoadError::Unreachable)?;
     let first = cars().into_iter().next().unwrap_or_default();
-    client.range().predict(first).await.map_err(LoadError::Unreachable)?;
+    Caller::new(load, &client).call(first).await.map_err(LoadError::Refused)?;
     Ok(client)
 }
 
@@ -102,7 +125,7 @@ async fn open(
     let mut targets = Vec::new();
     for client in clients {
         if load.scenario != Scenario::Stream {
-            targets.push(Target::Calls(Box::new(client.range())));
+            targets.push(Target::Calls(Box::new(Caller::new(load, client))));
             continue;
         }
         for _ in 0..load.streams {
@@ -144,7 +167,7 @@ async fn open_stream(
     Ok(sender)
 }
 
-fn stream_result(reply: &PredictStreamResponse) -> Result<Option<ev_client::proto::ev::common::v1::Timings>, String> {
+fn stream_result(reply: &PredictStreamResponse) -> Result<Option<Timings>, String> {
     match &reply.result {
         Some(predict_stream_response::Result::Response(response)) => timings(response),
         Some(predict_stream_response::Result::Error(error)) => Err(error.message.clone()),
@@ -167,7 +190,7 @@ async fn send_on_schedule(load: &Load, rate: f64, targets: &[Target], recorder: 
             tokio::task::yield_now().await;
         }
         if recorder.send(due, load.in_flight_max) {
-            send(load, target, car, due, recorder);
+            send(target, car, due, recorder);
         }
     }
 }
@@ -186,12 +209,12 @@ async fn wait_until(due: Instant) {
     }
 }
 
-fn send(load: &Load, target: &Target, car: &PredictRequest, due: Instant, recorder: &Arc<Recorder>) {
+fn send(target: &Target, car: &PredictRequest, due: Instant, recorder: &Arc<Recorder>) {
     match target {
-        Target::Calls(range) => {
-            let (range, car, scenario, recorder) = (range.clone(), car.clone(), load.scenario, Arc::clone(recorder));
+        Target::Calls(caller) => {
+            let (caller, car, recorder) = (caller.clone(), car.clone(), Arc::clone(recorder));
             tokio::spawn(async move {
-                let result = call(&range, scenario, car).await;
+                let result = caller.call(car).await;
                 recorder.answer(due, result);
             });
         }
@@ -206,24 +229,6 @@ fn send(load: &Load, target: &Target, car: &PredictRequest, due: Instant, record
 fn message(recorder: &Recorder, due: Instant, car: PredictRequest) -> PredictStreamRequest {
     let id = u64::try_from((due - recorder.origin).as_nanos()).unwrap_or(u64::MAX);
     PredictStreamRequest { id, request: Some(car) }
-}
-
-async fn call(
-    range: &RangePrediction,
-    scenario: Scenario,
-    car: PredictRequest,
-) -> Result<Option<ev_client::proto::ev::common::v1::Timings>, String> {
-    if let Scenario::Batch(rows) = scenario {
-        let response = range.predict_batch(vec![car; rows]).await.map_err(|error| error.to_string())?;
-        let failed =
-            response.results.iter().find(|row| !matches!(row.result, Some(predict_batch_result::Result::Response(_))));
-        return match (failed, response.results.len() == rows) {
-            (None, true) => Ok(None),
-            _ => Err("a row of the batch has no answer".to_owned()),
-        };
-    }
-    let response = range.predict(car).await.map_err(|error| error.to_string())?;
-    timings(&response)
 }
 
 /// Keeps `count` requests in flight on each stream until the time is up.
@@ -279,7 +284,7 @@ fn keep_calling(
     recorder: &Arc<Recorder>,
     tasks: &mut JoinSet<()>,
 ) {
-    let (range, scenario, recorder) = (client.range(), load.scenario, Arc::clone(recorder));
+    let (caller, recorder) = (Caller::new(load, client), Arc::clone(recorder));
     tasks.spawn(async move {
         let cars = cars();
         for car in cars.iter().cycle().skip(first) {
@@ -287,8 +292,54 @@ fn keep_calling(
             if due >= end || !recorder.send(due, usize::MAX) {
                 return;
             }
-            let result = call(&range, scenario, car.clone()).await;
+            let result = caller.call(car.clone()).await;
             recorder.answer(due, result);
         }
     });
+}
+
+// === impl Caller ===
+
+impl Caller {
+    fn new(load: &Load, client: &Client) -> Caller {
+        let service = match load.scenario {
+            Scenario::Unary | Scenario::Stream => Service::Range(client.range()),
+            Scenario::Batch(rows) => Service::Ranges(client.range(), rows),
+            Scenario::Photo => Service::Vision(client.vision()),
+            Scenario::Tensor => Service::Tensors(client.open_inference()),
+        };
+        Caller { service, picture: load.picture.clone() }
+    }
+
+    /// Makes a call, and says where its time went or what is wrong with the answer. Who asks for pictures ignores the car.
+    async fn call(&self, car: PredictRequest) -> Result<Option<Timings>, String> {
+        let text = |error: ev_client::Error| error.to_string();
+        match &self.service {
+            Service::Range(range) => timings(&range.predict(car).await.map_err(text)?),
+            Service::Ranges(range, rows) => {
+                let response = range.predict_batch(vec![car; *rows]).await.map_err(text)?;
+                let is_answer = |result: &_| matches!(result, Some(predict_batch_result::Result::Response(_)));
+                let answered = response.results.iter().filter(|row| is_answer(&row.result)).count();
+                if answered == *rows { Ok(None) } else { Err("a row of the batch has no answer".to_owned()) }
+            }
+            Service::Vision(vision) => {
+                let Picture { photo, model, .. } = &self.picture;
+                let selector = ModelSelector { name: model.clone(), version_choice: None };
+                let image = photo.clone();
+                let request = ClassifyRequest { image, top_k: None, model_selector: Some(selector) };
+                let response = vision.classify(request).await.map_err(text)?;
+                if response.candidates.is_empty() {
+                    return Err("the answer has no candidate".to_owned());
+                }
+                Ok(response.info.and_then(|info| info.timings))
+            }
+            Service::Tensors(inference) => {
+                let response = inference.model_infer(ModelInferRequest::clone(&self.picture.tensor)).await;
+                match response.map_err(text)?.outputs.is_empty() {
+                    true => Err("the answer has no output".to_owned()),
+                    false => Ok(None),
+                }
+            }
+        }
+    }
 }

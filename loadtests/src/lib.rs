@@ -10,7 +10,7 @@
 //! Not here: starting servers and comparing them (`benches`).
 //!
 //! ```no_run
-//! use ev_loadtests::{Load, Pace, Scenario};
+//! use ev_loadtests::{Load, Pace, Picture, Scenario};
 //!
 //! # async fn example() -> Result<(), ev_loadtests::LoadError> {
 //! let load = Load { scenario: Scenario::Stream, pace: Pace::Rate(20_000.0), ..Load::default() };
@@ -29,6 +29,6 @@ mod thresholds;
 
 pub use cars::cars;
 pub use driver::{LoadError, run};
-pub use load::{Load, Pace, Scenario};
+pub use load::{Load, Pace, Picture, Scenario};
 pub use report::{Percentiles, Report};
 pub use thresholds::Thresholds;

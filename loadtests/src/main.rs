@@ -1,15 +1,15 @@
 //! `ev-loadtests`: one load test, as a table or as JSON; fails when a threshold is not kept.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, ValueEnum};
-use ev_loadtests::{Load, Pace, Scenario, Thresholds};
+use ev_loadtests::{Load, Pace, Picture, Scenario, Thresholds};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Loads a server with range predictions on a fixed schedule, and says how long they took.
+/// Loads a server with predictions on a fixed schedule, and says how long they took.
 #[derive(Parser)]
 #[command(
     version,
@@ -17,7 +17,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   ev-loadtests --rate 20000 --duration 30s --p99-max 5ms
   ev-loadtests --scenario stream --streams 4 --rate 100000
   ev-loadtests --scenario batch --rows 256 --rate 200 -o json
-  ev-loadtests --in-flight 64 --connections 1      as fast as it goes"
+  ev-loadtests --in-flight 64 --connections 1      as fast as it goes
+  ev-loadtests --scenario photo --photo car.jpg --rate 20
+  ev-loadtests --scenario tensor --model vehicle-classifier --in-flight 4 --connections 1"
 )]
 struct Cli {
     /// Address of the server.
@@ -29,6 +31,15 @@ struct Cli {
     /// Rows of one request of the batch scenario.
     #[arg(long, default_value_t = 64)]
     rows: usize,
+    /// The picture of the photo scenario: JPEG, PNG or WebP.
+    #[arg(long, required_if_eq("scenario", "photo"))]
+    photo: Option<PathBuf>,
+    /// Model of the photo and tensor scenarios; a photo without it goes to the service's own.
+    #[arg(long, required_if_eq("scenario", "tensor"))]
+    model: Option<String>,
+    /// Rows and columns of the picture of the tensor scenario.
+    #[arg(long, default_value_t = 224)]
+    side: u16,
     /// Requests a second, evenly spaced, answered or not.
     #[arg(long, default_value_t = 10_000.0)]
     rate: f64,
@@ -81,6 +92,8 @@ enum Kind {
     Unary,
     Stream,
     Batch,
+    Photo,
+    Tensor,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -102,7 +115,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // One thread: what it can send is known, and its lateness is in the report.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let (load, output) = (cli.load(), cli.output);
+    let (load, output) = (cli.load()?, cli.output);
     let report = runtime.block_on(ev_loadtests::run(&load))?;
     match output {
         Output::Table => print!("{report}"),
@@ -118,21 +131,30 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 // === impl Cli ===
 
 impl Cli {
-    fn load(&self) -> Load {
-        Load {
+    fn load(&self) -> anyhow::Result<Load> {
+        let model = self.model.clone().unwrap_or_default();
+        let picture = match (self.scenario, &self.photo) {
+            (Kind::Photo, Some(photo)) => Picture { photo: fs_err::read(photo)?.into(), model, ..Picture::default() },
+            (Kind::Tensor, _) => Picture { tensor: Picture::tensor(&model, self.side), ..Picture::default() },
+            _ => Picture::default(),
+        };
+        Ok(Load {
             endpoint: self.endpoint.clone(),
             scenario: match self.scenario {
                 Kind::Unary => Scenario::Unary,
                 Kind::Stream => Scenario::Stream,
                 Kind::Batch => Scenario::Batch(self.rows),
+                Kind::Photo => Scenario::Photo,
+                Kind::Tensor => Scenario::Tensor,
             },
+            picture,
             pace: self.in_flight.map_or(Pace::Rate(self.rate), Pace::InFlight),
             connections: self.connections,
             streams: self.streams,
             warm_up: self.warm_up,
             duration: self.duration,
             in_flight_max: self.in_flight_max,
-        }
+        })
     }
 
     fn thresholds(&self) -> Thresholds {
