@@ -2,7 +2,7 @@
 # Builds with the profile that is shipped, and measures. Tables with budgets go to standard output.
 #
 #   benches/run.sh             everything
-#   benches/run.sh grpc        one of: forest, grpc, start, shapes, hotpath, vision; further arguments go to it
+#   benches/run.sh grpc        one of: forest, grpc, start, shapes, hotpath, vision, images; further arguments go to it
 #
 # Two processors are enough; nothing else should run on them. h2load (Debian: nghttp2-client) and valgrind are used where installed.
 set -eu
@@ -17,6 +17,12 @@ vision() {
     cargo build --quiet --profile dist --bin vision -p ev-benches --features ev-benches/vision
     taskset -c 1 "$bin/vision" "$@"
 }
+images() {
+    scripts/onnxruntime.sh
+    build
+    cargo build --quiet --profile dist --bin images -p ev-benches --features ev-benches/images
+    "$bin/images" "$@"
+}
 bin=${CARGO_TARGET_DIR:-target}/dist
 case $what in
     all)
@@ -27,10 +33,13 @@ case $what in
         benches/hotpath.sh
         echo; echo '== vision'
         vision
+        echo; echo '== images'
+        images
         ;;
     forest) benches/run_forest.sh "$@" ;;
     hotpath) benches/hotpath.sh "$@" ;;
     vision) vision "$@" ;;
+    images) images "$@" ;;
     grpc | start | shapes) build; "$bin/$what" "$@" ;;
-    *) echo "unknown: $what; there are forest, grpc, start, shapes, hotpath, vision" >&2; exit 2 ;;
+    *) echo "unknown: $what; there are forest, grpc, start, shapes, hotpath, vision, images" >&2; exit 2 ;;
 esac

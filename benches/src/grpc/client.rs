@@ -33,8 +33,12 @@ pub struct Calls {
 /// The part of a load test's JSON that is read here.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LoadReport {
+    /// How long it was counted.
+    pub seconds: f64,
     /// Requests sent.
     pub sent: f64,
+    /// Requests answered with an error.
+    pub failed: f64,
     /// Requests answered a second.
     pub per_second: f64,
     /// From due to answered.

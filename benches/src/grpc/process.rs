@@ -37,11 +37,21 @@ impl Process {
     ///
     /// When the program is missing, ends, or does not become ready.
     pub fn evserve(place: &Placement, data: &Path) -> anyhow::Result<(Process, Duration)> {
+        Process::evserve_with(place, data, &[])
+    }
+
+    /// The same with settings, each as `--set` takes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::evserve`].
+    pub fn evserve_with(place: &Placement, data: &Path, settings: &[String]) -> anyhow::Result<(Process, Duration)> {
         let (grpc, http) = (free_address()?, free_address()?);
         let started = Instant::now();
         let child = pinned(&place.processors, &sibling("evserve")?)
             .args(["serve", "--grpc-address", &grpc.to_string(), "--http-address", &http.to_string()])
             .args(["--set", &format!("grpc.serving_cores={}", place.cores), "--set", "observability.log=error"])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .arg("--data-directory")
             .arg(data)
             .stdout(Stdio::null())

@@ -1,0 +1,76 @@
+//! What does it cost to have pictures classified by a server, beside the same engine in process?
+//!
+//! Four questions: how many pictures a second against ONNX Runtime in process, whether batching pays, what requests for
+//! tabular models notice of busy workers, and what is left of the throughput under overload.
+
+mod overload;
+mod peer;
+mod question;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use ev_benches::grpc::machine;
+use question::{Kind, Setting};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+struct Cli {
+    /// Rounds; an odd number has a median.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Folder of the model: manifest and files; it must be among the bundled ones.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/zoo/vehicle-classifier"))]
+    model: PathBuf,
+    /// A JPEG to send; without it, one of 1280 by 960 pixels is made.
+    #[arg(long)]
+    photo: Option<PathBuf>,
+    #[command(subcommand)]
+    question: Option<Question>,
+}
+
+#[derive(Subcommand)]
+enum Question {
+    /// Pictures a second, against ONNX Runtime in process, on one and two processors.
+    Budgets,
+    /// The same with and without batches.
+    Batching,
+    /// Latency of tabular requests, idle and beside saturated workers.
+    Neighbours,
+    /// Answers a second at 2, 5 and 10 times the capacity.
+    Overload,
+    /// The peer itself, in a process of its own.
+    #[command(hide = true)]
+    Peer(peer::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    let Cli { rounds, model, photo, question } = Cli::parse();
+    if let Some(Question::Peer(arguments)) = &question {
+        return peer::run(arguments);
+    }
+    let folder = tempfile::tempdir()?;
+    let photo = match photo {
+        Some(photo) => photo,
+        None => peer::make_photo(&folder.path().join("photo.jpg"))?,
+    };
+    let setting = Setting { rounds, model, photo, folder };
+    println!("{}; {}; medians of {rounds} rounds", machine(), setting.described()?);
+    let all = question.is_none();
+    if all || matches!(question, Some(Question::Budgets)) {
+        setting.budgets()?;
+    }
+    if all || matches!(question, Some(Question::Batching)) {
+        setting.batching(Kind::Tensor)?;
+        setting.batching(Kind::Photo)?;
+    }
+    if all || matches!(question, Some(Question::Neighbours)) {
+        setting.neighbours()?;
+    }
+    if all || matches!(question, Some(Question::Overload)) {
+        setting.overload()?;
+    }
+    Ok(())
+}
