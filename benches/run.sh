@@ -20,6 +20,7 @@ vision() {
 images() {
     scripts/onnxruntime.sh
     build
+    cargo build --quiet --profile dist --bin evctl -p evctl
     cargo build --quiet --profile dist --bin images -p ev-benches --features ev-benches/images
     "$bin/images" "$@"
 }

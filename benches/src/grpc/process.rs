@@ -61,6 +61,23 @@ impl Process {
         Ok((process, started.elapsed()))
     }
 
+    /// Registers the model in a folder and makes it `production`; nothing happens where it is that already.
+    ///
+    /// # Errors
+    ///
+    /// What `evctl models import` says.
+    pub fn import(&self, model: &Path) -> anyhow::Result<()> {
+        let output = Command::new(sibling("evctl")?)
+            .args(["--server", &self.grpc.to_string(), "models", "import", "--alias", "production"])
+            .arg(model)
+            .output()
+            .context("cannot run evctl")?;
+        if !output.status.success() {
+            bail!("evctl models import: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
     /// Starts the floor.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ struct Cli {
     /// Rounds; an odd number has a median.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Folder of the model: manifest and files; it must be among the bundled ones.
+    /// Folder of the model: manifest and files, with an ONNX graph as its head.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/zoo/vehicle-classifier"))]
     model: PathBuf,
     /// A JPEG to send; without it, one of 1280 by 960 pixels is made.

@@ -59,10 +59,16 @@ impl Setting {
         Ok(peer::manifest(&self.model)?.0.inputs[0].shape[1].to_string())
     }
 
-    /// A server on these processors.
+    /// A server on these processors that serves the model.
     pub(crate) fn server(&self, processors: &str, settings: &[String]) -> anyhow::Result<Process> {
         let place = Placement { processors: processors.to_owned(), cores: processors.split(',').count() };
-        Ok(Process::evserve_with(&place, self.folder.path(), settings)?.0)
+        let data = self.folder.path().join("data");
+        let is_first = !data.exists();
+        let (server, _) = Process::evserve_with(&place, &data, settings)?;
+        if is_first {
+            server.import(&self.model)?;
+        }
+        Ok(server)
     }
 
     /// Loads a server with pictures from these processors.
