@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Files that heads and golden cases name; the registry checks the rest when the models register.
+/// Files that heads, golden cases and `[[files]]` name; the registry checks the rest when the models register.
 fn named_files(manifest: &toml::Table) -> Vec<String> {
     let text = |table: &toml::Value, key: &str| table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
     let heads = |table: &toml::Table| {
@@ -47,5 +47,7 @@ fn named_files(manifest: &toml::Table) -> Vec<String> {
         files.extend(variant.as_table().map(heads).unwrap_or_default());
     }
     files.extend(manifest.get("golden").and_then(|golden| text(golden, "file")));
+    let listed = manifest.get("files").and_then(toml::Value::as_array).into_iter().flatten();
+    files.extend(listed.filter_map(|file| text(file, "path")));
     files
 }

@@ -15,11 +15,12 @@ use crate::{
 };
 
 /// Services whose health depends on a model, by the name that people and health use; the others are checked by use.
-const SERVICES: [(&str, &str); 4] = [
+const SERVICES: [(&str, &str); 5] = [
     ("range", "ev.range.v1.RangePrediction"),
     ("utilization", "ev.charging.v1.ChargingUtilization"),
     ("battery", "ev.battery.v1.BatteryHealth"),
     ("thermal", "ev.thermal.v1.ThermalRisk"),
+    ("image", "ev.vision.v1.VehicleVision"),
 ];
 
 /// Pings of which the median is taken.

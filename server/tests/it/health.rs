@@ -9,15 +9,13 @@ use crate::support::{
     server::{TestServer, shared},
 };
 
-const PREDICTIONS: [&str; 4] = [
+const PREDICTIONS: [&str; 5] = [
     "ev.range.v1.RangePrediction",
     "ev.charging.v1.ChargingUtilization",
     "ev.battery.v1.BatteryHealth",
     "ev.thermal.v1.ThermalRisk",
+    "ev.vision.v1.VehicleVision",
 ];
-
-/// Its model is not inside the program.
-const VISION: &str = "ev.vision.v1.VehicleVision";
 
 /// Services whose health is that of the process.
 const OTHERS: [&str; 3] = ["", "ev.registry.v1.ModelRegistry", "inference.GRPCInferenceService"];
@@ -29,8 +27,6 @@ async fn every_service_has_its_own_health() {
         let found = async || client.health().check(service).await.expect("known");
         assert_eventually!(found().await == ServingStatus::Serving, "{service}");
     }
-    let found = async || client.health().check(VISION).await.ok();
-    assert_eventually!(found().await == Some(ServingStatus::NotServing), "{VISION}");
     let unknown = client.health().check("ev.weather.v1.Forecast").await.expect_err("unknown");
     assert_eq!(unknown.code(), Some(Code::NotFound));
 }
@@ -39,7 +35,7 @@ async fn every_service_has_its_own_health() {
 async fn a_server_without_models_is_alive_but_its_services_are_not() {
     let server = TestServer::start(&[("data.bundled_models", "false")]).await;
     let client = server.client().await;
-    for service in PREDICTIONS.into_iter().chain([VISION]) {
+    for service in PREDICTIONS {
         let found = async || client.health().check(service).await.ok();
         assert_eventually!(found().await == Some(ServingStatus::NotServing), "{service}");
     }

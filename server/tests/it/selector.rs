@@ -5,7 +5,7 @@ use ev_proto::ev::{
     charging, common::v1::ModelSelector, common::v1::model_selector::VersionChoice, range::v1::PredictRequest,
 };
 
-use crate::support::{refusal::Refusal, server::shared};
+use crate::support::{refusal::Refusal, server::shared, zoo::bundled};
 
 fn request(name: &str, version_choice: Option<VersionChoice>) -> PredictRequest {
     PredictRequest {
@@ -43,9 +43,7 @@ async fn a_version_is_chosen_by_name_number_and_alias() {
 
 #[tokio::test]
 async fn an_unknown_model_is_told_which_there_are() {
-    let known = "battery-cycle-life, battery-failure, battery-rul, battery-soh, battery-temperature, \
-                 charging-utilization, ev-range, thermal-risk";
-    let message = format!("no model `ev-rang` is registered; registered: {known}");
+    let message = format!("no model `ev-rang` is registered; registered: {}", bundled().join(", "));
     refused("ev-rang", None).await.is(Code::NotFound, "UNKNOWN_MODEL", &message);
     // What a caller sends is given back shortened.
     let long = refused(&"x".repeat(10_000), None).await;

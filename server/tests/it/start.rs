@@ -15,7 +15,7 @@ use crate::support::{
     process::Evserve,
     refusal::Refusal,
     server::{TestServer, artifacts},
-    zoo::{Model, Registry, piece},
+    zoo::{Model, Registry, bundled, piece},
 };
 
 /// Overwrites a stored file of the version that `production` points at, in a data directory.
@@ -134,7 +134,7 @@ async fn a_second_start_keeps_versions_aliases_and_answers() {
         again.runtime_description.clone_from(&version.runtime_description);
     }
     assert_eq!(versions, again);
-    assert_eq!(client.registry().list_models().await.expect("listed").len(), 8);
+    assert_eq!(client.registry().list_models().await.expect("listed").len(), bundled().len());
     server.stop().await;
 }
 
@@ -158,7 +158,7 @@ async fn a_death_during_start_leaves_nothing_half_done() {
     let mut evserve = Evserve::start(directory.path(), &[]).await;
     let client = evserve.endpoint().client().await;
     let models = client.registry().list_models().await.expect("listed");
-    assert_eq!(models.len(), 8);
+    assert_eq!(models.len(), bundled().len());
     for model in models {
         let production = model.production.expect("production");
         assert_eq!((model.version_count, production.version, production.state()), (1, 1, VersionState::Ready));
@@ -193,7 +193,7 @@ async fn a_death_during_an_import_leaves_nothing_half_done() {
     let mut evserve = Evserve::start(directory.path(), &[]).await;
     assert!(!staged(), "what was cut off is still there: {:?}", walk(&staging));
     let client = evserve.endpoint().client().await;
-    assert_eq!(client.registry().list_models().await.expect("listed").len(), 8);
+    assert_eq!(client.registry().list_models().await.expect("listed").len(), bundled().len());
     let registry = Registry::new(evserve.endpoint().channel().await);
     let version = copy.upload(&registry).await.expect("registered").version.expect("a version");
     assert_eq!(version.version, 1);

@@ -18,6 +18,16 @@ pub(crate) struct Model {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
+/// Names of the models inside the program, in order.
+pub(crate) fn bundled() -> Vec<String> {
+    let zoo = golden::folder("");
+    let folders = fs_err::read_dir(zoo).expect("models/zoo").map(|entry| entry.expect("an entry").path());
+    let models = folders.filter(|folder| folder.join("manifest.toml").is_file());
+    let mut names: Vec<String> = models.filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())).collect();
+    names.sort();
+    names
+}
+
 /// The client that uploads.
 pub(crate) type Registry = ModelRegistryClient<Channel>;
 
