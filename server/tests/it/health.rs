@@ -59,7 +59,6 @@ async fn reflection_lists_every_service_in_both_versions() {
     let channel = shared().channel().await;
     let mut expected: Vec<String> = PREDICTIONS.map(str::to_owned).to_vec();
     expected.extend(OTHERS.into_iter().filter(|service| !service.is_empty()).map(str::to_owned));
-    expected.push(VISION.to_owned());
     expected.push("grpc.health.v1.Health".to_owned());
 
     let request = v1::ServerReflectionRequest {

@@ -8,7 +8,7 @@ use ev_proto::inference::{
 };
 use tonic::Code;
 
-use super::support::{MODELS, TestServer};
+use super::support::{MODELS, TestServer, bundled};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_tells_what_it_is() {
@@ -23,7 +23,7 @@ async fn the_server_tells_what_it_is() {
         let request = RepositoryIndexRequest { ready, ..Default::default() };
         let index = client.repository_index(request).await.expect("answered").into_inner().models;
         let names: Vec<&str> = index.iter().map(|model| model.name.as_str()).collect();
-        assert_eq!(names, MODELS);
+        assert_eq!(names, bundled());
         assert!(index.iter().all(|model| model.version == "1" && model.state == "READY" && model.reason.is_empty()));
     }
 }

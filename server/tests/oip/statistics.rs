@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ev_proto::inference::{ModelInferRequest, ModelStatistics, ModelStatisticsRequest};
 
-use super::support::{Client, MODELS, TestServer, numbers, raw, request, texts};
+use super::support::{Client, TestServer, bundled, numbers, raw, request, texts};
 
 async fn statistics(client: &mut Client, name: &str, version: &str) -> Vec<ModelStatistics> {
     let request = ModelStatisticsRequest { name: name.into(), version: version.into() };
@@ -20,7 +20,7 @@ async fn statistics_count_requests_rows_and_runs() {
     let server = TestServer::start().await;
     let mut client = server.client();
     let all = statistics(&mut client, "", "").await;
-    assert_eq!(all.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), MODELS);
+    assert_eq!(all.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), bundled());
     assert!(
         all.iter().all(|model| model.inference_count == 0 && model.last_inference == 0 && model.batch_stats.is_empty())
     );

@@ -40,6 +40,7 @@ pub(crate) enum Values {
     Flags(Vec<bool>),
 }
 
+/// The bundled models of single values.
 pub(crate) const MODELS: [&str; 8] = [
     "battery-cycle-life",
     "battery-failure",
@@ -50,6 +51,16 @@ pub(crate) const MODELS: [&str; 8] = [
     "ev-range",
     "thermal-risk",
 ];
+
+/// Names of every bundled model, in order: those of pictures are last.
+pub(crate) fn bundled() -> Vec<String> {
+    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/zoo");
+    let folders = fs_err::read_dir(zoo).expect("models/zoo").map(|entry| entry.expect("an entry").path());
+    let models = folders.filter(|folder| folder.join("manifest.toml").is_file());
+    let mut names: Vec<String> = models.filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())).collect();
+    names.sort();
+    names
+}
 
 // === impl TestServer ===
 
