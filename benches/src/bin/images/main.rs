@@ -3,6 +3,7 @@
 //! Four questions: how many pictures a second against ONNX Runtime in process, whether batching pays, what requests for
 //! tabular models notice of busy workers, and what is left of the throughput under overload.
 
+mod atto;
 mod overload;
 mod peer;
 mod question;
@@ -21,9 +22,10 @@ struct Cli {
     /// Rounds; an odd number has a median.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Folder of the model: manifest and files, with an ONNX graph as its head.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/zoo/vehicle-classifier"))]
-    model: PathBuf,
+    /// Folder of the model: manifest and files, with an ONNX graph as its head. Without it, a ConvNeXt V2 Atto with
+    /// random weights is made.
+    #[arg(long)]
+    model: Option<PathBuf>,
     /// A JPEG to send; without it, one of 1280 by 960 pixels is made.
     #[arg(long)]
     photo: Option<PathBuf>,
@@ -55,6 +57,10 @@ fn main() -> anyhow::Result<()> {
     let photo = match photo {
         Some(photo) => photo,
         None => peer::make_photo(&folder.path().join("photo.jpg"))?,
+    };
+    let model = match model {
+        Some(model) => model,
+        None => atto::write(&folder.path().join("atto"))?,
     };
     let setting = Setting { rounds, model, photo, folder };
     println!("{}; {}; medians of {rounds} rounds", machine(), setting.described()?);
