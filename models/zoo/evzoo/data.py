@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +24,16 @@ class DataFolder:
 
     def csv(self, name: str, **options) -> pd.DataFrame:
         """Reads `<data set>/<file>` and records its digest."""
+        return pd.read_csv(io.BytesIO(self.read(name)), **options)
+
+    def read(self, name: str) -> bytes:
+        """Content of `<data set>/<file>`; records its digest."""
         file = self.path / name
         if not file.is_file():
             raise DataError(f"{file} is missing: {name.split('/')[0]} is one of the data sets this model is trained on")
-        self._read[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-        return pd.read_csv(file, **options)
+        content = file.read_bytes()
+        self._read[name] = hashlib.sha256(content).hexdigest()
+        return content
 
     @property
     def digest(self) -> str:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from .data import Rows
 from .model import Model
 from .recipes import SEED
+from .scores import calibration_error
 from .signature import masked
 
 STYLES = ("full", "minimal", "partial")
@@ -146,16 +147,6 @@ def class_scores(model: Model, rows: Rows, pool: Pool, style: str, chosen: np.nd
 
 
 SCORES = {"quantiles": quantile_scores, "probability": probability_scores, "classes": class_scores}
-
-
-def calibration_error(probability: np.ndarray, event: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error over bins of equal width."""
-    index = np.minimum((probability * bins).astype(int), bins - 1)
-    total = 0.0
-    for k in np.unique(index):
-        inside = index == k
-        total += inside.sum() * abs(probability[inside].mean() - event[inside].mean())
-    return float(total / len(probability))
 
 
 def failures(model: Model, found: Part):

@@ -182,5 +182,6 @@ def load_model(name: str) -> Model:
 
 
 def names() -> list[str]:
-    """Names of all models."""
-    return sorted(file.parent.name for file in ZOO.glob("*/train.py"))
+    """Names of all models but those of photos, which `evzoo.photos` trains: they need PyTorch."""
+    found = (file.parent.name for file in ZOO.glob("*/train.py"))
+    return sorted(name for name in found if not name.startswith("vehicle-classifier"))

@@ -45,7 +45,7 @@ def dumps(content: dict, path: str = "") -> str:
         if value is None:
             continue
         name = f"{path}.{key}" if path else key
-        if isinstance(value, dict) and not key == "_":
+        if isinstance(value, dict) and not _flat(key):
             tables.append(f"[{name}]\n{dumps(value, name)}")
         elif isinstance(value, list) and value and isinstance(value[0], dict) and not _flat(key):
             tables.extend(f"[[{name}]]\n{dumps(item, name)}" for item in value)
@@ -55,5 +55,5 @@ def dumps(content: dict, path: str = "") -> str:
 
 
 def _flat(key: str) -> bool:
-    """Lists of tables that read better on one line each."""
-    return key in ("when",)
+    """Tables, and lists of them, that read better on one line."""
+    return key in ("when", "resize", "crop", "normalize")
