@@ -6,6 +6,10 @@ SHELL := bash
 
 export CARGO_TERM_COLOR ?= auto
 ZOO := .venv-zoo/bin/python
+PHOTOS := .venv-zoo-photos/bin/python
+# The models of photos need PyTorch, which is large; the others do without.
+ZOO_OF = $(if $(filter vehicle-classifier%,$(MODEL)),$(PHOTOS),$(ZOO))
+EVZOO_OF = $(if $(filter vehicle-classifier%,$(MODEL)),evzoo.photos,evzoo)
 
 .PHONY: help
 help: ## List the recipes
@@ -57,12 +61,22 @@ $(ZOO): models/zoo/requirements.txt
 	$(ZOO) -m pip install --quiet --require-hashes --requirement models/zoo/requirements.txt
 	touch $(ZOO)
 
+$(PHOTOS): models/zoo/requirements-photos.txt
+	python3 -m venv .venv-zoo-photos
+	$(PHOTOS) -m pip install --quiet --require-hashes --requirement models/zoo/requirements-photos.txt
+	touch $(PHOTOS)
+
 .PHONY: train
-train: $(ZOO) ## Train a bundled model again: make train MODEL=ev-range DATA=/path/to/data
+train: $(ZOO_OF) ## Train a bundled model again: make train MODEL=ev-range DATA=/path/to/data
 	@test -n '$(MODEL)' -a -n '$(DATA)' || { echo 'usage: make train MODEL=ev-range DATA=/path/to/data'; exit 2; }
-	PYTHONPATH=models/zoo $(ZOO) -m evzoo train '$(MODEL)' --data '$(DATA)'
+	PYTHONPATH=models/zoo $(ZOO_OF) -m $(EVZOO_OF) train '$(MODEL)' --data '$(DATA)'
 
 .PHONY: eval
-eval: $(ZOO) ## Measure the bundled models and their baselines on the same folds: make eval DATA=/path/to/data
-	@test -n '$(DATA)' || { echo 'usage: make eval DATA=/path/to/data [MODEL=ev-range]'; exit 2; }
-	PYTHONPATH=models/zoo $(ZOO) -m evzoo eval --data '$(DATA)' $(if $(MODEL),--model '$(MODEL)')
+eval: $(if $(MODEL),$(ZOO_OF),$(ZOO) $(PHOTOS)) ## Measure the bundled models and their baselines on the same folds: make eval DATA=/path/to/data
+	@test -n '$(DATA)' || { echo 'usage: make eval DATA=/path/to/data [MODEL=ev-range] [FOLDS=1]'; exit 2; }
+ifeq ($(MODEL),)
+	missed=0; for zoo in '$(ZOO) -m evzoo' '$(PHOTOS) -m evzoo.photos'; do \
+		PYTHONPATH=models/zoo $$zoo eval --data '$(DATA)' || missed=1; done; exit $$missed
+else
+	PYTHONPATH=models/zoo $(ZOO_OF) -m $(EVZOO_OF) eval --data '$(DATA)' --model '$(MODEL)' $(if $(FOLDS),--folds)
+endif
