@@ -25,7 +25,7 @@ IMITATION = Schedule(
     epochs=8, size=128, batch=32, rate=2e-3, head_rate=2e-3, average=0.99, warmup=60, decay=0.05, relative=False,
     augmentation=Augmentation(erase=0.0),
 )  # fmt: skip
-CLASSES = Schedule(epochs=10, size=160, batch=32, rate=3e-4, head_rate=1e-3, warmup=10, decay=0.05, relative=False)
+CLASSES = Schedule(epochs=16, size=160, batch=32, rate=1e-3, head_rate=1e-3, warmup=10, decay=0.05, relative=False)
 DROP = 0.0
 
 
@@ -57,6 +57,7 @@ For answers use `vehicle-classifier`: this one is far less often right, and on t
         "What would be a leak": """
 Near duplicates of a photo on the other side of a split: they are kept together by difference hash.
 A teacher that has seen what its student is measured on: each fold has its own teacher.
+Photos of known make that are nearly a vehicle photo: they are left out.
 Test photos: every choice was made out of fold, and the test photos were measured at the end.
 """,
         "Limits": """
@@ -90,6 +91,12 @@ Test photos: every choice was made out of fold, and the test photos were measure
 
         key = (inspect.getsource(tutor), IMITATION, CLASSES, SIZE, DROP, self.chain, corpus.digest, index.tolist())
         return kept(network, key, fitted, corpus.reuse)
+
+    def stages(self, corpus: Corpus) -> list[nn.Module]:
+        """The imitation, and all that the teachers took."""
+        teacher, everything = model.load_model(TEACHER), np.arange(len(corpus.train))
+        sets = [*(seen for seen, _ in corpus.train.folds()), everything]
+        return [self.imitation(corpus), *teacher.stages(corpus), *(teacher.fit(corpus, index, "teacher") for index in sets)]
 
     def write(self, network: nn.Module, corpus: Corpus, folder: Path) -> list[str]:
         """A directory of Hugging Face."""

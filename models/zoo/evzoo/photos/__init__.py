@@ -1,0 +1,5 @@
+"""Trains, measures and describes the models of photos, beside the tabular ones and on the same terms.
+
+It is a package of its own because it needs PyTorch; what it shares with the other (data folders, digests, TOML, scores)
+needs neither PyTorch nor XGBoost.
+"""

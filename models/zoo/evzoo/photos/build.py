@@ -79,7 +79,7 @@ def train(model: PhotoModel, data: DataFolder) -> list[Side]:
         raw,
         flag,
         model.variants(corpus, networks, final),
-        sum(network.seconds for network in (*networks, final)) / 60,
+        sum(network.seconds for network in (*model.stages(corpus), *networks, final)) / 60,
         len(corpus.train),
         len(np.unique(corpus.train.groups())),
         corpus.train.classes,

@@ -98,6 +98,10 @@ class PhotoModel:
         """Trains on the vehicle photos at these positions, and on photos that are on neither side of a split."""
         raise NotImplementedError
 
+    def stages(self, corpus: Corpus) -> list[nn.Module]:
+        """What is trained once for all folds."""
+        return []
+
     def write(self, network: nn.Module, corpus: Corpus, folder: Path) -> list[str]:
         """Writes the artifact; its files."""
         raise NotImplementedError
