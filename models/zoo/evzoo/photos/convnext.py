@@ -43,30 +43,26 @@ class Norm(nn.LayerNorm):
 class Block(nn.Module):
     """Depthwise convolution, then two products around GELU and response normalisation."""
 
-    def __init__(self, channels: int, drop: float):
+    def __init__(self, channels: int):
         super().__init__()
         self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.layernorm = nn.LayerNorm(channels, eps=1e-6)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
         self.grn = Response(4 * channels)
         self.pwconv2 = nn.Linear(4 * channels, channels)
-        self.drop = drop
 
     def forward(self, x):
-        """One step; in training some images skip the block."""
+        """One step."""
         y = self.layernorm(self.dwconv(x).permute(0, 2, 3, 1))
-        y = self.pwconv2(self.grn(functional.gelu(self.pwconv1(y)))).permute(0, 3, 1, 2)
-        if self.training and self.drop:
-            y = y * (torch.rand(len(y), 1, 1, 1) >= self.drop) / (1 - self.drop)
-        return x + y
+        return x + self.pwconv2(self.grn(functional.gelu(self.pwconv1(y)))).permute(0, 3, 1, 2)
 
 
 class ConvNext(nn.Module):
     """Body and linear head; `features` are the normalised pooled channels that the head sees."""
 
-    def __init__(self, classes: int, drop: float = 0.0):
+    def __init__(self, classes: int):
         super().__init__()
-        embeddings, stages, block = nn.Module(), [], 0
+        embeddings, stages = nn.Module(), []
         embeddings.patch_embeddings = nn.Conv2d(3, CHANNELS[0], 4, 4)
         embeddings.layernorm = Norm(CHANNELS[0], eps=1e-6)
         for index, (depth, channels) in enumerate(zip(DEPTHS, CHANNELS)):
@@ -74,10 +70,8 @@ class ConvNext(nn.Module):
             before = CHANNELS[index - 1]
             down = [Norm(before, eps=1e-6), nn.Conv2d(before, channels, 2, 2)] if index else []
             stage.downsampling_layer = nn.ModuleList(down)
-            rates = [drop * (block + k) / (sum(DEPTHS) - 1) for k in range(depth)]
-            stage.layers = nn.ModuleList(Block(channels, rate) for rate in rates)
+            stage.layers = nn.ModuleList(Block(channels) for _ in range(depth))
             stages.append(stage)
-            block += depth
         body = nn.Module()
         body.embeddings, body.encoder = embeddings, nn.Module()
         body.encoder.stages = nn.ModuleList(stages)
