@@ -18,7 +18,7 @@ from torch import nn
 
 # === recipe ===
 
-IMITATION = Schedule(epochs=14, size=64, rate=5e-4, head_rate=5e-4, average=0.995, warmup=100, decay=0.05, relative=False)
+IMITATION = Schedule(epochs=14, size=64, batch=32, rate=2e-4, head_rate=2e-4, average=0.99, warmup=50, decay=0.05, relative=False)
 CLASSES = Schedule(epochs=20, size=64, rate=1e-4, head_rate=5e-4, warmup=10, decay=0.05, relative=False)
 SMOOTHING = 0.1
 
@@ -29,7 +29,7 @@ class Model(model.PhotoModel):
     name = "vehicle-classifier-convnextv2"
     description = "Which of eight electric cars a photo shows, from a ConvNeXt V2 Atto trained from nothing on few photos."
     backend = "candle"
-    chain = Chain(resize=80, crop=80)
+    chain = Chain(resize=64, crop=64)
     memory = "64MiB"
     latency = "10ms"
     file = "model.safetensors"
@@ -44,9 +44,9 @@ For answers use `vehicle-classifier`: this one is far less often right, less oft
 - A ConvNeXt V2 Atto of 3.4 million parameters, without pretrained weights: none were to be had, and photos by the thousand are few for a network that starts from nothing.
 - First it learns, on 1,679 photos of known make, the makes and the features that the ImageNet MobileNetV2 has of each photo; that stage computes in bfloat16.
 - Then a logistic regression on its features becomes the head, and all layers are tuned on the vehicle photos.
-- It is trained at 64 pixels, for the sake of an ordinary machine without an accelerator, and served at 80, where whole photos show cars as large as random crops do in training.
-- Both stages are short: more epochs and larger views are the first thing to try, with the constants at the top of `train.py`.
-- Answers of `vehicle-classifier` as a further target, view by view, cost more time and hit no more than chance in two folds; left out.
+- It is trained and served at 64 pixels, for the sake of an ordinary machine without an accelerator.
+- Both stages are short: more epochs and larger pictures are the first thing to try, with the constants at the top of `train.py`.
+- Answers of `vehicle-classifier` as a further target, view by view, were tried once, with steps now known to be too large for this network, and hit no more than chance; they are worth another try.
 - The files are those of Hugging Face's `ConvNextV2ForImageClassification` in float32; logits of random weights equal those of `transformers` 5.23 bit for bit.
 """,
         "What would be a leak": """
@@ -57,7 +57,8 @@ Test photos: every choice was made out of fold, and the test photos were measure
 """,
         "Limits": """
 - Whatever limits `vehicle-classifier` limits this model more.
-- Most answers are wrong or unsure: it is no judge of photos.
+- Three of four answers are wrong: it is no judge of photos, and on the test photos it hits hardly more than chance.
+- It sees 64 by 64 pixels.
 - Not for access control, tolls, police work or insurance decisions.
 """,
     }
@@ -92,6 +93,8 @@ Test photos: every choice was made out of fold, and the test photos were measure
     def write(self, network: nn.Module, corpus: Corpus, folder: Path) -> list[str]:
         """A directory of Hugging Face."""
         convnext.save(network, corpus.train.classes, self.chain, folder)
+        # The library writes it for its owner only.
+        (folder / self.file).chmod(0o644)
         return [self.file, "config.json", "preprocessor_config.json"]
 
     def answerer(self, folder: Path):
