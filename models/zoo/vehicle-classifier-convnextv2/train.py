@@ -65,13 +65,16 @@ Test photos: every choice was made out of fold, and the test photos were measure
 
     def imitation(self, corpus: Corpus) -> Student:
         """The student after learning the ImageNet backbone's features; it has seen no photo of a class."""
-        torch.manual_seed(0)
-        student = Student(len(corpus.makes.classes))
+        if self.name not in corpus.stages:
+            torch.manual_seed(0)
+            student = Student(len(corpus.makes.classes))
 
-        def fitted() -> Student:
-            return imitate(student, pretrained(corpus.backbone, 1).eval(), IMITATION, corpus, Chain())
+            def fitted() -> Student:
+                return imitate(student, pretrained(corpus.backbone, 1).eval(), IMITATION, corpus, Chain())
 
-        return kept(student, (inspect.getsource(imitate), IMITATION, corpus.digest), fitted, corpus.reuse)
+            key = (inspect.getsource(imitate), IMITATION, corpus.digest)
+            corpus.stages[self.name] = kept(student, key, fitted, corpus.reuse)
+        return corpus.stages[self.name]
 
     def fit(self, corpus: Corpus, index: np.ndarray, note: str) -> nn.Module:
         """From the imitation, with a logistic regression as its first head."""

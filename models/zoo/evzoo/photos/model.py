@@ -39,6 +39,8 @@ class Corpus:
     digest: str
     reuse: bool = True
     """Whether networks that were trained before may stand in for training them."""
+    stages: dict[str, nn.Module] = field(default_factory=dict)
+    """What all folds begin with, trained once."""
     baseline_features: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
