@@ -271,7 +271,7 @@ fn the_bundled_manifests_are_valid() {
             found += 1;
         }
     }
-    assert_eq!(found, 8);
+    assert_eq!(found, 10);
 }
 
 proptest! {
