@@ -53,9 +53,10 @@ fi
 export PYTHONDONTWRITEBYTECODE=1
 "$venv/bin/python" oip_tritonclient.py "$address"
 "$venv/bin/python" vision.py "$address"
-photo=${data:+$data/ev_images_8class/test/TESLA_3/0002.jpg}
+photo=${data:+$data/ev_images_8class/test/RIVIAN_R1T/0003.jpg}
 if [ -n "$photo" ] && [ -f ../../models/zoo/vehicle-classifier/manifest.toml ]; then
-    "$venv/bin/python" vision.py "$address" "$photo" --model vehicle-classifier --expect TESLA_3
+    # Pillow's JPEG decoder and the server's differ by a few of 255 levels, which shows in the tensor's answer.
+    "$venv/bin/python" vision.py "$address" "$photo" --model vehicle-classifier --expect RIVIAN_R1T --tolerance 0.02
 fi
 ./grpc_web.sh "$address"
 if [ "${PERF_ANALYZER:-yes}" != no ]; then
