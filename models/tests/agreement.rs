@@ -9,6 +9,7 @@ use std::path::Path;
 use ev_models::{Libraries, backend};
 use ev_models_core::{ArtifactDir, InputColumns, Instance, LoadOptions, Tensor, Tensors};
 use support::{
+    bundled::{BUNDLED, bundled},
     checkpoint::{ATTO, Checkpoint, Size, TINY, pixels},
     export::{Layout, export},
 };
@@ -38,8 +39,7 @@ fn load(name: &str, files: &[(&str, Vec<u8>)], size: Size) -> Box<dyn Instance> 
     model.instantiate().expect("an instance")
 }
 
-fn check(size: Size, images: usize) {
-    let checkpoint = Checkpoint::random(11, size);
+fn check(checkpoint: &Checkpoint, size: Size, images: usize) {
     let batch = Tensors::from(vec![Tensor::f32(
         [images, 3, size.image, size.image],
         pixels(12, images * 3 * size.image * size.image),
@@ -50,7 +50,7 @@ fn check(size: Size, images: usize) {
     let spread = candle.iter().fold(0.0, |largest: f32, logit| largest.max(logit.abs()));
     assert!((0.1..100.0).contains(&spread), "there is something to compare: {spread}");
     for layout in [Layout::Products, Layout::Convolutions] {
-        let mut ort = load("ort", &[("model.onnx", export(&checkpoint, size, layout))], size);
+        let mut ort = load("ort", &[("model.onnx", export(checkpoint, size, layout))], size);
         let ort = ort.run(&batch).expect("it runs")[0].as_f32().expect("floats");
         let difference = ort.iter().zip(candle).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert_eq!(ort.len(), candle.len());
@@ -61,10 +61,15 @@ fn check(size: Size, images: usize) {
 
 #[test]
 fn a_tiny_convnext_v2_has_the_same_logits_on_ort_and_candle() {
-    check(TINY, 5);
+    check(&Checkpoint::random(11, TINY), TINY, 5);
 }
 
 #[test]
 fn convnext_v2_atto_has_the_same_logits_on_ort_and_candle() {
-    check(ATTO, 2);
+    check(&Checkpoint::random(11, ATTO), ATTO, 2);
+}
+
+#[test]
+fn the_bundled_convnext_v2_has_the_same_logits_on_ort_and_candle() {
+    check(&bundled(), BUNDLED, 8);
 }
