@@ -222,10 +222,11 @@ fn a_row_that_no_queue_could_hold_is_refused_when_it_is_loaded() {
 static QUEUED: LazyLock<Vec<Arc<Deployment>>> = LazyLock::new(|| load_bundled().into_iter().map(queue).collect());
 
 /// Every bundled model, loaded as the server loads them.
+/// Those of single values: pictures have tests of their own.
 static MODELS: LazyLock<Vec<Deployment>> = LazyLock::new(load_bundled);
 
 fn load_bundled() -> Vec<Deployment> {
-    let load = |model: &crate::bundled::BundledModel| {
+    let load = |(model, manifest): (&crate::bundled::BundledModel, Manifest)| {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let files: Vec<_> = model
             .files
@@ -236,12 +237,12 @@ fn load_bundled() -> Vec<Deployment> {
                 ((*name).to_owned(), path)
             })
             .collect();
-        let manifest = Manifest::parse(model.manifest_toml).expect("a manifest");
         let backend = ev_models::backend(&manifest.model.backend, &ev_models::Libraries::default()).expect("built in");
         let digest = Digest::of(model.manifest_toml.as_bytes()).to_string();
         Deployment::load(&*backend, manifest, 1, digest, &ArtifactDir::new(files), 1).expect("loaded")
     };
-    BUNDLED.iter().map(load).collect()
+    let parsed = BUNDLED.iter().map(|model| (model, Manifest::parse(model.manifest_toml).expect("a manifest")));
+    parsed.filter(|(_, manifest)| manifest.preprocessing.is_none()).map(load).collect()
 }
 
 /// What a caller may send for one input: nothing, something usual, something strange, something wrong.
