@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "ev-benches",
         &[
             "ev-domain",
+            "ev-images",
             "ev-loadtests",
             "ev-models",
             "ev-models-candle",
