@@ -5,7 +5,7 @@ use std::fmt;
 use ev_batching::Stats;
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, TypedMetric, counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
 
@@ -27,25 +27,29 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -
     let queued: Vec<Queued<'_>> =
         deployments.filter_map(|deployment| Some((&**deployment, deployment.queue()?.stats()))).collect();
     let queued = &queued[..];
-    count(encoder, queued, "ev_batching_rows_entered", "Rows admitted to the queue", |stats| stats.rows_entered)?;
-    count(encoder, queued, "ev_batching_rows_left", "Rows that left the queue", |stats| stats.rows_left)?;
-    gauge(encoder, queued, "ev_batching_queue_rows", "Rows waiting", |stats| stats.queue_rows as f64)?;
-    let bytes = |stats: &Stats| stats.queue_bytes as f64;
-    gauge(encoder, queued, "ev_batching_queue_size_bytes", "Bytes waiting", bytes)?;
+    let family = ("ev_batching_rows_entered", "Rows admitted to the queue", None);
+    one(encoder, queued, family, |stats| ConstCounter::new(stats.rows_entered))?;
+    let family = ("ev_batching_rows_left", "Rows that left the queue", None);
+    one(encoder, queued, family, |stats| ConstCounter::new(stats.rows_left))?;
+    let family = ("ev_batching_queue_rows", "Rows waiting", None);
+    one(encoder, queued, family, |stats| ConstGauge::new(stats.queue_rows as f64))?;
+    let family = ("ev_batching_queue_size_bytes", "Bytes waiting", None);
+    one(encoder, queued, family, |stats| ConstGauge::new(stats.queue_bytes as f64))?;
     reasons(encoder, queued, "ev_batching_rows_refused", "Rows that were not admitted", refused)?;
     reasons(encoder, queued, "ev_batching_rows_dropped", "Rows that were admitted and not run", dropped)?;
     reasons(encoder, queued, "ev_batching_rows_failed", "Rows that failed in preparing or in a run", failed)?;
     reasons(encoder, queued, "ev_batching_batches", "Batches by why they were cut", cuts)?;
     sizes(encoder, queued)?;
-    let seconds = |time: std::time::Duration| time.as_secs_f64();
-    let (name, help) = ("ev_batching_queue_duration", "Time rows waited for their batch, in sum");
-    time(encoder, queued, name, help, |stats| seconds(stats.queue_total))?;
-    let (name, help) = ("ev_batching_inference_duration", "Time worker threads spent in the model, in sum");
-    time(encoder, queued, name, help, |stats| seconds(stats.inference_total))?;
-    let (name, help) = ("ev_batching_instances_replaced", "Instances replaced after a panic");
-    count(encoder, queued, name, help, |stats| stats.instances_replaced)?;
+    let help = "Time rows waited for their batch, in sum";
+    let family = ("ev_batching_queue_duration", help, Some(&Unit::Seconds));
+    one(encoder, queued, family, |stats| ConstCounter::new(stats.queue_total.as_secs_f64()))?;
+    let help = "Time worker threads spent in the model, in sum";
+    let family = ("ev_batching_inference_duration", help, Some(&Unit::Seconds));
+    one(encoder, queued, family, |stats| ConstCounter::new(stats.inference_total.as_secs_f64()))?;
+    let family = ("ev_batching_instances_replaced", "Instances replaced after a panic", None);
+    one(encoder, queued, family, |stats| ConstCounter::new(stats.instances_replaced))?;
     let help = "The larger of the share of busy instances and the share of the queue in use, 0 to 1";
-    gauge(encoder, queued, "ev_batching_saturation", help, |stats| stats.saturation)
+    one(encoder, queued, ("ev_batching_saturation", help, None), |stats| ConstGauge::new(stats.saturation))
 }
 
 fn refused(stats: &Stats) -> Reasons {
@@ -86,37 +90,15 @@ fn each(
     Ok(())
 }
 
-fn count(
+/// One value a deployment; what `value` makes decides the kind.
+fn one<M: EncodeMetric + TypedMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     queued: &[Queued<'_>],
-    name: &str,
-    help: &str,
-    value: impl Fn(&Stats) -> u64,
+    (name, help, unit): (&str, &str, Option<&Unit>),
+    value: impl Fn(&Stats) -> M,
 ) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    each(&mut family, queued, |encoder, stats| ConstCounter::new(value(stats)).encode(encoder))
-}
-
-fn time(
-    encoder: &mut DescriptorEncoder<'_>,
-    queued: &[Queued<'_>],
-    name: &str,
-    help: &str,
-    value: impl Fn(&Stats) -> f64,
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
-    each(&mut family, queued, |encoder, stats| ConstCounter::new(value(stats)).encode(encoder))
-}
-
-fn gauge(
-    encoder: &mut DescriptorEncoder<'_>,
-    queued: &[Queued<'_>],
-    name: &str,
-    help: &str,
-    value: impl Fn(&Stats) -> f64,
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    each(&mut family, queued, |encoder, stats| ConstGauge::new(value(stats)).encode(encoder))
+    let mut family = encoder.encode_descriptor(name, help, unit, M::TYPE)?;
+    each(&mut family, queued, |encoder, stats| value(stats).encode(encoder))
 }
 
 fn reasons(
