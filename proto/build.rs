@@ -12,6 +12,8 @@ const SOURCES: &[&str] = &[
     "ev/thermal/v1/thermal.proto",
     "ev/registry/v1/registry.proto",
     "ev/vision/v1/vision.proto",
+    "ev/telemetry/v1/telemetry.proto",
+    "ev/features/v1/features.proto",
     "inference/model_config.proto",
     "inference/grpc_service.proto",
 ];

@@ -62,6 +62,20 @@ pub mod ev {
             tonic::include_proto!("ev.registry.v1");
         }
     }
+    /// `ev.telemetry`.
+    pub mod telemetry {
+        /// `ev.telemetry.v1`.
+        pub mod v1 {
+            tonic::include_proto!("ev.telemetry.v1");
+        }
+    }
+    /// `ev.features`.
+    pub mod features {
+        /// `ev.features.v1`.
+        pub mod v1 {
+            tonic::include_proto!("ev.features.v1");
+        }
+    }
     /// `ev.vision`.
     pub mod vision {
         /// `ev.vision.v1`.

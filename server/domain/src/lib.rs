@@ -1,4 +1,5 @@
-//! The EV vocabulary every other room speaks: features with units and plausible ranges, and vehicle ids.
+//! The EV vocabulary every other room speaks: features and signals with units and
+//! plausible ranges, readings, and vehicle ids.
 //!
 //! Invariants:
 //!
@@ -17,10 +18,14 @@
 
 mod error;
 mod features;
+mod readings;
 mod risk;
+pub mod signals;
 mod vehicle;
 
 pub use error::{FeatureError, Problem, VehicleIdError};
 pub use features::{Feature, FeatureKind, FeatureSpec, Value};
+pub use readings::{Column, ReadingBatch, Readings, Source};
 pub use risk::{Action, RiskClass, Severity};
+pub use signals::{Catalogue, Signal, SignalId, SignalKind};
 pub use vehicle::VehicleId;
