@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use ev_batching::{ExecutionPolicy, Settings};
+use ev_batching::{ExecutionPolicy, Settings, WorkerPriority};
 use ev_images::Limits;
 use ev_models_core::manifest::Task;
 use serde::{Deserialize, Serialize};
@@ -117,8 +117,8 @@ pub struct BatchingConfig {
     pub inline_max: Duration,
     /// Batches run at one time, over all models; 0 for the CPU quota.
     pub worker_threads: usize,
-    /// How much nicer than the process the worker threads are.
-    pub worker_nice: i32,
+    /// When worker threads get a processor that others want too.
+    pub worker_priority: WorkerPriorityConfig,
     /// Instances of each queued model; 0 for as many as `worker_threads`.
     pub instance_count: usize,
     /// Most rows of one run.
@@ -147,9 +147,9 @@ pub struct ModelBatching {
     /// Dearest row that runs inline.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub inline_max: Option<Duration>,
-    /// How much nicer than the process its worker threads are.
+    /// When its worker threads get a processor that others want too.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub worker_nice: Option<i32>,
+    pub worker_priority: Option<WorkerPriorityConfig>,
     /// Its instances.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_count: Option<usize>,
@@ -185,6 +185,18 @@ pub struct ImagesConfig {
     /// CPU time for decoding and resizing one.
     #[serde(with = "humantime_serde")]
     pub decode_time_max: Duration,
+}
+
+/// When worker threads get a processor that others want too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerPriorityConfig {
+    /// When nobody else wants one.
+    Idle,
+    /// With a tenth of a usual thread's share.
+    Low,
+    /// As every other thread.
+    Normal,
 }
 
 /// Where models run.
@@ -385,7 +397,7 @@ impl BatchingConfig {
         let ModelBatching {
             execution,
             inline_max,
-            worker_nice,
+            worker_priority,
             instance_count,
             max_batch_size,
             preferred_batch_sizes,
@@ -395,7 +407,7 @@ impl BatchingConfig {
         } = own.clone();
         all.execution = execution.unwrap_or(all.execution);
         all.inline_max = inline_max.unwrap_or(all.inline_max);
-        all.worker_nice = worker_nice.unwrap_or(all.worker_nice);
+        all.worker_priority = worker_priority.unwrap_or(all.worker_priority);
         all.instance_count = instance_count.unwrap_or(all.instance_count);
         all.max_batch_size = max_batch_size.unwrap_or(all.max_batch_size);
         all.preferred_batch_sizes = preferred_batch_sizes.unwrap_or(all.preferred_batch_sizes);
@@ -426,7 +438,11 @@ impl BatchingConfig {
             max_queue_size: self.max_queue_size,
             max_queue_bytes: usize::try_from(self.max_queue_bytes.as_u64()).unwrap_or(usize::MAX),
             instance_count: or(self.instance_count, self.workers(cores)).min(INSTANCE_COUNT_MAX),
-            worker_nice: self.worker_nice,
+            worker_priority: match self.worker_priority {
+                WorkerPriorityConfig::Idle => WorkerPriority::Idle,
+                WorkerPriorityConfig::Low => WorkerPriority::Low,
+                WorkerPriorityConfig::Normal => WorkerPriority::Normal,
+            },
         }
     }
 
@@ -632,7 +648,7 @@ mod tests {
         check("batching.max_queue_size", "7", "batching.max_queue_size is 7, expected 8..=65536");
         check("batching.preferred_batch_sizes", "4,9", "batching.preferred_batch_sizes is 9, expected 1..=8");
         check("batching.instance_count", "257", "batching.instance_count is 257, expected at most 256");
-        check("batching.worker_nice", "20", "batching.worker_nice is 20, expected 0..=19");
+        check("batching.worker_priority", "high", "unknown variant `high`, expected one of `idle`, `low`, `normal`");
         check("batching.models.a.max_batch_size", "0", "batching.models.a.max_batch_size is 0, expected 1..=65536");
         check("batching.models.a.max_queue_size", "7", "batching.models.a.max_queue_size is 7, expected 8..=65536");
         check("batching.models.a.worker_threads", "7", "unknown field `worker_threads`");

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ev_batching::{INLINE_MAX, Row, Scheduler, Settings, Urgency};
+use ev_batching::{INLINE_MAX, Row, Scheduler, Settings, Urgency, WorkerPriority};
 use ev_models_core::{HeadSignature, Instance, LoadError, Model, RunError, Tensor, Tensors};
 
 const PAIRS: usize = 9;
@@ -61,7 +61,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for work in [Duration::ZERO, Duration::from_micros(20), INLINE_MAX, Duration::from_millis(1)] {
         let signature = HeadSignature { columns: 16, outputs: 16, description: "busy".to_owned() };
         let model: Arc<dyn Model> = Arc::new(Busy { signature, work });
-        let scheduler = Scheduler::start("hop", &model, Settings { worker_nice: 0, ..Settings::default() })?;
+        let scheduler = Scheduler::start(
+            "hop",
+            &model,
+            Settings { worker_priority: WorkerPriority::Normal, ..Settings::default() },
+        )?;
         let mut instance = model.instantiate()?;
         let mut pairs = Vec::with_capacity(PAIRS);
         for _ in 0..PAIRS {

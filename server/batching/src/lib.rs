@@ -82,7 +82,7 @@ pub use former::{Cut, Former};
 pub use inputs::{InputError, RowInputs};
 pub use row::{Prepare, Row, RowShape, Scratch};
 pub use scheduler::{Answers, Drained, Scheduler};
-pub use settings::{Priority, Settings, SettingsError, Urgency};
+pub use settings::{Priority, Settings, SettingsError, Urgency, WorkerPriority};
 pub use stats::{Cuts, Drops, Failures, Refusals, SizeStats, Stats};
 
 use shared::Job;

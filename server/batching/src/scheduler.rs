@@ -89,7 +89,7 @@ impl Scheduler {
         model: &Arc<dyn Model>,
         settings: Settings,
     ) -> Result<Scheduler, StartError> {
-        let Settings { instance_count, worker_nice, max_queue_size, .. } = settings;
+        let Settings { instance_count, worker_priority, max_queue_size, .. } = settings;
         let former = Former::new(settings).map_err(StartError::Settings)?;
         let seat = |index| match model.instantiate() {
             Ok(instance) => Ok(Seat::new(Arc::clone(model), instance)),
@@ -102,7 +102,8 @@ impl Scheduler {
         for (index, seat) in seats.into_iter().enumerate() {
             let worker = Worker::new(Arc::clone(&scheduler.shared), index, seat, budget.clone());
             scheduler.shared.started();
-            let spawned = thread::Builder::new().name(thread_name(index, name)).spawn(move || worker.work(worker_nice));
+            let spawned =
+                thread::Builder::new().name(thread_name(index, name)).spawn(move || worker.work(worker_priority));
             match spawned {
                 Ok(thread) => lock(&scheduler.threads).push(thread),
                 Err(source) => {

@@ -27,8 +27,22 @@ pub struct Settings {
     /// Instances, each with a worker thread of its own, 1..=256.
     /// Set it from the CPUs the process may use: more instances than CPUs only take turns.
     pub instance_count: usize,
-    /// How much nicer than the process the worker threads are, 0..=19: serving threads go first.
-    pub worker_nice: i32,
+    /// When the worker threads get a processor that others want too.
+    pub worker_priority: WorkerPriority,
+}
+
+/// When a worker thread gets a processor that other threads want too. Other systems than Linux know only
+/// [`WorkerPriority::Normal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkerPriority {
+    /// When no other thread in its control group wants one (`SCHED_IDLE`). A thread that wakes gets the processor at
+    /// once, and one that only has such workers counts as free.
+    #[default]
+    Idle,
+    /// A tenth of the share of a usual thread (nice 10). A thread that wakes may wait for some milliseconds.
+    Low,
+    /// As every other thread.
+    Normal,
 }
 
 /// Who is served first when not all can be, most urgent first.
@@ -81,7 +95,7 @@ impl Default for Settings {
             max_queue_size: 128,
             max_queue_bytes: 64 * 1024 * 1024,
             instance_count: 1,
-            worker_nice: 10,
+            worker_priority: WorkerPriority::Idle,
         }
     }
 }
@@ -100,8 +114,7 @@ impl Settings {
         in_range("max_queue_delay", Printed(self.max_queue_delay), Printed(Duration::ZERO), Printed(DELAY_MAX))?;
         in_range("max_queue_size", self.max_queue_size, self.max_batch_size, ROWS_MAX)?;
         in_range("max_queue_bytes", self.max_queue_bytes, 1, usize::MAX)?;
-        in_range("instance_count", self.instance_count, 1, INSTANCE_COUNT_MAX)?;
-        in_range("worker_nice", self.worker_nice, 0, 19)
+        in_range("instance_count", self.instance_count, 1, INSTANCE_COUNT_MAX)
     }
 }
 
@@ -160,6 +173,5 @@ mod tests {
             Some("`max_queue_delay` is 61s, expected 0ns..=60s"),
         );
         check(|settings| settings.instance_count = 257, Some("`instance_count` is 257, expected 1..=256"));
-        check(|settings| settings.worker_nice = -1, Some("`worker_nice` is -1, expected 0..=19"));
     }
 }

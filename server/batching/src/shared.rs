@@ -22,8 +22,8 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(50);
 /// Shared by a scheduler, its workers and its callers.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// Rows came, or the phase changed: for workers that could take a batch.
-    work: Condvar,
+    /// Of each worker: there may be a batch for it, or the phase changed.
+    work: Vec<Condvar>,
     /// The phase changed: for workers that pause, so that they do not take a wake-up that another could use.
     paused: Condvar,
     /// A worker ended.
@@ -62,6 +62,9 @@ enum Phase {
 struct State {
     former: Former<Job>,
     phase: Phase,
+    /// Workers that wait for work; the last one is woken first. What it ran last is still in its processor's cache,
+    /// where one that has waited longest would find its instance's memory cold.
+    idle: Vec<usize>,
     /// Of each worker, the places of the answers it owes.
     running: Vec<Option<Vec<Slot>>>,
     alive: usize,
@@ -79,6 +82,7 @@ impl Shared {
         let state = State {
             former,
             phase: Phase::Running,
+            idle: Vec::with_capacity(workers),
             running: (0..workers).map(|_| None).collect(),
             alive: 0,
             given_up: false,
@@ -86,7 +90,8 @@ impl Shared {
             stats: Stats::default(),
             queue_max,
         };
-        Shared { state: Mutex::new(state), work: Condvar::new(), paused: Condvar::new(), ended: Condvar::new() }
+        let work = (0..workers).map(|_| Condvar::new()).collect();
+        Shared { state: Mutex::new(state), work, paused: Condvar::new(), ended: Condvar::new() }
     }
 
     // --- callers
@@ -105,15 +110,11 @@ impl Shared {
             Err((_, error)) => state.stats.refuse(error, count),
         }
         let dropped = state.take_dropped();
+        let next = if pushed.is_ok() { state.idle.pop() } else { None };
         drop(state);
+        self.wake(next);
         dropped.answer();
-        match pushed {
-            Ok(ids) => {
-                self.work.notify_one();
-                Ok(ids)
-            }
-            Err((_, error)) => Err(error),
-        }
+        pushed.map_err(|(_, error)| error)
     }
 
     pub(crate) fn cancel(&self, ids: Range<RowId>) {
@@ -164,11 +165,9 @@ impl Shared {
                 Poll::Ready(batch) => {
                     state.begin(worker, &batch, now);
                     // Who pushed woke one worker; what is left is for another.
-                    let more = state.former.rows() > 0;
+                    let next = if state.former.rows() > 0 { state.idle.pop() } else { None };
                     drop(state);
-                    if more {
-                        self.work.notify_one();
-                    }
+                    self.wake(next);
                     dropped.answer();
                     return Some((batch, now));
                 }
@@ -184,7 +183,7 @@ impl Shared {
             if wait.is_none() && state.phase == Phase::Draining {
                 return None;
             }
-            state = self.wait(state, wait);
+            state = self.wait(worker, state, wait);
         }
     }
 
@@ -267,8 +266,7 @@ impl Shared {
         }
         state.former.flush();
         drop(state);
-        self.work.notify_all();
-        self.paused.notify_all();
+        self.wake_all();
     }
 
     /// Fails what is queued, and lets workers end after what they run.
@@ -279,8 +277,7 @@ impl Shared {
         let dropped = state.take_dropped();
         state.stats.dropped.shutting_down += jobs.len() as u64;
         drop(state);
-        self.work.notify_all();
-        self.paused.notify_all();
+        self.wake_all();
         dropped.answer();
         let stopped = jobs.len();
         for job in jobs {
@@ -311,11 +308,32 @@ impl Shared {
         state.alive == 0
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, most: Option<Duration>) -> MutexGuard<'a, State> {
-        match most {
-            None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(most) => self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0,
+    fn wait<'a>(
+        &'a self,
+        worker: usize,
+        mut state: MutexGuard<'a, State>,
+        most: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        state.idle.push(worker);
+        let work = &self.work[worker];
+        let mut state = match most {
+            None => work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        // Nobody may have woken it: its time was over.
+        state.idle.retain(|idle| *idle != worker);
+        state
+    }
+
+    fn wake(&self, worker: Option<usize>) {
+        if let Some(worker) = worker {
+            self.work[worker].notify_one();
         }
+    }
+
+    fn wake_all(&self) {
+        self.work.iter().for_each(Condvar::notify_one);
+        self.paused.notify_all();
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use ev_models_core::Tensors;
 
 use crate::{
-    Answer, Budget, Job, RowError, RowShape, Timings,
+    Answer, Budget, Job, RowError, RowShape, Timings, WorkerPriority,
     answer::Slot,
     former::Batch,
     inputs::RowInputs,
@@ -18,6 +18,10 @@ use crate::{
     shared::{BatchCounts, Shared},
     tensors,
 };
+
+/// How much nicer than the process a worker of low priority is.
+#[cfg(target_os = "linux")]
+const LOW_NICE: i32 = 10;
 
 /// One worker thread.
 pub(crate) struct Worker {
@@ -50,11 +54,11 @@ impl Worker {
     }
 
     /// Works until the scheduler ends.
-    pub(crate) fn work(self, nice: i32) {
+    pub(crate) fn work(self, priority: WorkerPriority) {
         let (shared, index) = (Arc::clone(&self.shared), self.index);
         // It is dropped after the worker: who waits for the end finds the instance gone.
         let _end = End(&shared, index);
-        lower_priority(nice);
+        take_place(priority);
         self.run_batches();
     }
 
@@ -181,15 +185,27 @@ impl Drop for End<'_> {
     }
 }
 
-/// Makes this thread nicer than the process it is in, as far as the system allows.
+/// Takes the place of this thread among all others, as far as the system allows; a failure leaves it as it is, and rows
+/// are run all the same.
 #[cfg(target_os = "linux")]
-fn lower_priority(nice: i32) {
-    use rustix::process::{getpriority_process, setpriority_process};
-    // A failure leaves the priority as it is: rows are run all the same.
-    if let Ok(usual) = getpriority_process(None) {
-        let _ = setpriority_process(None, (usual + nice).min(19));
+fn take_place(priority: WorkerPriority) {
+    use thread_priority::{
+        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+        thread_native_id,
+    };
+    match priority {
+        WorkerPriority::Normal => {}
+        WorkerPriority::Low => {
+            if let Ok(usual) = rustix::process::getpriority_process(None) {
+                let _ = rustix::process::setpriority_process(None, (usual + LOW_NICE).min(19));
+            }
+        }
+        WorkerPriority::Idle => {
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn lower_priority(_: i32) {}
+fn take_place(_: WorkerPriority) {}

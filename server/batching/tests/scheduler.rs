@@ -17,11 +17,11 @@ use std::{
 
 use ev_batching::{
     Bound, Budget, Cut, Priority, Row, RowError, RowInputs, RowShape, Scheduler, Scratch, Settings, StartError,
-    SubmitError, Urgency,
+    SubmitError, Urgency, WorkerPriority,
 };
 use ev_models_core::{DataType, HeadSignature, Instance, LoadError, Model, RunError, Tensor, Tensors};
 
-use support::{FAILS, HANGS, PANICS, Toy, eventually, expected};
+use support::{FAILS, HANGS, PANICS, Place, Toy, eventually, expected};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -70,17 +70,22 @@ fn rows_are_answered_each_with_its_own() {
 
 #[test]
 fn workers_are_named_and_give_way() {
-    let toy = Toy::new();
-    let scheduler = toy.start(Settings { worker_nice: 3, ..Settings::default() });
-    let nice = |toy: &Toy| toy.behaviour.threads.lock().expect("sound")[0].clone();
-    value(scheduler.submit(rows(&[1.0]), Urgency::default()).expect("admitted").wait().remove(0));
-    let (name, worker) = nice(&toy);
-    assert_eq!(name, "run0-toy");
+    let ran = |toy: &Toy| toy.behaviour.threads.lock().expect("sound")[0].clone();
     // This thread runs one itself.
     let inline = Toy::new();
     let row = Tensors::from(vec![Tensor::f32([1, 1], vec![1.0])]);
     inline.instantiate().expect("made").run(&row).expect("run");
-    assert_eq!(worker, if cfg!(target_os = "linux") { (nice(&inline).1 + 3).min(19) } else { nice(&inline).1 });
+    let (_, usual) = ran(&inline);
+    let check = |worker_priority: WorkerPriority, expected: Place| {
+        let toy = Toy::new();
+        let scheduler = toy.start(Settings { worker_priority, ..Settings::default() });
+        value(scheduler.submit(rows(&[1.0]), Urgency::default()).expect("admitted").wait().remove(0));
+        let expected = if cfg!(target_os = "linux") { expected } else { usual };
+        assert_eq!(ran(&toy), ("run0-toy".to_owned(), expected), "{worker_priority:?}");
+    };
+    check(WorkerPriority::Normal, usual);
+    check(WorkerPriority::Low, Place { nice: (usual.nice + 10).min(19), ..usual });
+    check(WorkerPriority::Idle, Place { nice: 0, policy: 5 });
 }
 
 #[test]

@@ -18,6 +18,14 @@ pub(crate) const FAILS: f32 = -2.0;
 /// A row with this value makes the run end only when the gate is opened.
 pub(crate) const HANGS: f32 = -3.0;
 
+/// A thread's place among the others, as Linux says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) nice: i64,
+    /// 0: `SCHED_OTHER`, 5: `SCHED_IDLE`.
+    pub(crate) policy: i64,
+}
+
 /// The toy, as the engine of any number of instances.
 pub(crate) struct Toy {
     signature: HeadSignature,
@@ -35,8 +43,8 @@ pub(crate) struct Behaviour {
     pub(crate) instances: AtomicUsize,
     pub(crate) live: AtomicUsize,
     pub(crate) runs: Mutex<Vec<usize>>,
-    /// Name and niceness of the threads that ran.
-    pub(crate) threads: Mutex<Vec<(String, i64)>>,
+    /// Name and place of the threads that ran.
+    pub(crate) threads: Mutex<Vec<(String, Place)>>,
 }
 
 /// Closed until it is opened.
@@ -108,7 +116,7 @@ impl Instance for ToyInstance {
     fn run(&mut self, batch: &Tensors) -> Result<&Tensors, RunError> {
         let rows = batch[0].rows();
         self.behaviour.runs.lock().expect("sound").push(rows);
-        self.behaviour.threads.lock().expect("sound").push((name(), niceness()));
+        self.behaviour.threads.lock().expect("sound").push((name(), place()));
         let slow = *self.behaviour.slow.lock().expect("sound");
         if !slow.is_zero() {
             std::thread::sleep(slow);
@@ -142,11 +150,12 @@ fn name() -> String {
     std::thread::current().name().unwrap_or_default().to_owned()
 }
 
-/// The 19th field of the thread's status, where the system shows it.
-fn niceness() -> i64 {
+/// The 19th and 41st fields of the thread's status, where the system shows it.
+fn place() -> Place {
     let status = fs_err::read_to_string("/proc/thread-self/stat").unwrap_or_default();
-    let fields = status.rsplit(')').next().unwrap_or_default();
-    fields.split_whitespace().nth(16).and_then(|nice| nice.parse().ok()).unwrap_or_default()
+    let fields: Vec<&str> = status.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse().ok()).unwrap_or_default();
+    Place { nice: field(19), policy: field(41) }
 }
 
 /// Waits for something that other threads bring about.
