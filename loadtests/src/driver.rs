@@ -77,7 +77,7 @@ pub async fn run(load: &Load) -> Result<Report, LoadError> {
     for _ in 0..load.connections {
         clients.push(connect(load).await?);
     }
-    let recorder = Arc::new(Recorder::new(load.warm_up));
+    let recorder = Arc::new(Recorder::new(load));
     let mut tasks = JoinSet::new();
     match load.pace {
         Pace::Rate(rate) => {

@@ -8,16 +8,18 @@ use std::{
 use ev_client::proto::ev::{common::v1::Timings, range::v1::PredictResponse};
 use hdrhistogram::Histogram;
 
-use crate::{Percentiles, Report, report::Share};
+use crate::{Load, Percentiles, Report, report::Share};
 
 /// Longest time that is told apart.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Counts of one test. Requests that were due before the warm-up ended are not counted.
+/// Counts of one test. Requests that were due before the warm-up ended are not counted, but their answers count as
+/// throughput when they come later: a server with a full queue answers no fewer requests for that.
 pub(crate) struct Recorder {
     /// Instants on the wire count from here.
     pub(crate) origin: Instant,
     counted_from: Instant,
+    counted_to: Instant,
     counts: Mutex<Counts>,
 }
 
@@ -29,23 +31,27 @@ struct Counts {
     dropped: u64,
     error: Option<String>,
     latency: Histogram<u64>,
+    /// Answers that came while requests were counted, whenever they were due.
+    came: u64,
     lag: Histogram<u64>,
     inference: Histogram<u64>,
     total: Histogram<u64>,
+    last_sent: Instant,
     last: Instant,
 }
 
 // === impl Recorder ===
 
 impl Recorder {
-    pub(crate) fn new(warm_up: Duration) -> Recorder {
+    pub(crate) fn new(load: &Load) -> Recorder {
         let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
         let histogram = || Histogram::new_with_max(longest, 3).expect("three digits to a minute are a valid histogram");
         let origin = Instant::now();
-        let counted_from = origin + warm_up;
+        let counted_from = origin + load.warm_up;
         Recorder {
             origin,
             counted_from,
+            counted_to: counted_from + load.duration,
             counts: Mutex::new(Counts {
                 in_flight: 0,
                 sent: 0,
@@ -54,9 +60,11 @@ impl Recorder {
                 dropped: 0,
                 error: None,
                 latency: histogram(),
+                came: 0,
                 lag: histogram(),
                 inference: histogram(),
                 total: histogram(),
+                last_sent: counted_from,
                 last: counted_from,
             }),
         }
@@ -73,8 +81,9 @@ impl Recorder {
         counts.in_flight += 1;
         if counted {
             counts.sent += 1;
-            let lag = ns(due.elapsed());
-            counts.lag.saturating_record(lag);
+            counts.last_sent = Instant::now();
+            let lag = counts.last_sent.saturating_duration_since(due);
+            counts.lag.saturating_record(ns(lag));
         }
         true
     }
@@ -84,6 +93,8 @@ impl Recorder {
         let now = Instant::now();
         let mut counts = self.counts();
         counts.in_flight = counts.in_flight.saturating_sub(1);
+        let in_time = now >= self.counted_from && now < self.counted_to;
+        counts.came += u64::from(in_time && result.is_ok());
         if due < self.counted_from {
             return;
         }
@@ -108,9 +119,11 @@ impl Recorder {
         self.counts().in_flight
     }
 
-    pub(crate) fn report(&self, load: &crate::Load) -> Report {
+    pub(crate) fn report(&self, load: &Load) -> Report {
         let counts = self.counts();
-        let seconds = (counts.last - self.counted_from).as_secs_f64().max(load.duration.as_secs_f64());
+        let duration = load.duration.as_secs_f64();
+        let sending = (counts.last_sent - self.counted_from).as_secs_f64().max(duration);
+        let seconds = (counts.last - self.counted_from).as_secs_f64().max(duration);
         Report {
             scenario: load.scenario,
             pace: load.pace,
@@ -122,8 +135,9 @@ impl Recorder {
             failed: counts.failed,
             dropped: counts.dropped,
             unanswered: counts.sent - counts.answered - counts.failed,
-            per_second: Share(counts.answered).of(seconds),
-            predictions_per_second: Share(counts.answered * load.scenario.rows() as u64).of(seconds),
+            per_second: Share(counts.came).of(duration),
+            predictions_per_second: Share(counts.came * load.scenario.rows() as u64).of(duration),
+            sent_per_second: Share(counts.sent + counts.dropped).of(sending),
             latency_us: Percentiles::of(&counts.latency),
             lag_us: Percentiles::of(&counts.lag),
             inference_us: Percentiles::of(&counts.inference),

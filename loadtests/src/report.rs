@@ -30,9 +30,11 @@ pub struct Report {
     pub dropped: u64,
     /// Requests without an answer when the test gave up waiting.
     pub unanswered: u64,
-    /// Requests answered a second.
+    /// Requests sent a second, those dropped included: below the rate where the client is too slow for it.
+    pub sent_per_second: f64,
+    /// Requests answered a second in that time, whenever they were sent.
     pub per_second: f64,
-    /// Predictions a second.
+    /// Predictions a second, counted in the same way.
     pub predictions_per_second: f64,
     /// From when a request was due to when it was answered.
     pub latency_us: Percentiles,

@@ -53,9 +53,9 @@ impl Thresholds {
             broken.push(format!("{:.0} requests/s were answered, expected at least {min:.0}", report.per_second));
         }
         if let Pace::Rate(rate) = report.pace
-            && Share(due).of(report.seconds) < 0.95 * rate
+            && report.sent_per_second < 0.95 * rate
         {
-            let sent = Share(due).of(report.seconds);
+            let sent = report.sent_per_second;
             broken.push(format!(
                 "only {sent:.0} of {rate:.0} requests/s were sent: the client is too slow for this rate"
             ));
@@ -88,6 +88,7 @@ mod tests {
             failed: 0,
             dropped: 0,
             unanswered: 0,
+            sent_per_second: 100.0,
             per_second: 100.0,
             predictions_per_second: 100.0,
             latency_us: percentiles,
@@ -119,6 +120,6 @@ mod tests {
         check(&|report| report.failed = 1, default, "0.1000 % of 1000 requests failed");
         check(&|report| report.unanswered = 1, default, "0.1000 % of 1000 requests failed");
         check(&|report| (report.sent, report.dropped) = (999, 1), default, "0.1000 % of 1000 requests failed");
-        check(&|report| report.sent = 900, default, "the client is too slow");
+        check(&|report| report.sent_per_second = 90.0, default, "the client is too slow");
     }
 }

@@ -33,8 +33,8 @@ pub struct Calls {
 /// The part of a load test's JSON that is read here.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LoadReport {
-    /// How long it was counted.
-    pub seconds: f64,
+    /// Requests sent a second.
+    pub sent_per_second: f64,
     /// Requests sent.
     pub sent: f64,
     /// Requests answered with an error.

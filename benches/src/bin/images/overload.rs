@@ -26,7 +26,7 @@ impl Setting {
                 // Found again each time: the machine's speed is not constant.
                 let before = capacity()?;
                 let rate = format!("{:.1}", before * times);
-                let arguments = ["--rate", &rate, "--warm-up", "1s", "--duration", "4s", "--failed-share-max", "1"];
+                let arguments = ["--rate", &rate, "--warm-up", "3s", "--duration", "4s", "--failed-share-max", "1"];
                 let report = self.pictures(&server, "1", Kind::Photo, &arguments)?;
                 shares.push(report.per_second / ((before + capacity()?) / 2.0));
                 reports.push(report);
@@ -36,7 +36,7 @@ impl Setting {
             let answered = of(|report| report.per_second);
             println!(
                 "| {times} | {:.0} | {answered:.1} | {share:.2} | {GOODPUT} | {:.0} % | {} | {} |",
-                of(|report| report.sent / report.seconds),
+                of(|report| report.sent_per_second),
                 100.0 * of(|report| report.failed / report.sent),
                 server.resident()? / 1_000_000,
                 verdict(share >= GOODPUT),
