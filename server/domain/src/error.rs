@@ -57,3 +57,46 @@ fn suffix(unit: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("vehicle id {0}")]
 pub struct VehicleIdError(pub(crate) &'static str);
+
+/// A signal cannot be taken in as it was declared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignalError {
+    /// No such name.
+    #[error("signal `{name}` is unknown, expected {expected}")]
+    Unknown {
+        /// What was declared.
+        name: String,
+        /// What may be.
+        expected: &'static str,
+    },
+    /// A unit of another quantity, or one that is not known.
+    #[error("signal `{name}` is declared in `{unit}`, expected one of {expected}")]
+    WrongUnit {
+        /// What was declared.
+        name: String,
+        /// Its unit.
+        unit: String,
+        /// Units it may have.
+        expected: String,
+    },
+    /// Names like this one are used in two ways.
+    #[error("signal `{name}` needs its unit: `{unit}`, or `-{unit}` where it counts the other way")]
+    UnitNotSaid {
+        /// What was declared.
+        name: String,
+        /// The signal's unit.
+        unit: String,
+    },
+}
+
+// === impl SignalError ===
+
+impl SignalError {
+    /// So much of a name or unit is repeated in an error.
+    const EXCERPT_CHARS: usize = 64;
+
+    pub(crate) fn excerpt(text: &str) -> String {
+        text.chars().take(Self::EXCERPT_CHARS).collect()
+    }
+}

@@ -18,14 +18,19 @@
 
 mod error;
 mod features;
+mod naming;
+mod overlay;
 mod readings;
 mod risk;
 pub mod signals;
+mod units;
 mod vehicle;
 
-pub use error::{FeatureError, Problem, VehicleIdError};
+pub use error::{FeatureError, Problem, SignalError, VehicleIdError};
 pub use features::{Feature, FeatureKind, FeatureSpec, Value};
+pub use naming::Naming;
+pub use overlay::OverlayError;
 pub use readings::{Column, ReadingBatch, Readings, Source};
 pub use risk::{Action, RiskClass, Severity};
-pub use signals::{Catalogue, Signal, SignalId, SignalKind};
+pub use signals::{Binding, Catalogue, Signal, SignalId, SignalKind};
 pub use vehicle::VehicleId;
