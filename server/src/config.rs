@@ -123,6 +123,8 @@ pub struct BatchingConfig {
     pub instance_count: usize,
     /// Most rows of one run.
     pub max_batch_size: usize,
+    /// The same of models that take pictures.
+    pub max_image_batch_size: usize,
     /// Sizes of batches that are cut at once.
     pub preferred_batch_sizes: Vec<usize>,
     /// Longest wait for company.
@@ -389,10 +391,15 @@ impl Config {
 // === impl BatchingConfig ===
 
 impl BatchingConfig {
-    /// What holds for the model of this name.
+    /// What holds for the model of this name, whose rows are pictures or not.
     #[must_use]
-    pub fn of(&self, model: &str) -> BatchingConfig {
+    pub fn of(&self, model: &str, rows_are_pictures: bool) -> BatchingConfig {
         let mut all = BatchingConfig { models: BTreeMap::new(), ..self.clone() };
+        if rows_are_pictures {
+            all.max_batch_size = all.max_image_batch_size;
+            // What is said for all models may be more than a batch of pictures has.
+            all.preferred_batch_sizes.retain(|size| *size <= all.max_image_batch_size);
+        }
         let Some(own) = self.models.get(model) else { return all };
         let ModelBatching {
             execution,
@@ -454,7 +461,12 @@ impl BatchingConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.check_as("batching")?;
-        self.models.keys().try_for_each(|model| self.of(model).check_as(&format!("batching.models.{model}")))
+        let (found, max) = (self.max_image_batch_size, self.max_queue_size);
+        if !(1..=max).contains(&found) {
+            let reason = format!("batching.max_image_batch_size is {found}, expected 1 to max_queue_size, {max}");
+            return Err(invalid(reason));
+        }
+        self.models.keys().try_for_each(|model| self.of(model, false).check_as(&format!("batching.models.{model}")))
     }
 
     fn check_as(&self, table: &str) -> Result<(), ConfigError> {
@@ -620,11 +632,13 @@ mod tests {
         ];
         let config = load(&overrides).expect("valid");
         let batching = &config.batching;
-        let photos = batching.of("photos").settings(2);
+        let photos = batching.of("photos", true).settings(2);
         assert_eq!((photos.max_batch_size, &photos.preferred_batch_sizes[..]), (16, &[8, 16][..]));
         assert_eq!((photos.max_queue_delay, photos.max_queue_size), (Duration::from_millis(5), 128));
-        assert_eq!(batching.of("photos").policy(), ExecutionPolicy::Queued);
-        assert_eq!(batching.of("others"), BatchingConfig { models: BTreeMap::new(), ..batching.clone() });
+        assert_eq!(batching.of("photos", true).policy(), ExecutionPolicy::Queued);
+        assert_eq!(batching.of("others", true).settings(2).max_batch_size, 1, "of pictures");
+        assert_eq!(batching.of("others", false).settings(2).max_batch_size, 4);
+        assert_eq!(batching.of("others", false), BatchingConfig { models: BTreeMap::new(), ..batching.clone() });
         let again: Config = toml::from_str(&config.to_toml()).expect("printed");
         assert_eq!(config, again);
     }
@@ -647,6 +661,7 @@ mod tests {
         check("batching.max_batch_size", "0", "batching.max_batch_size is 0, expected 1..=65536");
         check("batching.max_queue_size", "7", "batching.max_queue_size is 7, expected 8..=65536");
         check("batching.preferred_batch_sizes", "4,9", "batching.preferred_batch_sizes is 9, expected 1..=8");
+        check("batching.max_image_batch_size", "129", "max_image_batch_size is 129, expected 1 to max_queue_size, 128");
         check("batching.instance_count", "257", "batching.instance_count is 257, expected at most 256");
         check("batching.worker_priority", "high", "unknown variant `high`, expected one of `idle`, `low`, `normal`");
         check("batching.models.a.max_batch_size", "0", "batching.models.a.max_batch_size is 0, expected 1..=65536");

@@ -192,7 +192,7 @@ impl Deployer {
             format!("FAILED_PRECONDITION: {missing}")
         })?;
         let (version, digest, core_count) = (record.version, record.digest.to_string(), self.config.core_count);
-        let batching = self.config.batching.of(&manifest.model.name);
+        let batching = self.config.batching.of(&manifest.model.name, manifest.preprocessing.is_some());
         let execution = batching.policy();
         let queue = QueueConfig { settings: batching.settings(self.config.quota), budget: self.config.budget.clone() };
         let mut pictures = self.config.pictures.clone();

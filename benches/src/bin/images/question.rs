@@ -158,12 +158,12 @@ impl Setting {
     /// With and without batches.
     pub(crate) fn batching(&self, kind: Kind) -> anyhow::Result<()> {
         let ways = [
-            ("one by one", vec!["batching.max_batch_size=1".to_owned()]),
-            ("up to 4", vec!["batching.max_batch_size=4".to_owned()]),
-            ("up to 8", vec!["batching.max_batch_size=8".to_owned()]),
+            ("one by one", vec!["batching.max_image_batch_size=1".to_owned()]),
+            ("up to 4", vec!["batching.max_image_batch_size=4".to_owned()]),
+            ("up to 8", vec!["batching.max_image_batch_size=8".to_owned()]),
             (
                 "up to 8, waiting 5 ms",
-                vec!["batching.max_batch_size=8".to_owned(), "batching.max_queue_delay=5ms".to_owned()],
+                vec!["batching.max_image_batch_size=8".to_owned(), "batching.max_queue_delay=5ms".to_owned()],
             ),
         ];
         println!("\n| from | callers | batches | pictures/s | p50 ms | p99 ms |\n|---|---|---|---|---|---|");
