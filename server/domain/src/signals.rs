@@ -151,7 +151,7 @@ catalogue! {
     /// Absolute pressure in the pack.
     PACK_PRESSURE = "Vehicle.Private.TractionBattery.Pressure", number "kPa" 0.0 2000.0;
     /// Internal resistance of a cell.
-    CELL_RESISTANCE = "Vehicle.Private.TractionBattery.CellResistance", number "mOhm" 0.0 10000.0;
+    CELL_RESISTANCE = "Vehicle.Private.TractionBattery.InternalResistance", number "mOhm" 0.0 10000.0;
     /// Full charge and discharge cycles so far.
     CYCLE_COUNT = "Vehicle.Private.TractionBattery.CycleCount", number "1" 0.0 100000.0;
 
