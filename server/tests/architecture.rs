@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-models-ort", &["ev-models-core"]),
     ("ev-models-xgboost", &["ev-models-core"]),
     ("ev-models", &["ev-models-candle", "ev-models-core", "ev-models-forest", "ev-models-ort", "ev-models-xgboost"]),
+    ("ev-alerts", &["ev-domain"]),
     ("ev-batching", &["ev-models-core"]),
     ("ev-images", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),

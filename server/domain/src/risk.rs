@@ -91,6 +91,32 @@ impl RiskClass {
     }
 }
 
+// === impl Severity ===
+
+impl Severity {
+    /// All, rising.
+    pub const ALL: [Severity; 5] =
+        [Severity::None, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+
+    /// Name as configuration and messages write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::None => "none",
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+
+    /// The severity of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Severity> {
+        Severity::ALL.into_iter().find(|severity| severity.name() == name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +133,8 @@ mod tests {
             assert_eq!(RiskClass::by_name(class.name()), Some(class));
         }
         assert_eq!(RiskClass::by_name("normal"), None);
+        for severity in Severity::ALL {
+            assert_eq!(Severity::by_name(severity.name()), Some(severity));
+        }
     }
 }

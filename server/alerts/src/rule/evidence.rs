@@ -1,0 +1,369 @@
+//! From signs to a class.
+
+use ev_domain::RiskClass;
+
+use super::{
+    Thresholds,
+    baseline::Baseline,
+    ring::{KEPT, Timed},
+    sample::{Heat, Voltage},
+};
+
+/// Seconds with readings that a sign must hold in: one wild reading, or a sensor that steps once, proves nothing.
+const SECONDS_MIN: usize = 3;
+
+/// Shortest time a rate is taken over. Below it, a sensor's resolution of 1 degree would look like 1 degree a second.
+const RATE_SPAN_MIN_US: i64 = 800_000;
+
+/// Distance of the points that a slow rise is looked at.
+const RISE_STEP_US: i64 = 3_000_000;
+
+/// Largest part of a slow rise that may come in one step: more is a sensor that jumped.
+const RISE_STEP_SHARE_MAX: f32 = 0.75;
+
+/// A step of a temperature from one second to the next that makes the value after it doubtful, if that never moves.
+const DOUBTFUL_STEP_CELSIUS: f32 = 20.0;
+
+/// What the rule says of a pack.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Assessment {
+    /// Its class.
+    pub class: RiskClass,
+    /// The strongest sign.
+    pub cause: Cause,
+    /// What was found, in [`Cause::unit`].
+    pub value: f32,
+    /// What it was held against, in [`Cause::unit`].
+    pub limit: f32,
+    /// Time of the reading that completed the sign, in microseconds since 1970-01-01 UTC.
+    pub time_us: i64,
+}
+
+/// The strongest sign behind a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// None.
+    Nothing,
+    /// The hottest cell is hot.
+    Temperature,
+    /// The hottest cell is as hot as cells that run away.
+    Onset,
+    /// It heats at the rate of a runaway.
+    Rate,
+    /// It heats faster than use explains.
+    Rise,
+    /// It is much hotter than the others.
+    Spread,
+    /// The weakest cell lost voltage against the others.
+    VoltageDrop,
+    /// It lost voltage while a cell heats.
+    VoltageDropAndRise,
+    /// The confirmation of GB 38031-2025: the maker's maximum temperature, and the rise.
+    ConfirmedByTemperature,
+    /// The confirmation of GB 38031-2025: a cell's voltage, and the rise.
+    ConfirmedByVoltage,
+    /// A sensor jumped to a value that never moves, while all voltages are as before.
+    DoubtfulSensor,
+}
+
+/// What is known up to one time.
+pub(super) struct Evidence<'a> {
+    pub(super) heat: &'a [Heat],
+    pub(super) voltage: &'a [Voltage],
+    pub(super) baseline: &'a Baseline,
+    pub(super) charge: Option<f32>,
+    pub(super) end_us: i64,
+}
+
+/// The temperature signs.
+#[derive(Debug, Clone, Copy)]
+struct HeatSigns {
+    hottest: f32,
+    time_us: i64,
+    at_watch: bool,
+    at_warning: bool,
+    at_maximum: bool,
+    at_onset: bool,
+    frozen: bool,
+    /// Least rate of the run that holds, when it is that of a runaway.
+    rate: Option<f32>,
+    /// Rate over the window, when it is enough to watch.
+    rise: Option<f32>,
+    spread: f32,
+    spread_watch: bool,
+    spread_warning: bool,
+}
+
+/// The voltage signs.
+#[derive(Debug, Clone, Copy)]
+struct VoltageSigns {
+    time_us: i64,
+    /// Against what it is held against, in percent.
+    drop: f32,
+    at_watch: bool,
+    at_warning: bool,
+    at_alarm: bool,
+    /// Drop that confirms a runaway once it heats that fast, by itself or against the others, in percent.
+    confirming: Option<f32>,
+    intact: bool,
+}
+
+/// The class that the evidence adds up to.
+pub(super) fn judge(evidence: &Evidence<'_>, thresholds: &Thresholds) -> Assessment {
+    let heat = heat_signs(evidence, thresholds);
+    let voltage = voltage_signs(evidence, thresholds);
+    let mut verdict = Assessment::normal(evidence.end_us);
+    if let Some(heat) = &heat {
+        judge_heat(heat, voltage.as_ref(), thresholds, &mut verdict);
+    }
+    if let Some(voltage) = &voltage {
+        judge_voltage(voltage, thresholds, &mut verdict);
+    }
+    if let (Some(heat), Some(voltage)) = (&heat, &voltage)
+        && heat.time_us.saturating_sub(voltage.time_us).saturating_abs() <= thresholds.combine_max_us
+    {
+        judge_both(heat, voltage, thresholds, &mut verdict);
+    }
+    verdict
+}
+
+fn judge_heat(heat: &HeatSigns, voltage: Option<&VoltageSigns>, limits: &Thresholds, verdict: &mut Assessment) {
+    let doubtful = heat.frozen && voltage.is_some_and(|voltage| voltage.intact);
+    if heat.at_onset && doubtful {
+        verdict.raise(RiskClass::Warning, Cause::DoubtfulSensor, heat.hottest, limits.onset);
+        return;
+    }
+    if heat.at_onset {
+        verdict.raise(RiskClass::Runaway, Cause::Onset, heat.hottest, limits.onset);
+    }
+    if let Some(rate) = heat.rate {
+        if heat.at_maximum {
+            verdict.raise(RiskClass::Runaway, Cause::ConfirmedByTemperature, heat.hottest, limits.temperature_max);
+        }
+        verdict.raise(RiskClass::Alarm, Cause::Rate, rate, limits.runaway_rate);
+    }
+    if heat.at_maximum {
+        verdict.raise(RiskClass::Alarm, Cause::Temperature, heat.hottest, limits.temperature_max);
+    }
+    if let Some(rise) = heat.rise.filter(|rise| *rise >= limits.rise_warning) {
+        verdict.raise(RiskClass::Warning, Cause::Rise, rise, limits.rise_warning);
+    }
+    if heat.at_warning {
+        verdict.raise(RiskClass::Warning, Cause::Temperature, heat.hottest, limits.warning);
+    }
+    if heat.spread_warning {
+        verdict.raise(RiskClass::Warning, Cause::Spread, heat.spread, limits.spread_warning);
+    }
+    if let Some(rise) = heat.rise {
+        verdict.raise(RiskClass::Watch, Cause::Rise, rise, limits.rise_watch);
+    }
+    if heat.at_watch {
+        verdict.raise(RiskClass::Watch, Cause::Temperature, heat.hottest, limits.watch);
+    }
+    if heat.spread_watch {
+        verdict.raise(RiskClass::Watch, Cause::Spread, heat.spread, limits.spread_watch);
+    }
+}
+
+fn judge_voltage(voltage: &VoltageSigns, limits: &Thresholds, verdict: &mut Assessment) {
+    if voltage.at_alarm {
+        verdict.raise(RiskClass::Alarm, Cause::VoltageDrop, voltage.drop, limits.drop_alarm);
+    }
+    if voltage.at_warning {
+        verdict.raise(RiskClass::Warning, Cause::VoltageDrop, voltage.drop, limits.drop_warning);
+    }
+    if voltage.at_watch {
+        verdict.raise(RiskClass::Watch, Cause::VoltageDrop, voltage.drop, limits.drop_watch);
+    }
+}
+
+fn judge_both(heat: &HeatSigns, voltage: &VoltageSigns, limits: &Thresholds, verdict: &mut Assessment) {
+    if let (Some(_), Some(drop)) = (heat.rate, voltage.confirming) {
+        verdict.raise(RiskClass::Runaway, Cause::ConfirmedByVoltage, drop, limits.drop_alarm);
+    }
+    if voltage.at_warning && (heat.rise.is_some() || heat.rate.is_some()) {
+        verdict.raise(RiskClass::Alarm, Cause::VoltageDropAndRise, voltage.drop, limits.drop_warning);
+    }
+}
+
+fn heat_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<HeatSigns> {
+    let heat = evidence.heat;
+    let last = heat.last().filter(|last| evidence.end_us.saturating_sub(last.time_us) <= limits.gap_max_us)?;
+    let above = |limit: f32| last.hottest >= limit && held(heat, limits, |heat| heat.hottest >= limit);
+    let spread = |limit: f32| last.spread >= limit && held(heat, limits, |heat| heat.spread >= limit);
+    let at_onset = above(limits.onset);
+    Some(HeatSigns {
+        hottest: last.hottest,
+        time_us: last.time_us,
+        at_watch: above(limits.watch),
+        at_warning: above(limits.warning),
+        at_maximum: above(limits.temperature_max),
+        at_onset,
+        frozen: at_onset && frozen(heat),
+        rate: run_rate(heat, limits),
+        rise: rise(heat, limits),
+        spread: last.spread,
+        spread_watch: spread(limits.spread_watch),
+        spread_warning: spread(limits.spread_warning),
+    })
+}
+
+fn voltage_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<VoltageSigns> {
+    let voltage = evidence.voltage;
+    let last = voltage.last().filter(|last| evidence.end_us.saturating_sub(last.time_us) <= limits.gap_max_us)?;
+    let drop_of = |voltage: &Voltage| evidence.baseline.relative_drop(voltage);
+    let drop = drop_of(last);
+    let dropped = |limit: f32| {
+        let below = |voltage: &Voltage| drop_of(voltage).is_some_and(|drop| drop >= limit);
+        below(last) && held(voltage, limits, below)
+    };
+    // Near empty, a cell with a little less capacity falls off the end of its curve before the others do.
+    let near_empty = evidence.charge.is_some_and(|charge| charge < limits.near_empty) || last.strongest < limits.knee_v;
+    let plain = evidence.baseline.plain_drop(last).filter(|drop| *drop > limits.drop_alarm);
+    let plain_held = plain.filter(|_| {
+        held(voltage, limits, |voltage| {
+            evidence.baseline.plain_drop(voltage).is_some_and(|drop| drop > limits.drop_alarm)
+        })
+    });
+    let at_alarm = dropped(limits.drop_alarm);
+    Some(VoltageSigns {
+        time_us: last.time_us,
+        drop: drop.unwrap_or(f32::NAN),
+        at_watch: !near_empty && dropped(limits.drop_watch),
+        at_warning: !near_empty && dropped(limits.drop_warning),
+        at_alarm,
+        confirming: if at_alarm { drop } else { plain_held },
+        intact: drop.is_some_and(|drop| drop < limits.drop_watch),
+    })
+}
+
+/// Whether a sign holds in enough of the latest readings, and for long enough.
+fn held<T: Timed>(values: &[T], limits: &Thresholds, holds: impl Fn(&T) -> bool) -> bool {
+    let Some(last) = values.last() else { return false };
+    let mut later_us = last.time_us();
+    for (count, value) in values.iter().rev().enumerate() {
+        if !holds(value) || later_us.saturating_sub(value.time_us()) > limits.gap_max_us {
+            return false;
+        }
+        later_us = value.time_us();
+        if count + 1 >= SECONDS_MIN && last.time_us().saturating_sub(later_us) >= limits.hold_us {
+            return true;
+        }
+    }
+    false
+}
+
+/// The least rate of the latest run of rates that are a runaway's, once the run holds long enough.
+fn run_rate(heat: &[Heat], limits: &Thresholds) -> Option<f32> {
+    let last = heat.last()?;
+    let mut least = f32::INFINITY;
+    for index in (1..heat.len()).rev() {
+        let (at, earlier) = (&heat[index], &heat[..index]);
+        let before =
+            earlier.iter().rev().find(|before| at.time_us.saturating_sub(before.time_us) >= RATE_SPAN_MIN_US)?;
+        if at.time_us.saturating_sub(before.time_us) > limits.gap_max_us {
+            return None;
+        }
+        least = least.min(rate(before, at));
+        if least < limits.runaway_rate {
+            return None;
+        }
+        // Two rates at least: one alone may be a sensor that jumped.
+        if heat.len() - index >= SECONDS_MIN - 1 && last.time_us.saturating_sub(before.time_us) >= limits.hold_us {
+            return Some(least);
+        }
+    }
+    None
+}
+
+/// The rate over the window, if it is enough to watch, never falls, and is more than one step.
+fn rise(heat: &[Heat], limits: &Thresholds) -> Option<f32> {
+    let last = heat.last()?;
+    let (mut later, mut largest, mut points) = (last, 0.0_f32, 1);
+    for at in heat.iter().rev().skip(1) {
+        let apart = later.time_us.saturating_sub(at.time_us);
+        if apart < RISE_STEP_US {
+            continue;
+        }
+        let step = later.hottest - at.hottest;
+        if apart > limits.gap_max_us || step < 0.0 {
+            return None;
+        }
+        (later, largest, points) = (at, largest.max(step), points + 1);
+        if points >= SECONDS_MIN && last.time_us.saturating_sub(at.time_us) >= limits.rise_window_us {
+            let overall = rate(at, last);
+            let stepwise = largest <= RISE_STEP_SHARE_MAX * (last.hottest - at.hottest);
+            return (overall >= limits.rise_watch && stepwise).then_some(overall);
+        }
+    }
+    None
+}
+
+/// Whether the hottest value has not moved by a single bit, and came from nowhere or fills all that is kept.
+fn frozen(heat: &[Heat]) -> bool {
+    let Some(last) = heat.last() else { return false };
+    let start = heat.iter().rposition(|heat| heat.hottest.to_bits() != last.hottest.to_bits());
+    match start.map(|before| (&heat[before], &heat[before + 1])) {
+        Some((before, first)) => first.hottest - before.hottest >= DOUBTFUL_STEP_CELSIUS,
+        None => heat.len() == KEPT,
+    }
+}
+
+/// Degrees a second.
+fn rate(before: &Heat, after: &Heat) -> f32 {
+    // Both differences are small: within a day, and within the plausible range of temperatures.
+    #[expect(clippy::cast_possible_truncation, reason = "a rate needs no more digits than a temperature has")]
+    let seconds = (after.time_us.saturating_sub(before.time_us) as f64 / 1e6) as f32;
+    (after.hottest - before.hottest) / seconds
+}
+
+// === impl Assessment ===
+
+impl Assessment {
+    pub(super) fn normal(time_us: i64) -> Assessment {
+        Assessment { class: RiskClass::Normal, cause: Cause::Nothing, value: f32::NAN, limit: f32::NAN, time_us }
+    }
+
+    fn raise(&mut self, class: RiskClass, cause: Cause, value: f32, limit: f32) {
+        if class > self.class {
+            *self = Assessment { class, cause, value, limit, time_us: self.time_us };
+        }
+    }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// Stable name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Nothing => "nothing",
+            Cause::Temperature => "temperature",
+            Cause::Onset => "onset",
+            Cause::Rate => "rate",
+            Cause::Rise => "rise",
+            Cause::Spread => "spread",
+            Cause::VoltageDrop => "voltage_drop",
+            Cause::VoltageDropAndRise => "voltage_drop_and_rise",
+            Cause::ConfirmedByTemperature => "confirmed_by_temperature",
+            Cause::ConfirmedByVoltage => "confirmed_by_voltage",
+            Cause::DoubtfulSensor => "doubtful_sensor",
+        }
+    }
+
+    /// Unit of what was found.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Cause::Nothing => "1",
+            Cause::Temperature
+            | Cause::Onset
+            | Cause::Spread
+            | Cause::DoubtfulSensor
+            | Cause::ConfirmedByTemperature => "celsius",
+            Cause::Rate | Cause::Rise => "celsius/s",
+            Cause::VoltageDrop | Cause::VoltageDropAndRise | Cause::ConfirmedByVoltage => "percent",
+        }
+    }
+}
