@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-models", &["ev-models-candle", "ev-models-core", "ev-models-forest", "ev-models-ort", "ev-models-xgboost"]),
     ("ev-alerts", &["ev-domain"]),
     ("ev-batching", &["ev-models-core"]),
+    ("ev-features", &["ev-domain"]),
     ("ev-images", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-server", &["ev-batching", "ev-domain", "ev-images", "ev-models", "ev-models-core", "ev-proto", "ev-registry"]),
