@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-features", &["ev-domain"]),
     ("ev-images", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),
+    ("ev-telemetry", &["ev-domain"]),
     ("ev-server", &["ev-batching", "ev-domain", "ev-images", "ev-models", "ev-models-core", "ev-proto", "ev-registry"]),
     ("ev-client", &["ev-proto"]),
     // It explains model files without a server: docs/adr/0002.

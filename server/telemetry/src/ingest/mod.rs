@@ -1,0 +1,244 @@
+//! From a gateway's batch to its acknowledgements.
+//!
+//! A session admits batches while they have credit and the queue has room; one writer stores what waits in groups; one
+//! applier shows each group to what must see it, and then to whoever watches. Everything in between is bounded, and a
+//! gateway that does not take its acknowledgements stops getting credit.
+
+mod limits;
+mod session;
+mod stats;
+mod writer;
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use ev_domain::{ReadingBatch, Source, VehicleId};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, Semaphore, broadcast, mpsc},
+    task::JoinHandle,
+};
+
+pub use limits::IngestLimits;
+pub use session::{Event, Received, Session, SubmitError};
+pub use stats::{IngestStats, Quarantined, Reject, RejectReason};
+
+use crate::{TelemetryError, TelemetryStore};
+use stats::Counters;
+use writer::{Job, Work};
+
+/// How much may be on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestConfig {
+    /// What a gateway may send.
+    pub limits: IngestLimits,
+    /// Batches that a gateway may have on their way: until it has taken their last acknowledgement.
+    pub credit: NonZeroU32,
+    /// Vehicles of a gateway.
+    pub vehicles_per_gateway_max: usize,
+    /// Readings of all gateways that wait to be stored, at least as many as a batch may have.
+    pub queue_readings_max: u32,
+    /// Most batches and readings of a commit.
+    pub group_batches_max: usize,
+    /// Most readings of a commit; one batch may have more.
+    pub group_readings_max: usize,
+    /// Batches that a subscriber may be behind before it misses some.
+    pub subscriber_batches_max: usize,
+    /// How often the store does what is due in the background.
+    pub maintain_every: Duration,
+}
+
+/// A batch that is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppliedBatch {
+    /// Who sent it.
+    pub source: Source,
+    /// The batch, without what was rejected.
+    pub batch: ReadingBatch,
+    /// When it came, in microseconds since 1970-01-01 UTC by the server's clock.
+    pub received_us: i64,
+}
+
+/// What must see every batch: features, alerts. Each batch is shown once while the process lives, in the order of
+/// commits, before it is acknowledged as applied. While this takes its time, commits go on for a while and then wait.
+#[async_trait]
+pub trait Apply: Send + Sync {
+    /// Sees a group of batches.
+    async fn apply(&self, batches: &[Arc<AppliedBatch>]);
+}
+
+/// Batches as they are stored.
+#[derive(Debug)]
+pub struct Subscription(broadcast::Receiver<Arc<AppliedBatch>>);
+
+/// What a subscriber gets.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observed {
+    /// A batch.
+    Batch(Arc<AppliedBatch>),
+    /// The subscriber was slow, and this many batches are gone.
+    Missed(u64),
+}
+
+/// Takes batches in and stores them.
+pub struct Ingestor {
+    shared: Arc<Shared>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What sessions and tasks share.
+struct Shared {
+    store: Arc<dyn TelemetryStore>,
+    config: IngestConfig,
+    counters: Counters,
+    /// A permit for each reading that waits.
+    room: Arc<Semaphore>,
+    queue: mpsc::UnboundedSender<Job>,
+    applied: broadcast::Sender<Arc<AppliedBatch>>,
+    closing: tokio::sync::watch::Sender<bool>,
+}
+
+// === impl IngestConfig ===
+
+impl Default for IngestConfig {
+    fn default() -> IngestConfig {
+        IngestConfig {
+            limits: IngestLimits::default(),
+            credit: NonZeroU32::new(256).unwrap_or(NonZeroU32::MIN),
+            vehicles_per_gateway_max: 100_000,
+            queue_readings_max: 1 << 20,
+            group_batches_max: 512,
+            group_readings_max: 1 << 14,
+            subscriber_batches_max: 1_024,
+            maintain_every: Duration::from_millis(100),
+        }
+    }
+}
+
+// === impl Ingestor ===
+
+impl Ingestor {
+    /// Starts writing on this runtime. `apply` is shown every batch, in this order.
+    #[must_use]
+    pub fn start(
+        store: Arc<dyn TelemetryStore>,
+        config: IngestConfig,
+        apply: Vec<Arc<dyn Apply>>,
+        runtime: &Handle,
+    ) -> Ingestor {
+        // Bounded by `room`: a job holds a permit for each of its readings, and one at least.
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let (applied, _) = broadcast::channel(config.subscriber_batches_max.max(1));
+        let room = config.queue_readings_max.max(1) as usize;
+        let shared = Arc::new(Shared {
+            store,
+            config,
+            counters: Counters::default(),
+            room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
+            queue,
+            applied,
+            closing: tokio::sync::watch::Sender::new(false),
+        });
+        let (stored, to_apply) = mpsc::channel(writer::GROUPS_AHEAD);
+        let tasks = vec![
+            runtime.spawn(writer::write(Arc::clone(&shared), jobs, stored)),
+            runtime.spawn(writer::apply(Arc::clone(&shared), to_apply, apply)),
+            runtime.spawn(writer::maintain(Arc::clone(&shared))),
+        ];
+        Ingestor { shared, tasks: Mutex::new(tasks) }
+    }
+
+    /// Begins a session of a gateway, with what has come of these vehicles.
+    ///
+    /// Of one source there should be one session at a time. If there are two, every batch is still stored once.
+    ///
+    /// # Errors
+    ///
+    /// When there are more vehicles than a gateway may have, or the store fails.
+    pub async fn open(&self, source: Source, vehicles: &[VehicleId]) -> Result<Session, TelemetryError> {
+        if *self.shared.closing.borrow() {
+            return Err(TelemetryError::ShuttingDown);
+        }
+        Session::open(Arc::clone(&self.shared), source, vehicles).await
+    }
+
+    /// Batches from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        Subscription(self.shared.applied.subscribe())
+    }
+
+    /// Counts a reject that the edge found: an unknown signal, an implausible value. The batch goes on to
+    /// [`Session::submit`] without it, empty if need be, so that its number is counted.
+    pub fn quarantine(&self, quarantined: Quarantined) {
+        self.shared.counters.reject(quarantined);
+    }
+
+    /// Counts since the start.
+    #[must_use]
+    pub fn stats(&self) -> IngestStats {
+        self.shared.counters.snapshot()
+    }
+
+    /// The latest rejects, oldest first, at most 256.
+    #[must_use]
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        self.shared.counters.recent()
+    }
+
+    /// Share of the queue that is taken, 0 to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    pub fn saturation(&self) -> f64 {
+        let room = self.shared.room.available_permits() as f64;
+        (1.0 - room / f64::from(self.shared.config.queue_readings_max.max(1))).clamp(0.0, 1.0)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn TelemetryStore> {
+        &self.shared.store
+    }
+
+    /// Takes nothing more in, stores and applies what was received, and ends. The store stays open.
+    pub async fn drain(&self) {
+        self.shared.closing.send_replace(true);
+        let _ = self.shared.queue.send(Job::End);
+        for task in self.tasks.lock().await.drain(..) {
+            if let Err(error) = task.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "a task of telemetry failed");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Ingestor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingestor").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    /// The next batch, or how many were missed; none when the ingestor has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Observed> {
+        match self.0.recv().await {
+            Ok(batch) => Some(Observed::Batch(batch)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Observed::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn work(&self, work: Work) -> Result<(), SubmitError> {
+        self.queue.send(Job::Store(work)).map_err(|_| SubmitError::Closed(TelemetryError::ShuttingDown))
+    }
+}

@@ -1,0 +1,249 @@
+//! A gateway's side.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ev_domain::{ReadingBatch, Source, VehicleId};
+use tokio::sync::mpsc;
+
+use super::{Quarantined, Reject, RejectReason, Shared, stats::Counters, writer::Work};
+use crate::{Admission, Append, Sequence, SequenceLimits, TelemetryError};
+
+/// Events of a batch, at most: durable and applied.
+const EVENTS_PER_BATCH: usize = 2;
+
+/// A gateway from one opening to the next.
+///
+/// Dropping it changes nothing for what it has submitted.
+pub struct Session {
+    shared: Arc<Shared>,
+    source: Source,
+    /// What is stored, and what is on its way.
+    sequences: HashMap<VehicleId, Sequence>,
+    /// Batches on their way.
+    in_flight: u32,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+    failed: Option<TelemetryError>,
+}
+
+/// What is told of a submitted batch later.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// It is on disk.
+    Durable {
+        /// The vehicle.
+        vehicle: VehicleId,
+        /// The batch.
+        sequence: u64,
+        /// The store had it before; nothing was stored again.
+        is_duplicate: bool,
+    },
+    /// All that must see it has. Its credit is free again: what it is the last event of. Of a duplicate there is none
+    /// but this after [`Event::Durable`] either.
+    Applied {
+        /// The vehicle.
+        vehicle: VehicleId,
+        /// The batch.
+        sequence: u64,
+    },
+    /// The store would not take it, and its number is not counted. Its credit is free again.
+    Refused {
+        /// The vehicle.
+        vehicle: VehicleId,
+        /// The batch.
+        sequence: u64,
+        /// Why.
+        reject: Reject,
+    },
+    /// It could not be stored. The session takes nothing more: the gateway is to open again and to resend.
+    Failed {
+        /// The vehicle.
+        vehicle: VehicleId,
+        /// The batch.
+        sequence: u64,
+        /// Why.
+        error: TelemetryError,
+    },
+}
+
+/// A batch is in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// What its number is to what came before. Of a duplicate, [`Event::Durable`] follows all the same.
+    pub admission: Admission,
+    /// Readings that were taken out of it.
+    pub rejects: Vec<Reject>,
+}
+
+/// A batch was not taken in, and its number is not counted.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The gateway has no credit: it sends faster than it was allowed to, or takes no acknowledgements.
+    #[error("the gateway has {credit} batches on their way, and no credit for more")]
+    OutOfCredit {
+        /// Batches it may have on their way.
+        credit: u32,
+    },
+    /// The batch cannot be: its number, or its vehicle.
+    #[error("the batch is refused: {}", .0.message)]
+    Rejected(Reject),
+    /// The session has failed, or telemetry is shutting down.
+    #[error("the session is closed")]
+    Closed(#[source] TelemetryError),
+}
+
+// === impl Session ===
+
+impl Session {
+    pub(super) async fn open(
+        shared: Arc<Shared>,
+        source: Source,
+        vehicles: &[VehicleId],
+    ) -> Result<Session, TelemetryError> {
+        if vehicles.len() > shared.config.vehicles_per_gateway_max {
+            return Err(TelemetryError::Overloaded { what: "the list of a gateway's vehicles" });
+        }
+        let sequences = shared.store.sequences(&source, vehicles).await?;
+        let sequences = vehicles.iter().cloned().zip(sequences).collect();
+        let credit = usize::try_from(shared.config.credit.get()).unwrap_or(usize::MAX);
+        let (sender, events) = mpsc::channel(credit.saturating_mul(EVENTS_PER_BATCH));
+        Ok(Session { shared, source, sequences, in_flight: 0, sender, events, failed: None })
+    }
+
+    /// Who sends.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What has come of a vehicle, as far as this session knows it: next expected, gaps.
+    #[must_use]
+    pub fn sequence(&self, vehicle: &VehicleId) -> Option<&Sequence> {
+        self.sequences.get(vehicle)
+    }
+
+    /// Batches that may be submitted now.
+    #[must_use]
+    pub fn credit(&self) -> u32 {
+        self.shared.config.credit.get().saturating_sub(self.in_flight)
+    }
+
+    /// Takes in a batch: when this returns it is received, and [`Session::next`] will tell the rest. `now_us` is the
+    /// server's time in microseconds since 1970-01-01 UTC. Waits while the queue is full.
+    ///
+    /// A batch without readings is taken in for its number.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`]: nothing was taken in.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the batch was not taken in.
+    pub async fn submit(&mut self, mut batch: ReadingBatch, now_us: i64) -> Result<Received, SubmitError> {
+        if let Some(error) = &self.failed {
+            return Err(SubmitError::Closed(error.clone()));
+        }
+        if *self.shared.closing.borrow() {
+            return Err(SubmitError::Closed(TelemetryError::ShuttingDown));
+        }
+        if self.credit() == 0 {
+            return Err(SubmitError::OutOfCredit { credit: self.shared.config.credit.get() });
+        }
+        self.meet(&batch).await?;
+        let rejects = self.shared.config.limits.apply(&mut batch.readings, now_us);
+        let permits = u32::try_from(batch.readings.len()).unwrap_or(u32::MAX);
+        let permits = permits.clamp(1, self.shared.config.queue_readings_max.max(1));
+        let room = Arc::clone(&self.shared.room)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| SubmitError::Closed(TelemetryError::ShuttingDown))?;
+        // No waiting from here on: it is taken in as a whole.
+        let admission = self.admit(&batch)?;
+        rejects.iter().for_each(|reject| self.count(&batch, reject));
+        Counters::add(&self.shared.counters.batches_received, 1);
+        let append = Append { source: self.source.clone(), batch, received_us: now_us };
+        self.shared.work(Work { append, events: self.sender.clone(), room })?;
+        self.in_flight += 1;
+        Ok(Received { admission, rejects })
+    }
+
+    /// What became of what was submitted; none of a session that waits for nothing. Credit comes back with it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Event> {
+        if self.in_flight == 0 {
+            return None;
+        }
+        let event = self.events.recv().await?;
+        self.note(&event);
+        Some(event)
+    }
+
+    /// As [`Session::next`], if there is something already: for answering many at once.
+    pub fn try_next(&mut self) -> Option<Event> {
+        let event = self.events.try_recv().ok()?;
+        self.note(&event);
+        Some(event)
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Durable { .. } => return,
+            Event::Applied { .. } | Event::Refused { .. } => {}
+            Event::Failed { error, .. } => self.failed = Some(error.clone()),
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Reads what has come of a vehicle that the gateway did not name when it opened.
+    async fn meet(&mut self, batch: &ReadingBatch) -> Result<(), SubmitError> {
+        if self.sequences.contains_key(&batch.vehicle) {
+            return Ok(());
+        }
+        let max = self.shared.config.vehicles_per_gateway_max;
+        if self.sequences.len() >= max {
+            let message = format!("the gateway has sent of {max} vehicles already, and may not of more");
+            return Err(self.refuse(batch, RejectReason::VehicleNotAllowed, message));
+        }
+        let vehicle = std::slice::from_ref(&batch.vehicle);
+        let sequences = self.shared.store.sequences(&self.source, vehicle).await.map_err(SubmitError::Closed)?;
+        self.sequences.insert(batch.vehicle.clone(), sequences.into_iter().next().unwrap_or_default());
+        Ok(())
+    }
+
+    fn admit(&mut self, batch: &ReadingBatch) -> Result<Admission, SubmitError> {
+        let sequence = self.sequences.entry(batch.vehicle.clone()).or_default();
+        let limits: SequenceLimits = self.shared.store.sequence_limits();
+        let admitted = sequence.admit(batch.sequence, &limits);
+        admitted.map_err(|error| self.refuse(batch, RejectReason::ImplausibleSequence, error.to_string()))
+    }
+
+    fn refuse(&self, batch: &ReadingBatch, reason: RejectReason, message: String) -> SubmitError {
+        let reject = Reject { reason, reading: None, readings: batch.readings.len(), message };
+        self.count(batch, &reject);
+        SubmitError::Rejected(reject)
+    }
+
+    fn count(&self, batch: &ReadingBatch, reject: &Reject) {
+        self.shared.counters.reject(Quarantined {
+            source: self.source.clone(),
+            vehicle: batch.vehicle.clone(),
+            sequence: batch.sequence,
+            reject: reject.clone(),
+        });
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("source", &self.source)
+            .field("in_flight", &self.in_flight)
+            .finish_non_exhaustive()
+    }
+}

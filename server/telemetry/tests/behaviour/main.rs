@@ -1,0 +1,85 @@
+//! What every telemetry store does, run against each of them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod fleet;
+mod model;
+mod suite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ev_domain::Catalogue;
+use ev_telemetry::{SequenceLimits, SqliteOptions, SqliteTelemetryStore, TelemetryStore};
+
+/// Bounds that tests reach.
+const LIMITS: SequenceLimits = SequenceLimits { gaps_max: 4, jump_max: 100 };
+const VEHICLES_MAX: u64 = 50;
+
+/// An empty database of some kind.
+#[async_trait]
+trait Database: Sized + Send + Sync {
+    /// Makes it; none, with a printed reason, where there is no server for it.
+    async fn empty() -> Option<Self>;
+    /// Opens it. What was open before was dropped, as a crash would.
+    async fn open(&self) -> Arc<dyn TelemetryStore>;
+}
+
+struct Sqlite(tempfile::TempDir);
+
+#[async_trait]
+impl Database for Sqlite {
+    async fn empty() -> Option<Sqlite> {
+        Some(Sqlite(tempfile::tempdir().unwrap()))
+    }
+
+    async fn open(&self) -> Arc<dyn TelemetryStore> {
+        let options = SqliteOptions {
+            sequence_limits: LIMITS,
+            vehicles_max: VEHICLES_MAX,
+            vehicles_cached_max: 2,
+            chunk_readings_min: 8,
+            flush_readings: 60,
+            waiting_readings_max: 200,
+            ..SqliteOptions::new(self.0.path().join("telemetry.db"))
+        };
+        Arc::new(SqliteTelemetryStore::open(options, &Catalogue::standard()).await.unwrap())
+    }
+}
+
+macro_rules! behaviour {
+    ($module:ident, $database:ty: $($test:ident),+ $(,)?) => {
+        mod $module {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    if let Some(database) = <$database>::empty().await {
+                        suite::$test(&database).await;
+                    }
+                }
+            )+
+        }
+    };
+}
+
+behaviour! {
+    sqlite, Sqlite:
+    a_batch_is_stored_once,
+    a_batch_without_readings_is_counted,
+    racing_resends_are_stored_once,
+    numbers_are_counted_for_each_source_and_vehicle,
+    an_implausible_number_is_refused_and_nothing_of_it_stored,
+    no_more_vehicles_are_taken_than_may_be,
+    pages_are_in_order_of_time,
+    signals_are_chosen_and_empty_readings_left_out,
+    vehicles_are_listed_in_pages,
+    gaps_and_completeness_are_exact,
+    the_latest_value_is_by_the_vehicles_clock,
+    aggregates_are_paged_by_time_and_name,
+    questions_that_make_no_sense_are_refused,
+    late_repeated_and_unordered_batches_give_what_ordered_ones_do,
+    what_is_old_is_deleted_and_its_aggregates_stay,
+    a_source_that_is_forgotten_is_new_again,
+    a_closed_store_fails_and_does_not_panic,
+}
