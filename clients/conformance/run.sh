@@ -32,7 +32,7 @@ stop() {
 trap stop EXIT
 
 EVSERVE_OBSERVABILITY__LOG=info EVSERVE_OBSERVABILITY__LOG_FORMAT=text "$evserve" serve \
-    --data-directory "$scratch/data" --grpc-address 127.0.0.1:0 --http-address 127.0.0.1:0 >"$scratch/log" 2>&1 &
+    --data-directory "$scratch/data" --grpc-address 127.0.0.1:0 --telemetry-address 127.0.0.1:0 --http-address 127.0.0.1:0 >"$scratch/log" 2>&1 &
 server=$!
 address=
 for _ in $(seq 600); do

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -47,6 +48,8 @@ pub struct Config {
     pub routes: HashMap<Task, String>,
     /// How the server ends.
     pub shutdown: ShutdownConfig,
+    /// What gateways may send, and how long it is kept.
+    pub telemetry: TelemetryConfig,
     /// Logs and traces.
     pub observability: ObservabilityConfig,
 }
@@ -96,6 +99,40 @@ pub struct GrpcConfig {
     /// Time to answer a probe.
     #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
+}
+
+/// `[telemetry]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// Listening address of gateways.
+    pub address: SocketAddr,
+    /// Connections of gateways at one time.
+    pub connections_max: usize,
+    /// Largest message.
+    pub message_size_max: ByteSize,
+    /// A fleet's own signals; empty for none.
+    pub signal_overlay: PathBuf,
+    /// Batches a gateway may have on their way.
+    pub credit: NonZeroU32,
+    /// Most readings of a batch.
+    pub batch_readings_max: usize,
+    /// Most readings of all gateways that wait to be stored.
+    pub queue_readings_max: u32,
+    /// Most vehicles.
+    pub vehicles_max: u64,
+    /// How far ahead of the server's clock a reading may be.
+    #[serde(with = "humantime_serde")]
+    pub future_max: Duration,
+    /// How long readings are kept, and how old one may be.
+    #[serde(with = "humantime_serde")]
+    pub keep_readings: Duration,
+    /// How long aggregates of minutes are kept.
+    #[serde(with = "humantime_serde")]
+    pub keep_minutes: Duration,
+    /// How long aggregates of hours are kept; those of days are kept for ever.
+    #[serde(with = "humantime_serde")]
+    pub keep_hours: Duration,
 }
 
 /// `[backends]`.
@@ -336,6 +373,7 @@ impl Config {
         for (name, value) in [
             ("grpc.connections_max", self.grpc.connections_max),
             ("grpc.batch_rows_max", self.grpc.batch_rows_max),
+            ("telemetry.connections_max", self.telemetry.connections_max),
             ("grpc.streams_per_connection_max", self.grpc.streams_per_connection_max as usize),
         ] {
             if !(1..=1_000_000).contains(&value) {
@@ -347,6 +385,7 @@ impl Config {
             ("grpc.image_message_size_max", self.grpc.image_message_size_max),
             ("grpc.upload_message_size_max", self.grpc.upload_message_size_max),
             ("grpc.header_list_size_max", self.grpc.header_list_size_max),
+            ("telemetry.message_size_max", self.telemetry.message_size_max),
         ] {
             if !(ByteSize::kib(1)..=ByteSize::mib(256)).contains(&value) {
                 return Err(invalid(format!("{name} is {value}, expected 1KiB to 256MiB")));
@@ -376,7 +415,12 @@ impl Config {
         if let Err(reason) = Origins::parse(&self.grpc.web_allowed_origins) {
             return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
         }
-        for (name, address) in [("grpc.address", self.grpc.address), ("http.address", self.http.address)] {
+        self.telemetry.check()?;
+        for (name, address) in [
+            ("grpc.address", self.grpc.address),
+            ("telemetry.address", self.telemetry.address),
+            ("http.address", self.http.address),
+        ] {
             if !address.ip().is_loopback() && !self.security.allow_insecure_listen {
                 return Err(invalid(format!(
                     "{name} is {address}, which others can reach, and neither TLS nor API keys are configured; \
@@ -479,6 +523,42 @@ impl BatchingConfig {
             let ev_batching::SettingsError { setting, found, expected } = error;
             invalid(format!("{table}.{setting} is {found}, expected {expected}"))
         })
+    }
+}
+
+// === impl TelemetryConfig ===
+
+impl TelemetryConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let (credit, readings) = (self.credit.get(), self.batch_readings_max);
+        if credit > 65_536 {
+            return Err(invalid(format!("telemetry.credit is {credit}, expected 1 to 65536")));
+        }
+        if !(1..=65_536).contains(&readings) {
+            return Err(invalid(format!("telemetry.batch_readings_max is {readings}, expected 1 to 65536")));
+        }
+        let (found, max) = (self.queue_readings_max, 100_000_000);
+        if usize::try_from(found).unwrap_or(usize::MAX) < readings || found > max {
+            return Err(invalid(format!(
+                "telemetry.queue_readings_max is {found}, expected batch_readings_max, {readings}, to {max}"
+            )));
+        }
+        if !(1..=100_000_000).contains(&self.vehicles_max) {
+            let found = self.vehicles_max;
+            return Err(invalid(format!("telemetry.vehicles_max is {found}, expected 1 to 100000000")));
+        }
+        let years = Duration::from_secs(100 * 366 * 86_400);
+        for (name, value, least) in [
+            ("future_max", self.future_max, Duration::from_secs(1)),
+            ("keep_readings", self.keep_readings, Duration::from_secs(86_400)),
+            ("keep_minutes", self.keep_minutes, Duration::from_secs(86_400)),
+            ("keep_hours", self.keep_hours, Duration::from_secs(86_400)),
+        ] {
+            if value < least || value > years {
+                return Err(invalid(format!("telemetry.{name} is {value:?}, expected {least:?} to 100 years")));
+            }
+        }
+        Ok(())
     }
 }
 

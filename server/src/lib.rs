@@ -32,11 +32,13 @@ mod observability;
 mod pipeline;
 mod process;
 mod serving;
+mod telemetry;
 
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, ImagesConfig, LogFormat, ModelBatching,
-    ObservabilityConfig,
+    ObservabilityConfig, TelemetryConfig,
 };
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};
 pub use serving::ListenError;
+pub use telemetry::TelemetryStartError;

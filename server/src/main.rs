@@ -44,10 +44,13 @@ struct Options {
     /// Address of the gRPC listener [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDRESS")]
     grpc_address: Option<String>,
+    /// Address that gateways stream telemetry to [default: 127.0.0.1:50052].
+    #[arg(long, value_name = "ADDRESS")]
+    telemetry_address: Option<String>,
     /// Address of /livez, /readyz, /startupz and /metrics [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS")]
     http_address: Option<String>,
-    /// Folder of the registry [default: ./data].
+    /// Folder of the registry and of telemetry [default: ./data].
     #[arg(long, value_name = "FOLDER")]
     data_directory: Option<String>,
     /// Any other key, such as --set grpc.serving_cores=2; may be repeated.
@@ -138,6 +141,7 @@ impl Options {
         for (key, value) in [
             ("data.directory", self.data_directory.or(demo_directory)),
             ("grpc.address", self.grpc_address),
+            ("telemetry.address", self.telemetry_address),
             ("http.address", self.http_address),
         ] {
             if let Some(value) = value {

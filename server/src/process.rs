@@ -10,6 +10,7 @@ use ev_batching::Budget;
 use ev_registry::{Registry, RegistryConfig, RegistryError};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tonic_health::server::{HealthReporter, HealthService};
 use tower::ServiceBuilder;
 
 use crate::{
@@ -17,27 +18,32 @@ use crate::{
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes},
     grpc::{
-        DeadlineLayer, Dispatch, Health, MessageMemory, Origins, Predictor, ReasonLayer, RegistryService,
-        ServiceLimits, TraceLayer, WebConfig, WebService, keep_health_current, now_ms,
+        DeadlineLayer, Dispatch, Health, IngestDispatch, IngestService, MessageMemory, Origins, Predictor,
+        QueryService, ReasonLayer, RegistryService, ServiceLimits, TraceLayer, WebConfig, WebService,
+        keep_health_current, now_ms,
     },
     http::{self, HttpState},
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
     serving::{ConnectionConfig, Cores, accept, listen},
+    telemetry::{self, Telemetry, TelemetryStartError},
 };
 
 /// A running server.
 pub struct Server {
     grpc_address: SocketAddr,
+    telemetry_address: SocketAddr,
     http_address: SocketAddr,
     config: Config,
     health: watch::Sender<Health>,
     draining: CancellationToken,
     abort: CancellationToken,
     stop_http: CancellationToken,
-    acceptor: JoinHandle<()>,
+    acceptors: [JoinHandle<()>; 2],
     cores: Arc<Cores>,
+    ingest: Arc<Cores>,
+    telemetry: Telemetry,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
     deployer: Arc<Deployer>,
@@ -77,6 +83,9 @@ pub enum StartError {
     /// A bug of the build.
     #[error("cannot serve reflection")]
     Reflection(#[source] tonic_reflection::server::Error),
+    /// Telemetry cannot start.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryStartError),
 }
 
 // === impl Server ===
@@ -93,9 +102,11 @@ impl Server {
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let started = Instant::now();
         let grpc_listener = listen(config.grpc.address, "gRPC")?;
+        let telemetry_listener = listen(config.telemetry.address, "telemetry")?;
         let http_listener = listen(config.http.address, "HTTP")?;
         let (grpc_address, http_address) =
             (local(&grpc_listener, config.grpc.address), local(&http_listener, config.http.address));
+        let telemetry_address = local(&telemetry_listener, config.telemetry.address);
         let traces = Traces::start(&config.observability)
             .map_err(|source| StartError::Traces { endpoint: config.observability.otlp_endpoint.clone(), source })?;
 
@@ -121,13 +132,18 @@ impl Server {
             },
         ));
 
+        let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
+        let directory = config.data.directory.join("telemetry");
+        let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, Vec::new()).await?;
+
         let predictor = Arc::new(Predictor {
             routes: Arc::clone(&routes),
             ids: PredictionIds::new(),
             draining: draining.clone(),
             batch_rows_max: config.grpc.batch_rows_max,
         });
-        let (reporter, health_service) = health_service();
+        let reporter = HealthReporter::new();
+        let health_service = || HealthService::from_health_reporter(reporter.clone());
         let registry_service = RegistryService {
             registry: Arc::clone(&registry),
             deployer: Arc::clone(&deployer),
@@ -141,7 +157,22 @@ impl Server {
         };
         let connection = connection_config(&config);
         let memory = MessageMemory::new(bytes(config.grpc.image_messages_memory_max), connection.silence_max());
-        let dispatch = Dispatch::new(&predictor, registry_service, health_service, limits, &memory)
+        let query_service = QueryService {
+            ingestor: Arc::clone(&telemetry.ingestor),
+            catalogue: Arc::clone(&telemetry.catalogue),
+            control: telemetry.handle(),
+            draining: draining.clone(),
+        };
+        let ingest_service = IngestService::new(
+            Arc::clone(&telemetry.ingestor),
+            Arc::clone(&telemetry.catalogue),
+            draining.clone(),
+            u32::try_from(config.telemetry.batch_readings_max).unwrap_or(u32::MAX),
+        );
+        let message_size_max = bytes(config.telemetry.message_size_max);
+        let ingest_dispatch =
+            IngestDispatch::new(ingest_service, health_service(), message_size_max).map_err(StartError::Reflection)?;
+        let dispatch = Dispatch::new(&predictor, registry_service, query_service, health_service(), limits, &memory)
             .map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
         let service = ServiceBuilder::new().layer(ReasonLayer).layer(trace).layer(DeadlineLayer).service(dispatch);
@@ -153,9 +184,12 @@ impl Server {
         // The configuration was checked; of one that was not, nothing is allowed.
         let origins = Origins::parse(&config.grpc.web_allowed_origins).unwrap_or_default();
         let web = WebConfig { origins, silence_max: connection.silence_max(), http_address };
-        let cores = Cores::start(core_count, &WebService::new(service, web), connection, &draining, &abort)
-            .map_err(StartError::Threads)?;
-        let cores = Arc::new(cores);
+        let ingest = ServiceBuilder::new().layer(ReasonLayer).service(ingest_dispatch);
+        let ingest = WebService::new(ingest, web.clone());
+        let ingest = Cores::start("ingest", 1, &ingest, connection, &draining, &abort).map_err(StartError::Threads)?;
+        let ingest = Arc::new(ingest);
+        let cores = Cores::start("serve", core_count, &WebService::new(service, web), connection, &draining, &abort);
+        let cores = Arc::new(cores.map_err(StartError::Threads)?);
 
         let metrics = Metrics::new(Arc::clone(&routes), cores.connections(), memory);
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
@@ -163,12 +197,16 @@ impl Server {
         // From here on callers are answered, if only that their model is loading.
         deployer.announce().await.map_err(|source| registry_error(&config, source))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
-        let acceptor =
-            tokio::spawn(accept(grpc_listener, Arc::clone(&cores), config.grpc.connections_max, draining.clone()));
+        let acceptors = [
+            (grpc_listener, &cores, config.grpc.connections_max),
+            (telemetry_listener, &ingest, config.telemetry.connections_max),
+        ]
+        .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
         deployer.reconcile().await.map_err(|source| registry_error(&config, source))?;
         health.send_replace(Health::Serving);
         tracing::info!(
             grpc = %grpc_address,
+            telemetry = %telemetry_address,
             http = %http_address,
             cores = core_count,
             started_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -176,14 +214,17 @@ impl Server {
         );
         Ok(Server {
             grpc_address,
+            telemetry_address,
             http_address,
             config,
             health,
             draining,
             abort,
             stop_http,
-            acceptor,
+            acceptors,
             cores,
+            ingest,
+            telemetry,
             background: vec![http_task, health_task],
             registry,
             deployer,
@@ -197,6 +238,12 @@ impl Server {
     #[must_use]
     pub fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
+    }
+
+    /// Where gateways stream to.
+    #[must_use]
+    pub fn telemetry_address(&self) -> SocketAddr {
+        self.telemetry_address
     }
 
     /// Where probes and metrics are served.
@@ -213,8 +260,10 @@ impl Server {
             draining,
             abort,
             stop_http,
-            acceptor,
+            acceptors,
             cores,
+            ingest,
+            telemetry,
             background,
             registry,
             deployer,
@@ -225,9 +274,14 @@ impl Server {
         tracing::info!(pause = ?config.shutdown.pause, grace = ?config.shutdown.grace, "draining");
         tokio::time::sleep(config.shutdown.pause).await;
         draining.cancel();
-        let _ = acceptor.await;
+        for acceptor in acceptors {
+            let _ = acceptor.await;
+        }
         let ends = Instant::now() + config.shutdown.grace;
-        let drained = drain(cores, config.shutdown.grace, &abort).await;
+        let (calls, streams) =
+            tokio::join!(drain(cores, config.shutdown.grace, &abort), drain(ingest, config.shutdown.grace, &abort));
+        let drained = calls && streams;
+        telemetry.stop().await;
         deployer.retire(ends.saturating_duration_since(Instant::now())).await;
         stop_http.cancel();
         for task in background {
@@ -264,12 +318,6 @@ async fn open_registry(config: &Config) -> Result<Registry, RegistryError> {
         }
     }
     Ok(registry)
-}
-
-fn health_service() -> (tonic_health::server::HealthReporter, tonic_health::server::HealthService) {
-    let reporter = tonic_health::server::HealthReporter::new();
-    let service = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
-    (reporter, service)
 }
 
 fn registry_error(config: &Config, source: RegistryError) -> StartError {

@@ -151,6 +151,7 @@ fn run(path: CallPath, count: u64) -> anyhow::Result<()> {
         ("data.directory", folder.path().display().to_string()),
         ("data.bundled_models", "false".to_owned()),
         ("grpc.address", "127.0.0.1:0".to_owned()),
+        ("telemetry.address", "127.0.0.1:0".to_owned()),
         ("http.address", "127.0.0.1:0".to_owned()),
         ("grpc.serving_cores", "1".to_owned()),
     ];

@@ -50,6 +50,7 @@ impl Process {
         let started = Instant::now();
         let child = pinned(&place.processors, &sibling("evserve")?)
             .args(["serve", "--grpc-address", &grpc.to_string(), "--http-address", &http.to_string()])
+            .args(["--telemetry-address", "127.0.0.1:0"])
             .args(["--set", &format!("grpc.serving_cores={}", place.cores), "--set", "observability.log=error"])
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .arg("--data-directory")

@@ -49,7 +49,7 @@ impl Floor {
         let (draining, abort) = (CancellationToken::new(), CancellationToken::new());
         let service = TowerToHyperService::new(RangePredictionServer::new(Noop));
         let count = serving_cores(config.grpc.serving_cores);
-        let cores = Cores::start(count, &service, connection_config(config), &draining, &abort);
+        let cores = Cores::start("serve", count, &service, connection_config(config), &draining, &abort);
         let cores = Arc::new(cores.map_err(StartError::Threads)?);
         let connections_max = config.grpc.connections_max;
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&cores), connections_max, draining.clone()));

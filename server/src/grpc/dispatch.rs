@@ -11,8 +11,9 @@ use ev_proto::{
         battery::v1::battery_health_server::BatteryHealthServer,
         charging::v1::charging_utilization_server::ChargingUtilizationServer,
         range::v1::range_prediction_server::RangePredictionServer,
-        registry::v1::model_registry_server::ModelRegistryServer, thermal::v1::thermal_risk_server::ThermalRiskServer,
-        vision::v1::vehicle_vision_server::VehicleVisionServer,
+        registry::v1::model_registry_server::ModelRegistryServer,
+        telemetry::v1::telemetry_query_server::TelemetryQueryServer,
+        thermal::v1::thermal_risk_server::ThermalRiskServer, vision::v1::vehicle_vision_server::VehicleVisionServer,
     },
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
 };
@@ -36,6 +37,7 @@ use super::{
     predictor::Predictor,
     range::RangeService,
     registry::RegistryService,
+    telemetry::QueryService,
     thermal::ThermalService,
     vision::VisionService,
 };
@@ -62,6 +64,7 @@ struct Services {
     thermal: ThermalRiskServer<ThermalService>,
     vision: VehicleVisionServer<VisionService>,
     registry: ModelRegistryServer<RegistryService>,
+    telemetry: TelemetryQueryServer<QueryService>,
     oip: GrpcInferenceServiceServer<OipService>,
     health: HealthServer<HealthService>,
     /// Reflection, and the answer to paths that nobody serves.
@@ -80,13 +83,25 @@ pub(super) const PREDICTION_SERVICES: [&str; 5] = [
     <VehicleVisionServer<VisionService> as NamedService>::NAME,
 ];
 
-/// Services whose health is that of the process: which model they are asked about is the caller's choice.
-pub(super) const OTHER_SERVICES: [&str; 2] = [
+/// Services whose health is that of the process: which model they are asked about is the caller's choice, if any.
+pub(super) const OTHER_SERVICES: [&str; 3] = [
     <ModelRegistryServer<RegistryService> as NamedService>::NAME,
+    <TelemetryQueryServer<QueryService> as NamedService>::NAME,
     <GrpcInferenceServiceServer<OipService> as NamedService>::NAME,
 ];
 
 type CallFuture = BoxFuture<Response<Body>, Infallible>;
+
+/// Reflection of these services, of health, and of itself: of what is served here, and nothing else.
+pub(super) fn reflection<'a>(services: impl Iterator<Item = &'a str>) -> tonic_reflection::server::Builder<'static> {
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(ev_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(<HealthServer<HealthService> as NamedService>::NAME)
+        .with_service_name("grpc.reflection.v1.ServerReflection")
+        .with_service_name("grpc.reflection.v1alpha.ServerReflection");
+    services.fold(builder, |builder, service| builder.with_service_name(service))
+}
 
 // === impl Dispatch ===
 
@@ -99,15 +114,13 @@ impl Dispatch {
     pub(crate) fn new(
         predictor: &Arc<Predictor>,
         registry: RegistryService,
+        telemetry: QueryService,
         health: HealthService,
         limits: ServiceLimits,
         memory: &Arc<MessageMemory>,
     ) -> Result<Dispatch, tonic_reflection::server::Error> {
-        let builder = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(ev_proto::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
+        let served = || PREDICTION_SERVICES.into_iter().chain(OTHER_SERVICES);
+        let builder = || reflection(served());
         let oip = OipService::new(Arc::clone(predictor));
         Ok(Dispatch(Arc::new(Services {
             range: RangePredictionServer::new(RangeService(Arc::clone(predictor)))
@@ -120,6 +133,7 @@ impl Dispatch {
                 .max_decoding_message_size(limits.message),
             vision: VehicleVisionServer::new(VisionService(Arc::clone(predictor)))
                 .max_decoding_message_size(limits.image_message),
+            telemetry: TelemetryQueryServer::new(telemetry).max_decoding_message_size(limits.message),
             registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
             oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.image_message),
             health: HealthServer::new(health).max_decoding_message_size(64 * 1024),
@@ -165,7 +179,7 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, registry; counted: oip, vision)
+        call!(range, charging, battery, thermal, registry, telemetry; counted: oip, vision)
     }
 }
 

@@ -6,7 +6,10 @@ use ev_models_core::manifest::Task;
 use tokio::sync::watch;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::dispatch::{OTHER_SERVICES, PREDICTION_SERVICES};
+use super::{
+    dispatch::{OTHER_SERVICES, PREDICTION_SERVICES},
+    telemetry::INGEST_SERVICE,
+};
 use crate::deploy::{Deployer, Routes};
 
 /// The service side, as `tonic-health` has it.
@@ -51,7 +54,7 @@ pub(crate) async fn keep_health_current(
         for (service, ready) in PREDICTION_SERVICES.iter().zip(ready) {
             reporter.set_service_status(*service, status(ready)).await;
         }
-        for service in OTHER_SERVICES.into_iter().chain([""]) {
+        for service in OTHER_SERVICES.into_iter().chain([INGEST_SERVICE, ""]) {
             reporter.set_service_status(service, status(serving)).await;
         }
         tokio::select! {

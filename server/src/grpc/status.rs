@@ -4,6 +4,7 @@ use std::{collections::HashMap, error::Error, time::Duration};
 
 use ev_proto::ev::common::v1::{FieldViolation, RowError};
 use ev_registry::RegistryError;
+use ev_telemetry::{SubmitError, TelemetryError};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -82,6 +83,59 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
     }
     let retry = (code == Code::Unavailable).then_some(RETRY_DELAY);
     Described { code, reason, message, violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of telemetry that failed.
+#[cold]
+pub(super) fn of_telemetry(error: &TelemetryError) -> Status {
+    let (code, reason) = match error {
+        TelemetryError::UnknownVehicle { .. } => (Code::NotFound, "UNKNOWN_VEHICLE"),
+        TelemetryError::InvalidQuery { .. } => (Code::InvalidArgument, "INVALID_QUERY"),
+        TelemetryError::InvalidBatch { .. } => (Code::InvalidArgument, "INVALID_BATCH"),
+        TelemetryError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
+        TelemetryError::DiskFull { .. } => (Code::ResourceExhausted, "DISK_FULL"),
+        TelemetryError::Storage { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        TelemetryError::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
+        TelemetryError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+        // Telemetry's errors may grow; what is not known here is ours to look into.
+        _ => (Code::Internal, "INTERNAL"),
+    };
+    let operator =
+        matches!(code, Code::DataLoss | Code::Internal) || matches!(reason, "DISK_FULL" | "STORE_UNREACHABLE");
+    if operator {
+        tracing::error!(error = error as &dyn Error, reason, "telemetry failed");
+    }
+    let retry = matches!(code, Code::Unavailable | Code::ResourceExhausted).then_some(RETRY_DELAY);
+    Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of a stream whose batch could not be taken in.
+#[cold]
+pub(super) fn of_submit(error: &SubmitError) -> Status {
+    let (code, reason) = match error {
+        SubmitError::Closed(error) => return of_telemetry(error),
+        SubmitError::OutOfCredit { .. } => (Code::ResourceExhausted, "OUT_OF_CREDIT"),
+        SubmitError::Rejected(_) => (Code::InvalidArgument, "REJECTED"),
+        _ => (Code::Internal, "INTERNAL"),
+    };
+    let retry = (code == Code::ResourceExhausted).then_some(RETRY_DELAY);
+    Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// A stream that ends because the server does.
+#[cold]
+pub(super) fn draining() -> Status {
+    let message = "the server is shutting down; open the stream again, and it will say where to go on".to_owned();
+    let (code, reason, retry) = (Code::Unavailable, "SHUTTING_DOWN", Some(RETRY_DELAY));
+    Described { code, reason, message, violations: Vec::new(), retry }.into_status()
+}
+
+/// A gateway's stream that ends because it has opened another.
+#[cold]
+pub(super) fn superseded(gateway: &str) -> Status {
+    let message = format!("gateway `{gateway}` has opened another stream; gateways need ids of their own");
+    let (code, reason) = (Code::Aborted, "SUPERSEDED");
+    Described { code, reason, message, violations: Vec::new(), retry: None }.into_status()
 }
 
 /// A request that breaks the protocol of its call.

@@ -65,12 +65,13 @@ impl Drop for Counted {
 // === impl Cores ===
 
 impl Cores {
-    /// Starts `count` serving threads.
+    /// Starts `count` serving threads, named after what they serve.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads or file descriptors.
     pub(crate) fn start(
+        name: &str,
         count: usize,
         service: &impl GrpcService,
         config: ConnectionConfig,
@@ -78,7 +79,7 @@ impl Cores {
         abort: &CancellationToken,
     ) -> io::Result<Cores> {
         let cores = (0..count)
-            .map(|core| Core::start(core, service.clone(), config, draining.clone(), abort.clone()))
+            .map(|core| Core::start(name, core, service.clone(), config, draining.clone(), abort.clone()))
             .collect::<io::Result<_>>()?;
         Ok(Cores { cores })
     }
@@ -115,6 +116,7 @@ impl Cores {
 
 impl Core {
     fn start(
+        name: &str,
         core: usize,
         service: impl GrpcService,
         config: ConnectionConfig,
@@ -126,7 +128,7 @@ impl Core {
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&connections);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name(format!("serve-{core}")).spawn(move || {
+        let thread = std::thread::Builder::new().name(format!("{name}-{core}")).spawn(move || {
             enter_core(core);
             let tracker = TaskTracker::new();
             runtime.block_on(async {

@@ -99,8 +99,17 @@ async fn a_full_disk_stops_the_registry_and_no_prediction() {
 async fn a_start_on_a_full_disk_says_what_to_do() {
     let Some(disk) = SmallDisk::mount(SIZE) else { return };
     let data = disk.path().join("data").display().to_string();
-    let arguments =
-        ["serve", "--data-directory", &data, "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"];
+    let arguments = [
+        "serve",
+        "--data-directory",
+        &data,
+        "--grpc-address",
+        "127.0.0.1:0",
+        "--telemetry-address",
+        "127.0.0.1:0",
+        "--http-address",
+        "127.0.0.1:0",
+    ];
     let refused = async |free: u64| {
         disk.fill(free);
         let ended = tokio::time::timeout(Duration::from_secs(60), run(&arguments)).await;

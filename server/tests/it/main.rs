@@ -41,6 +41,7 @@ mod registry_refusals;
 mod selector;
 mod start;
 mod start_refusals;
+mod telemetry;
 mod traces;
 mod typed;
 mod typed_battery;

@@ -21,11 +21,13 @@ async fn a_port_that_is_taken_is_named() {
     let address = taken.local_addr().expect("bound").to_string();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let data = directory.path().join("data").display().to_string();
-    for (flag, other, purpose) in
-        [("--grpc-address", "--http-address", "gRPC"), ("--http-address", "--grpc-address", "HTTP")]
-    {
+    let listeners = [("--grpc-address", "gRPC"), ("--telemetry-address", "telemetry"), ("--http-address", "HTTP")];
+    for (taken, purpose) in listeners {
         let told = format!("cannot listen on {address} for {purpose}: the port is taken");
-        let arguments = ["serve", "--data-directory", &data, flag, &address, other, "127.0.0.1:0"];
+        let mut arguments = vec!["serve", "--data-directory", &data];
+        for (flag, _) in listeners {
+            arguments.extend([flag, if flag == taken { &address } else { "127.0.0.1:0" }]);
+        }
         refused(&arguments, &[&told, "choose another port"]).await;
     }
     assert!(!directory.path().join("data").exists(), "nothing was written before the ports were bound");
@@ -40,8 +42,17 @@ async fn a_data_directory_that_cannot_be_written_is_named() {
     let error = start_in(&data, &[]).await.err().expect("refused");
     assert_eq!(error.to_string(), format!("cannot open the model registry in `{}`", data.display()));
     let data = data.display().to_string();
-    let arguments =
-        ["serve", "--data-directory", &data, "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"];
+    let arguments = [
+        "serve",
+        "--data-directory",
+        &data,
+        "--grpc-address",
+        "127.0.0.1:0",
+        "--telemetry-address",
+        "127.0.0.1:0",
+        "--http-address",
+        "127.0.0.1:0",
+    ];
     refused(&arguments, &[&data, "choose a directory this process may write to"]).await;
 }
 
@@ -59,7 +70,7 @@ async fn an_unknown_key_is_named() {
 
 #[tokio::test]
 async fn listening_beyond_loopback_needs_to_be_said() {
-    for key in ["grpc.address", "http.address"] {
+    for key in ["grpc.address", "telemetry.address", "http.address"] {
         let beyond = format!("{key}=0.0.0.0:0");
         let words = [key, "security.allow_insecure_listen = true"];
         refused(&["serve", "--set", &beyond], &words).await;

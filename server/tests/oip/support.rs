@@ -70,6 +70,7 @@ impl TestServer {
         let overrides = [
             ("data.directory", directory.path().display().to_string()),
             ("grpc.address", "127.0.0.1:0".to_owned()),
+            ("telemetry.address", "127.0.0.1:0".to_owned()),
             ("http.address", "127.0.0.1:0".to_owned()),
             ("grpc.serving_cores", "2".to_owned()),
         ];

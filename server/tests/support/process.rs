@@ -42,6 +42,7 @@ impl Evserve {
         let mut arguments = vec!["serve".to_owned(), "--data-directory".to_owned(), directory.display().to_string()];
         let fixed = [
             ("grpc.address", "127.0.0.1:0"),
+            ("telemetry.address", "127.0.0.1:0"),
             ("http.address", "127.0.0.1:0"),
             ("grpc.serving_cores", "1"),
             ("observability.log_format", "json"),
@@ -102,8 +103,9 @@ async fn collect(
         let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| line.clone().into());
         if line["fields"]["message"] == "evserve ready" {
             let address = |name: &str| line["fields"][name].as_str().and_then(|text| text.parse().ok());
-            if let (Some(grpc), Some(http)) = (address("grpc"), address("http")) {
-                ready.send_replace(Some(Endpoint { grpc, http }));
+            let addresses = (address("grpc"), address("telemetry"), address("http"));
+            if let (Some(grpc), Some(telemetry), Some(http)) = addresses {
+                ready.send_replace(Some(Endpoint { grpc, telemetry, http }));
             }
         }
         logs.lock().expect("no panic").push(line);

@@ -21,6 +21,7 @@ pub(crate) struct TestServer {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Endpoint {
     pub(crate) grpc: SocketAddr,
+    pub(crate) telemetry: SocketAddr,
     pub(crate) http: SocketAddr,
 }
 
@@ -30,6 +31,7 @@ pub(crate) fn config(directory: &Path, overrides: &[(&str, &str)]) -> Config {
     let all = [
         ("data.directory", directory.as_str()),
         ("grpc.address", "127.0.0.1:0"),
+        ("telemetry.address", "127.0.0.1:0"),
         ("http.address", "127.0.0.1:0"),
         ("grpc.serving_cores", "1"),
     ];
@@ -108,13 +110,19 @@ pub(crate) fn artifacts(data: &Path) -> PathBuf {
 
 impl Endpoint {
     pub(crate) fn of(server: &Server) -> Endpoint {
-        Endpoint { grpc: server.grpc_address(), http: server.http_address() }
+        Endpoint { grpc: server.grpc_address(), telemetry: server.telemetry_address(), http: server.http_address() }
     }
 
     /// The real client, without retries: a test wants to see the first answer.
     pub(crate) async fn client(&self) -> Client {
         let client = Client::connect(self.grpc.to_string()).await.expect("the server answers");
         client.with_retry(RetryPolicy::never()).with_deadline(std::time::Duration::from_secs(60))
+    }
+
+    /// A connection to the listener of gateways.
+    pub(crate) async fn telemetry_channel(&self) -> Channel {
+        let endpoint = TonicEndpoint::from_shared(format!("http://{}", self.telemetry)).expect("an address");
+        endpoint.connect().await.expect("the server answers")
     }
 
     /// A connection for generated clients.

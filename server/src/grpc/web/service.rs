@@ -14,7 +14,7 @@ use tower::{Layer as _, Service};
 use super::{cors::Origins, silence::NoSilence};
 
 /// What clients that are not native are held to, and told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct WebConfig {
     /// The origins whose pages may call.
     pub(crate) origins: Origins,

@@ -124,6 +124,12 @@ impl Session {
         self.sequences.get(vehicle)
     }
 
+    /// Batches that may be on their way.
+    #[must_use]
+    pub fn credit_max(&self) -> u32 {
+        self.shared.config.credit.get()
+    }
+
     /// Batches that may be submitted now.
     #[must_use]
     pub fn credit(&self) -> u32 {

@@ -1,0 +1,219 @@
+//! From what a gateway sends to readings of the catalogue.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use ev_domain::{Binding, Catalogue, Column, Naming, Readings, SignalId, VehicleId};
+use ev_proto::ev::telemetry::v1::{Batch, RowBatch, SignalDeclaration, SignalNaming};
+use ev_telemetry::{Reject, RejectReason};
+use prost_types::Timestamp;
+use tonic::Status;
+
+use crate::grpc::status;
+
+/// Most signals of a stream, and of a batch.
+const SIGNALS_MAX: usize = 4096;
+/// Largest id of a declared signal.
+const SIGNAL_ID_MAX: u32 = 65_535;
+/// So many characters of a gateway's own words are repeated in a message.
+const EXCERPT_CHARS: usize = 64;
+
+/// The signals a stream has declared.
+#[derive(Debug, Default)]
+pub(super) struct Declared {
+    by_id: HashMap<u32, Result<Binding, String>>,
+}
+
+/// A batch as telemetry takes it: readings, and what was left out of them.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    pub(super) readings: Readings,
+    pub(super) rejects: Vec<Reject>,
+}
+
+/// A whole-batch reject.
+pub(super) fn whole(reason: RejectReason, readings: usize, message: impl Into<String>) -> Reject {
+    Reject { reason, reading: None, readings, message: message.into() }
+}
+
+/// A vehicle's id, or why it is none.
+pub(super) fn vehicle(id: &str) -> Result<VehicleId, Reject> {
+    VehicleId::new(id).map_err(|error| whole(RejectReason::MalformedBatch, 0, error.to_string()))
+}
+
+/// Whose names a gateway uses.
+pub(super) fn naming(naming: i32) -> Result<Naming, Status> {
+    match SignalNaming::try_from(naming) {
+        Ok(SignalNaming::Unspecified | SignalNaming::Vss) => Ok(Naming::Vss),
+        Ok(SignalNaming::TeslaFleetTelemetry) => Ok(Naming::TeslaFleetTelemetry),
+        Ok(SignalNaming::Short) => Ok(Naming::Short),
+        Err(_) => Err(status::invalid("signal_naming", "UNKNOWN_VALUE", format!("is {naming}, expected 0 to 3"))),
+    }
+}
+
+/// Microseconds since 1970, where a timestamp has a plausible form.
+pub(super) fn time_us(time: &Timestamp) -> Option<i64> {
+    if !(0..1_000_000_000).contains(&time.nanos) {
+        return None;
+    }
+    time.seconds.checked_mul(1_000_000)?.checked_add(i64::from(time.nanos / 1_000))
+}
+
+// === impl Declared ===
+
+impl Declared {
+    /// Looks the signals up. One that cannot be taken is remembered as such: its columns are left out of every batch.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many, or an id is too large or declared twice.
+    pub(super) fn new(
+        catalogue: &Catalogue,
+        naming: Naming,
+        signals: &[SignalDeclaration],
+    ) -> Result<Declared, Status> {
+        if signals.len() > SIGNALS_MAX {
+            let description = format!("has {} signals, expected at most {SIGNALS_MAX}", signals.len());
+            return Err(status::invalid("signals", "TOO_MANY_SIGNALS", description));
+        }
+        let mut by_id = HashMap::with_capacity(signals.len());
+        for (index, SignalDeclaration { id, name, unit }) in signals.iter().enumerate() {
+            let field = || format!("signals[{index}].id");
+            if *id > SIGNAL_ID_MAX {
+                let description = format!("is {id}, expected 0 to {SIGNAL_ID_MAX}");
+                return Err(status::invalid(&field(), "OUT_OF_RANGE", description));
+            }
+            let binding = catalogue.bind(naming, name, unit).map_err(|error| error.to_string());
+            if by_id.insert(*id, binding).is_some() {
+                return Err(status::invalid(&field(), "DUPLICATE", format!("is {id}, which is declared before")));
+            }
+        }
+        Ok(Declared { by_id })
+    }
+
+    /// What was declared and cannot be taken, to be told at once.
+    pub(super) fn refused(&self) -> impl Iterator<Item = Reject> {
+        let refused = self.by_id.values().filter_map(|binding| binding.as_ref().err());
+        refused.map(|message| whole(RejectReason::UnknownSignal, 0, message.clone()))
+    }
+
+    /// Readings of a columnar batch.
+    pub(super) fn decode(&self, catalogue: &Catalogue, batch: Batch) -> Decoded {
+        let Batch { first_time, time_deltas_us, columns, .. } = batch;
+        let count = time_deltas_us.len();
+        let refuse = |reason: RejectReason, message: String| Decoded {
+            readings: Readings::default(),
+            rejects: vec![whole(reason, count, message)],
+        };
+        if columns.len() > SIGNALS_MAX {
+            return refuse(
+                RejectReason::TooLarge,
+                format!("{} columns, expected at most {SIGNALS_MAX}", columns.len()),
+            );
+        }
+        let Some(first) = first_time.as_ref().and_then(time_us) else {
+            let found = first_time.map_or_else(|| "missing".to_owned(), |time| format!("{} s", time.seconds));
+            return refuse(RejectReason::ImplausibleTime, format!("first_time is {found}, expected a time"));
+        };
+        let mut time = first;
+        let mut times_us = Vec::with_capacity(count);
+        for delta in time_deltas_us {
+            let Some(next) = time.checked_add(delta) else {
+                return refuse(RejectReason::ImplausibleTime, format!("time_deltas_us has {delta}, beyond all time"));
+            };
+            time = next;
+            times_us.push(time);
+        }
+        if count == 0 && !columns.is_empty() {
+            return refuse(RejectReason::MalformedBatch, "columns without time_deltas_us".to_owned());
+        }
+        let mut decoded = Decoded { readings: Readings { times_us, columns: Vec::new() }, rejects: Vec::new() };
+        for column in columns {
+            let ev_proto::ev::telemetry::v1::Column { signal_id, values } = column;
+            match self.by_id.get(&signal_id) {
+                Some(Ok(binding)) => decoded.column(catalogue, *binding, values),
+                Some(Err(message)) => decoded.unknown(message.clone(), &values),
+                None => decoded.unknown(format!("signal id {signal_id} was not declared"), &values),
+            }
+        }
+        decoded
+    }
+}
+
+/// Readings of a batch in rows.
+pub(super) fn rows(catalogue: &Catalogue, naming: Naming, batch: &RowBatch) -> Decoded {
+    let count = batch.readings.len();
+    let mut decoded = Decoded::default();
+    let mut places: HashMap<&str, Option<(Binding, usize)>> = HashMap::new();
+    let mut columns: Vec<(Binding, Vec<f32>)> = Vec::new();
+    let mut unknown: HashMap<&str, (usize, usize)> = HashMap::new();
+    for (index, reading) in batch.readings.iter().enumerate() {
+        let Some(time) = reading.time.as_ref().and_then(time_us) else {
+            let message = format!("the time of reading {index} is missing, expected a time");
+            return Decoded {
+                readings: Readings::default(),
+                rejects: vec![whole(RejectReason::ImplausibleTime, count, message)],
+            };
+        };
+        decoded.readings.times_us.push(time);
+        for (name, value) in &reading.values {
+            let known = places.len();
+            let place = places.entry(name).or_insert_with(|| {
+                let binding = if known < SIGNALS_MAX { catalogue.bind(naming, name, "").ok() } else { None }?;
+                columns.push((binding, vec![f32::NAN; count]));
+                Some((binding, columns.len() - 1))
+            });
+            match place {
+                Some((_, column)) => columns[*column].1[index] = *value,
+                None => unknown.entry(name).or_insert((index, 0)).1 += 1,
+            }
+        }
+    }
+    for (binding, values) in columns {
+        decoded.column(catalogue, binding, values);
+    }
+    let mut unknown: Vec<_> = unknown.into_iter().collect();
+    unknown.sort_unstable();
+    for (name, (reading, readings)) in unknown {
+        let message = catalogue.bind(naming, name, "").err().map_or_else(
+            || format!("signal `{}` is one too many", name.chars().take(EXCERPT_CHARS).collect::<String>()),
+            |error| error.to_string(),
+        );
+        let reject = Reject { reason: RejectReason::UnknownSignal, reading: Some(reading), readings, message };
+        decoded.rejects.push(reject);
+    }
+    decoded
+}
+
+// === impl Decoded ===
+
+impl Decoded {
+    /// Takes in a column, without what is implausible.
+    fn column(&mut self, catalogue: &Catalogue, binding: Binding, mut values: Vec<f32>) {
+        if !binding.is_identity() {
+            values.iter_mut().for_each(|value| *value = binding.apply(*value));
+        }
+        let Some(signal) = catalogue.signal(binding.signal) else { return };
+        let is_bad = |value: &f32| !value.is_nan() && !signal.accepts(*value);
+        if values.iter().any(is_bad) {
+            let first = values.iter().position(is_bad);
+            let found = first.map_or(f32::NAN, |first| values[first]);
+            let readings = values.iter().filter(|value| is_bad(value)).count();
+            let unit: Cow<'_, str> = if signal.unit == "1" { "".into() } else { format!(" {}", signal.unit).into() };
+            let message = format!("{} is {found}, expected {} to {}{unit}", signal.name, signal.min, signal.max);
+            self.rejects.push(Reject { reason: RejectReason::ImplausibleValue, reading: first, readings, message });
+            values.iter_mut().filter(|value| is_bad(value)).for_each(|value| *value = f32::NAN);
+        }
+        self.push(binding.signal, values);
+    }
+
+    fn push(&mut self, signal: SignalId, values: Vec<f32>) {
+        // Of another length or there twice, it is found by telemetry, which refuses the batch.
+        self.readings.columns.push(Column { signal, values });
+    }
+
+    fn unknown(&mut self, message: String, values: &[f32]) {
+        let first = values.iter().position(|value| !value.is_nan());
+        let readings = values.iter().filter(|value| !value.is_nan()).count();
+        self.rejects.push(Reject { reason: RejectReason::UnknownSignal, reading: first, readings, message });
+    }
+}

@@ -1,0 +1,53 @@
+//! What telemetry says, as protobuf.
+
+use ev_domain::{Catalogue, Readings, SignalId, VehicleId};
+use ev_proto::ev::telemetry::v1::{
+    Gaps, Reject as ProtoReject, RejectReason as ProtoReason, SequenceRange as ProtoRange, SignalColumn,
+};
+use ev_telemetry::{Reject, RejectReason, Sequence};
+use prost_types::Timestamp;
+
+pub(super) fn timestamp(time_us: i64) -> Timestamp {
+    let nanos = i32::try_from(time_us.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
+    Timestamp { seconds: time_us.div_euclid(1_000_000), nanos }
+}
+
+pub(super) fn reject(vehicle_id: &str, sequence: u64, reject: &Reject) -> ProtoReject {
+    let reason = match reject.reason {
+        RejectReason::UnknownSignal => ProtoReason::UnknownSignal,
+        RejectReason::ImplausibleValue => ProtoReason::ImplausibleValue,
+        RejectReason::ImplausibleTime => ProtoReason::ImplausibleTime,
+        RejectReason::MalformedBatch => ProtoReason::MalformedBatch,
+        RejectReason::TooLarge => ProtoReason::TooLarge,
+        RejectReason::VehicleNotAllowed => ProtoReason::VehicleNotAllowed,
+        RejectReason::ImplausibleSequence => ProtoReason::ImplausibleSequence,
+    };
+    ProtoReject {
+        // Of an id that is none, as much as an id may have.
+        vehicle_id: vehicle_id.chars().take(VehicleId::MAX_BYTES).collect(),
+        sequence,
+        reading: reject.reading.and_then(|reading| u32::try_from(reading).ok()),
+        reason: reason.into(),
+        message: reject.message.clone(),
+        readings: u32::try_from(reject.readings).unwrap_or(u32::MAX),
+    }
+}
+
+/// The holes of a vehicle; none when there are none.
+pub(super) fn gaps(vehicle: &VehicleId, sequence: &Sequence) -> Option<Gaps> {
+    let ranges = sequence.gaps().iter().map(|range| ProtoRange { first: range.first, last: range.last });
+    let gaps = Gaps { vehicle_id: vehicle.as_str().to_owned(), ranges: ranges.collect() };
+    (!gaps.ranges.is_empty()).then_some(gaps)
+}
+
+pub(super) fn name_and_unit(catalogue: &Catalogue, signal: SignalId) -> (String, String) {
+    catalogue.signal(signal).map(|signal| (signal.name.to_string(), signal.unit.to_string())).unwrap_or_default()
+}
+
+pub(super) fn columns(catalogue: &Catalogue, readings: Readings) -> Vec<SignalColumn> {
+    let column = |column: ev_domain::Column| {
+        let (signal, unit) = name_and_unit(catalogue, column.signal);
+        SignalColumn { signal, unit, values: column.values }
+    };
+    readings.columns.into_iter().map(column).collect()
+}

@@ -1,0 +1,327 @@
+//! `ev.telemetry.v1.TelemetryIngest`, and the services beside it on its listener.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use ev_domain::{Catalogue, ReadingBatch, Source, VehicleId};
+use ev_proto::ev::telemetry::v1::{
+    Ack, Durability, Open, PublishRequest, PublishResponse, StreamRequest, StreamResponse, stream_request,
+    telemetry_ingest_server::{TelemetryIngest, TelemetryIngestServer},
+};
+use ev_telemetry::{Event, Ingestor, RejectReason, Session, SubmitError};
+use futures_core::Stream;
+use http::{Request as HttpRequest, Response as HttpResponse};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Response, Status, Streaming,
+    body::Body,
+    codegen::{BoxFuture, StdError},
+    server::NamedService,
+};
+use tower::Service;
+
+use super::{
+    decode::{self, Declared},
+    encode,
+    gateways::Gateways,
+    stream::GatewayStream,
+};
+use crate::{
+    grpc::{dispatch::reflection, let_go::until_drain, status},
+    telemetry::now_us,
+};
+
+/// Messages that wait for a gateway to read them; while they wait, nothing more is read from it.
+const RESPONSES_MAX: usize = 64;
+/// Batches of one `Publish`.
+const PUBLISH_BATCHES_MAX: usize = 256;
+
+/// Takes readings in. One `Arc`: cheap to clone.
+#[derive(Clone)]
+pub(crate) struct IngestService(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) ingestor: Arc<Ingestor>,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) gateways: Arc<Gateways>,
+    pub(super) draining: CancellationToken,
+    pub(super) batch_readings_max: u32,
+}
+
+// === impl IngestService ===
+
+impl IngestService {
+    pub(crate) fn new(
+        ingestor: Arc<Ingestor>,
+        catalogue: Arc<Catalogue>,
+        draining: CancellationToken,
+        batch_readings_max: u32,
+    ) -> IngestService {
+        let gateways = Arc::new(Gateways::default());
+        IngestService(Arc::new(Inner { ingestor, catalogue, gateways, draining, batch_readings_max }))
+    }
+}
+
+#[tonic::async_trait]
+impl TelemetryIngest for IngestService {
+    type StreamStream = Pin<Box<dyn Stream<Item = Result<StreamResponse, Status>> + Send>>;
+
+    async fn stream(&self, request: Request<Streaming<StreamRequest>>) -> Result<Response<Self::StreamStream>, Status> {
+        let mut requests = request.into_inner();
+        let inner = Arc::clone(&self.0);
+        let (sender, responses) = mpsc::channel(RESPONSES_MAX);
+        // A task of its own: what was received is acknowledged at the pace of the disk, not of the gateway's reading.
+        tokio::spawn(async move {
+            let opened = tokio::select! {
+                opened = open(&inner, &mut requests) => opened,
+                () = inner.draining.cancelled() => Err(status::draining()),
+                () = sender.closed() => return,
+            };
+            let ended = match opened {
+                Ok(opened) => GatewayStream::new(&inner, opened, requests, sender.clone()).run().await,
+                Err(status) => Err(status),
+            };
+            if let Err(status) = ended {
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let inner = &self.0;
+        let PublishRequest { gateway_id, boot_id, signals, signal_naming, batches, row_batches } = request.into_inner();
+        let count = batches.len() + row_batches.len();
+        if count == 0 || count > PUBLISH_BATCHES_MAX {
+            let description = format!("has {count} batches, expected 1 to {PUBLISH_BATCHES_MAX}");
+            let reason = if count == 0 { "EMPTY_BATCH" } else { "TOO_MANY_BATCHES" };
+            return Err(status::invalid("batches", reason, description));
+        }
+        let naming = decode::naming(signal_naming)?;
+        let declared = Declared::new(&inner.catalogue, naming, &signals)?;
+        let session = inner.ingestor.open(source(&gateway_id, &boot_id)?, &[]).await;
+        let mut publishing = Publishing {
+            inner,
+            session: session.map_err(|error| status::of_telemetry(&error))?,
+            response: PublishResponse::default(),
+        };
+        for batch in batches {
+            let (vehicle, sequence) = (batch.vehicle_id.clone(), batch.sequence);
+            publishing.submit(&vehicle, sequence, declared.decode(&inner.catalogue, batch)).await?;
+        }
+        for batch in row_batches {
+            let decoded = decode::rows(&inner.catalogue, naming, &batch);
+            publishing.submit(&batch.vehicle_id, batch.sequence, decoded).await?;
+        }
+        publishing.finish().await.map(Response::new)
+    }
+}
+
+/// A `Publish` under way.
+struct Publishing<'a> {
+    inner: &'a Inner,
+    session: Session,
+    response: PublishResponse,
+}
+
+// === impl Publishing ===
+
+impl Publishing<'_> {
+    async fn submit(&mut self, vehicle_id: &str, sequence: u64, decoded: decode::Decoded) -> Result<(), Status> {
+        let vehicle = match decode::vehicle(vehicle_id) {
+            Ok(vehicle) => vehicle,
+            Err(reject) => {
+                self.response.rejects.push(encode::reject(vehicle_id, sequence, &reject));
+                return Ok(());
+            }
+        };
+        while self.session.credit() == 0 {
+            self.settle_one().await?;
+        }
+        let rejects = decoded.rejects;
+        let batch = ReadingBatch { vehicle: vehicle.clone(), sequence, readings: decoded.readings };
+        let submitted = self.session.submit(batch, now_us()).await;
+        let taken = match submitted {
+            Ok(received) => received.rejects,
+            Err(SubmitError::Rejected(reject)) => {
+                self.response.rejects.push(encode::reject(vehicle_id, sequence, &reject));
+                return Ok(());
+            }
+            Err(error) => return Err(status::of_submit(&error)),
+        };
+        quarantine(self.inner, self.session.source(), &vehicle, sequence, &rejects);
+        let rejects = rejects.iter().chain(&taken).map(|reject| encode::reject(vehicle_id, sequence, reject));
+        self.response.rejects.extend(rejects);
+        Ok(())
+    }
+
+    async fn settle_one(&mut self) -> Result<(), Status> {
+        match self.session.next().await {
+            Some(Event::Durable { vehicle, sequence, is_duplicate }) => {
+                let vehicle_id = vehicle.as_str().to_owned();
+                let acks = &mut self.response.acks;
+                match acks.iter_mut().find(|ack| ack.vehicle_id == vehicle_id && ack.is_duplicate == is_duplicate) {
+                    Some(ack) => ack.sequence = ack.sequence.max(sequence),
+                    None => {
+                        acks.push(Ack { vehicle_id, sequence, durability: Durability::Durable.into(), is_duplicate });
+                    }
+                }
+                Ok(())
+            }
+            Some(Event::Refused { vehicle, sequence, reject }) => {
+                self.response.rejects.push(encode::reject(vehicle.as_str(), sequence, &reject));
+                Ok(())
+            }
+            Some(Event::Failed { error, .. }) => Err(status::of_telemetry(&error)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Waits until everything is applied, which is after it is durable.
+    async fn finish(mut self) -> Result<PublishResponse, Status> {
+        let all = self.session.credit_max();
+        while self.session.credit() < all {
+            self.settle_one().await?;
+        }
+        let vehicles = self.response.acks.iter().filter_map(|ack| VehicleId::new(&ack.vehicle_id).ok());
+        let gaps = vehicles.filter_map(|vehicle| encode::gaps(&vehicle, self.session.sequence(&vehicle)?));
+        self.response.gaps = gaps.collect();
+        self.response.gaps.dedup();
+        Ok(self.response)
+    }
+}
+
+/// A stream that was opened.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    pub(super) declared: Declared,
+    pub(super) naming: ev_domain::Naming,
+    /// Vehicles the gateway named.
+    pub(super) vehicles: Vec<VehicleId>,
+    pub(super) place: super::gateways::Place,
+}
+
+async fn open(inner: &Inner, requests: &mut Streaming<StreamRequest>) -> Result<Opened, Status> {
+    let first = requests.message().await?.and_then(|request| request.message);
+    let Some(stream_request::Message::Open(open)) = first else {
+        return Err(status::invalid("open", "MISSING_FIELD", "is missing: it is the first message of a stream"));
+    };
+    let Open { gateway_id, boot_id, signals, signal_naming, last_acked } = open;
+    let source = source(&gateway_id, &boot_id)?;
+    let naming = decode::naming(signal_naming)?;
+    let declared = Declared::new(&inner.catalogue, naming, &signals)?;
+    let mut vehicles = Vec::with_capacity(last_acked.len());
+    for (index, acked) in last_acked.iter().enumerate() {
+        let vehicle = VehicleId::new(&acked.vehicle_id).map_err(|error| {
+            status::invalid(&format!("last_acked[{index}].vehicle_id"), "INVALID_ID", error.to_string())
+        })?;
+        vehicles.push(vehicle);
+    }
+    vehicles.sort_unstable();
+    vehicles.dedup();
+    let place = inner.gateways.take(source.gateway.clone());
+    let session = inner.ingestor.open(source, &vehicles).await.map_err(|error| status::of_telemetry(&error))?;
+    Ok(Opened { session, declared, naming, vehicles, place })
+}
+
+fn source(gateway: &str, boot: &str) -> Result<Source, Status> {
+    let id = |field: &str, id: &str| {
+        let error = |error: ev_domain::VehicleIdError| {
+            let description = error.to_string();
+            let description = description.strip_prefix("vehicle id ").unwrap_or(&description).to_owned();
+            status::invalid(field, "INVALID_ID", description)
+        };
+        VehicleId::new(id).map_err(error)
+    };
+    Ok(Source { gateway: id("gateway_id", gateway)?, boot: id("boot_id", boot)? })
+}
+
+/// Counts what the edge left out of a batch.
+pub(super) fn quarantine(
+    inner: &Inner,
+    source: &Source,
+    vehicle: &VehicleId,
+    sequence: u64,
+    rejects: &[ev_telemetry::Reject],
+) {
+    for reject in rejects {
+        inner.ingestor.quarantine(ev_telemetry::Quarantined {
+            source: source.clone(),
+            vehicle: vehicle.clone(),
+            sequence,
+            reject: reject.clone(),
+        });
+    }
+}
+
+/// Counts a batch whose vehicle has no name.
+pub(super) fn quarantine_nameless(inner: &Inner, source: &Source, sequence: u64, reject: &ev_telemetry::Reject) {
+    debug_assert_eq!(reject.reason, RejectReason::MalformedBatch);
+    // The gateway stands in for the vehicle: an operator looks for who sent it.
+    quarantine(inner, source, &source.gateway, sequence, std::slice::from_ref(reject));
+}
+
+/// The service that has a listener of its own.
+pub(crate) const INGEST_SERVICE: &str = <TelemetryIngestServer<IngestService> as NamedService>::NAME;
+
+/// What the listener of gateways serves: ingest, health and reflection.
+#[derive(Clone)]
+pub(crate) struct IngestDispatch {
+    ingest: TelemetryIngestServer<IngestService>,
+    rest: tonic::service::Routes,
+    draining: CancellationToken,
+}
+
+// === impl IngestDispatch ===
+
+impl IngestDispatch {
+    /// # Errors
+    ///
+    /// When the descriptors that reflection serves cannot be read, which is a bug of the build.
+    pub(crate) fn new(
+        ingest: IngestService,
+        health: tonic_health::server::HealthService,
+        message_size_max: usize,
+    ) -> Result<IngestDispatch, tonic_reflection::server::Error> {
+        let builder = || reflection([INGEST_SERVICE].into_iter());
+        let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
+        let health = tonic_health::pb::health_server::HealthServer::new(health);
+        let draining = ingest.0.draining.clone();
+        Ok(IngestDispatch {
+            draining,
+            ingest: TelemetryIngestServer::new(ingest).max_decoding_message_size(message_size_max),
+            rest: tonic::service::Routes::new(v1.max_decoding_message_size(64 * 1024))
+                .add_service(v1alpha.max_decoding_message_size(64 * 1024))
+                .add_service(health.max_decoding_message_size(64 * 1024))
+                .prepare(),
+        })
+    }
+}
+
+impl<B> Service<HttpRequest<B>> for IngestDispatch
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    type Response = HttpResponse<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<HttpResponse<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: HttpRequest<B>) -> Self::Future {
+        if request.uri().path().starts_with("/ev.telemetry.v1.TelemetryIngest/") {
+            self.ingest.clone().call(request)
+        } else {
+            until_drain(request, &self.draining, |request| self.rest.clone().call(request))
+        }
+    }
+}

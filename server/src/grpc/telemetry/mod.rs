@@ -1,0 +1,13 @@
+//! `ev.telemetry.v1`: readings in, over a listener of their own, and questions about them.
+
+mod acks;
+mod decode;
+mod encode;
+mod gateways;
+mod ingest;
+mod query;
+mod stream;
+mod watch;
+
+pub(crate) use ingest::{INGEST_SERVICE, IngestDispatch, IngestService};
+pub(crate) use query::QueryService;

@@ -1,0 +1,272 @@
+//! One gateway's stream: batches in, acknowledgements, rejects and credit out.
+
+use std::{future::Future as _, pin::pin, task::Poll};
+
+use ev_domain::{Naming, ReadingBatch, VehicleId};
+use ev_proto::ev::telemetry::v1::{
+    Credit, Durability, Opened as ProtoOpened, StreamRequest, StreamResponse, VehicleSequence, stream_request,
+    stream_response::Message,
+};
+use ev_telemetry::{Admission, Event, Sequence, Session, SubmitError};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::{
+    acks::Acks,
+    decode::{self, Declared, Decoded},
+    encode,
+    gateways::Place,
+    ingest::{Inner, Opened, quarantine, quarantine_nameless},
+};
+use crate::{grpc::status, telemetry::now_us};
+
+/// Messages that are read in one go before acknowledgements leave and other streams get a turn.
+const BURST: u32 = 64;
+
+/// A gateway's stream after its opening.
+pub(super) struct GatewayStream<'a> {
+    inner: &'a Inner,
+    session: Session,
+    declared: Declared,
+    naming: Naming,
+    place: Place,
+    requests: Streaming<StreamRequest>,
+    responses: mpsc::Sender<Result<StreamResponse, Status>>,
+    /// What it is told first.
+    greeting: Vec<Message>,
+    acks: Acks,
+    /// Batches the gateway may still send, as it counts them.
+    granted: u32,
+    /// Whether more is read.
+    reading: bool,
+}
+
+/// Why a stream ends before its gateway ends it.
+type Ended = Result<(), Status>;
+
+// === impl GatewayStream ===
+
+impl<'a> GatewayStream<'a> {
+    pub(super) fn new(
+        inner: &'a Inner,
+        opened: Opened,
+        requests: Streaming<StreamRequest>,
+        responses: mpsc::Sender<Result<StreamResponse, Status>>,
+    ) -> GatewayStream<'a> {
+        let Opened { session, declared, naming, vehicles, place } = opened;
+        let granted = session.credit();
+        let mut stream = GatewayStream {
+            inner,
+            session,
+            declared,
+            naming,
+            place,
+            requests,
+            responses,
+            greeting: Vec::new(),
+            acks: Acks::default(),
+            granted,
+            reading: true,
+        };
+        stream.greeting = stream.greeting_of(&vehicles);
+        stream
+    }
+
+    /// Runs until the gateway has ended and everything is acknowledged, or something ends it before.
+    pub(super) async fn run(mut self) -> Ended {
+        for message in std::mem::take(&mut self.greeting) {
+            self.send(message).await?;
+        }
+        let draining = self.inner.draining.clone();
+        let superseded = self.place.superseded.clone();
+        let mut drained = false;
+        loop {
+            let busy = self.session.credit() < self.session.credit_max();
+            if !self.reading && !busy {
+                return if drained { Err(status::draining()) } else { Ok(()) };
+            }
+            tokio::select! {
+                biased;
+                () = superseded.cancelled() => return Err(status::superseded(self.session.source().gateway.as_str())),
+                () = draining.cancelled(), if !drained => {
+                    (drained, self.reading) = (true, false);
+                }
+                event = self.session.next(), if busy => {
+                    if let Some(event) = event {
+                        self.note(event).await?;
+                    }
+                    while let Some(event) = self.session.try_next() {
+                        self.note(event).await?;
+                    }
+                }
+                message = self.requests.message(), if self.reading => self.read(message).await?,
+                () = self.responses.closed() => return Ok(()),
+            }
+            self.flush().await?;
+        }
+    }
+
+    // --- the beginning
+
+    /// What is known of the gateway's vehicles, and which of its signals cannot be taken.
+    fn greeting_of(&self, vehicles: &[VehicleId]) -> Vec<Message> {
+        let source = self.session.source();
+        let next_expected = vehicles.iter().map(|vehicle| VehicleSequence {
+            vehicle_id: vehicle.as_str().to_owned(),
+            sequence: self.session.sequence(vehicle).map_or(1, Sequence::next_expected),
+        });
+        let stream_id = format!("{}/{}/{:08x}", source.gateway, source.boot, fastrand::u32(..));
+        tracing::debug!(stream_id, vehicles = vehicles.len(), "a gateway opened its stream");
+        let mut first = vec![Message::Opened(ProtoOpened {
+            next_expected: next_expected.collect(),
+            stream_id,
+            credit: self.granted,
+            batch_readings_max: self.inner.batch_readings_max,
+        })];
+        for vehicle in vehicles {
+            let gaps = self.session.sequence(vehicle).and_then(|sequence| encode::gaps(vehicle, sequence));
+            first.extend(gaps.map(Message::Gaps));
+        }
+        first.extend(self.declared.refused().map(|reject| Message::Reject(encode::reject("", 0, &reject))));
+        first
+    }
+
+    // --- in
+
+    /// Takes in a message, and those that are there already.
+    async fn read(&mut self, first: Result<Option<StreamRequest>, Status>) -> Ended {
+        let mut message = first;
+        for _ in 0..BURST {
+            match message? {
+                Some(request) => self.take(request).await?,
+                None => {
+                    self.reading = false;
+                    return Ok(());
+                }
+            }
+            let mut next = pin!(self.requests.message());
+            let ready = std::future::poll_fn(|cx| match next.as_mut().poll(cx) {
+                Poll::Ready(message) => Poll::Ready(Some(message)),
+                Poll::Pending => Poll::Ready(None),
+            });
+            match ready.await {
+                Some(next) => message = next,
+                None => return Ok(()),
+            }
+        }
+        // The last one that was polled is not lost: it is the loop's own.
+        match message? {
+            Some(request) => self.take(request).await,
+            None => {
+                self.reading = false;
+                Ok(())
+            }
+        }
+    }
+
+    async fn take(&mut self, request: StreamRequest) -> Ended {
+        match request.message {
+            Some(stream_request::Message::Batch(batch)) => {
+                let (vehicle_id, sequence) = (batch.vehicle_id.clone(), batch.sequence);
+                let decoded = self.declared.decode(&self.inner.catalogue, batch);
+                self.submit(&vehicle_id, sequence, decoded).await
+            }
+            Some(stream_request::Message::RowBatch(batch)) => {
+                let decoded = decode::rows(&self.inner.catalogue, self.naming, &batch);
+                self.submit(&batch.vehicle_id, batch.sequence, decoded).await
+            }
+            Some(stream_request::Message::Open(_)) => {
+                Err(status::invalid("open", "OUT_OF_ORDER", "comes once, as the first message"))
+            }
+            None => Err(status::invalid("message", "MISSING_FIELD", "is missing, expected a batch")),
+        }
+    }
+
+    async fn submit(&mut self, vehicle_id: &str, sequence: u64, decoded: Decoded) -> Ended {
+        self.granted = self.granted.saturating_sub(1);
+        let Decoded { readings, rejects } = decoded;
+        let vehicle = match decode::vehicle(vehicle_id) {
+            Ok(vehicle) => vehicle,
+            Err(reject) => {
+                quarantine_nameless(self.inner, self.session.source(), sequence, &reject);
+                return self.send(Message::Reject(encode::reject(vehicle_id, sequence, &reject))).await;
+            }
+        };
+        let batch = ReadingBatch { vehicle: vehicle.clone(), sequence, readings };
+        // What has ended meanwhile is only seen by asking: it makes room for what is about to come.
+        while let Some(event) = self.session.try_next() {
+            self.note(event).await?;
+        }
+        let received = match self.session.submit(batch, now_us()).await {
+            Ok(received) => received,
+            Err(SubmitError::Rejected(reject)) => {
+                return self.send(Message::Reject(encode::reject(vehicle_id, sequence, &reject))).await;
+            }
+            Err(error) => return Err(status::of_submit(&error)),
+        };
+        quarantine(self.inner, self.session.source(), &vehicle, sequence, &rejects);
+        for reject in rejects.iter().chain(&received.rejects) {
+            self.send(Message::Reject(encode::reject(vehicle_id, sequence, reject))).await?;
+        }
+        match received.admission {
+            Admission::Duplicate => {}
+            Admission::New | Admission::FillsGap => self.acks.add(&vehicle, sequence, Durability::Received),
+        }
+        let known = self.session.sequence(&vehicle);
+        // A hole that ends right before this batch is one that it has made.
+        let made = |known: &&Sequence| known.gaps().last().is_some_and(|gap| gap.last + 1 == sequence);
+        let gaps = known.filter(|_| received.admission == Admission::New).filter(made);
+        match gaps.and_then(|known| encode::gaps(&vehicle, known)) {
+            Some(gaps) => self.send(Message::Gaps(gaps)).await,
+            None => Ok(()),
+        }
+    }
+
+    // --- out
+
+    async fn note(&mut self, event: Event) -> Ended {
+        match event {
+            Event::Durable { vehicle, sequence, is_duplicate: true } => self.acks.add_duplicate(vehicle, sequence),
+            Event::Durable { vehicle, sequence, is_duplicate: false } => {
+                self.acks.add(&vehicle, sequence, Durability::Durable);
+            }
+            Event::Applied { vehicle, sequence } => self.acks.add(&vehicle, sequence, Durability::Applied),
+            Event::Refused { vehicle, sequence, reject } => {
+                self.send(Message::Reject(encode::reject(vehicle.as_str(), sequence, &reject))).await?;
+            }
+            Event::Failed { error, .. } => return Err(status::of_telemetry(&error)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sends what is to be acknowledged, and credit that has come back.
+    async fn flush(&mut self) -> Ended {
+        for message in self.acks.take() {
+            self.send_response(message).await?;
+        }
+        let back = self.session.credit().saturating_sub(self.granted);
+        let all = self.session.credit_max();
+        // Not for every batch: a quarter of it, or all of it where nothing is on its way.
+        if self.reading && back > 0 && (back >= all.div_ceil(4) || self.session.credit() == all) {
+            self.granted += back;
+            self.send(Message::Credit(Credit { batches: back })).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, message: Message) -> Ended {
+        self.send_response(StreamResponse { message: Some(message) }).await
+    }
+
+    /// Waits while the gateway does not read: it gets no credit meanwhile.
+    async fn send_response(&mut self, response: StreamResponse) -> Ended {
+        tokio::select! {
+            biased;
+            sent = self.responses.send(Ok(response)) => sent.map_err(|_| Status::cancelled("the gateway is gone")),
+            () = self.place.superseded.cancelled() => {
+                Err(status::superseded(self.session.source().gateway.as_str()))
+            }
+        }
+    }
+}
