@@ -129,7 +129,7 @@ impl SqliteTelemetryStore {
         let mut readings = 0;
         while snapshots.len() < VEHICLES_MAX && readings < READINGS_MAX {
             let taken = |number| snapshots.iter().any(|snapshot| snapshot.number == number);
-            let Some(number) = state.pop_due(&due, &taken) else { break };
+            let Some(number) = state.pop_due(&due, taken) else { break };
             let through = state.last_journal;
             let Some(vehicle) = state.vehicles.get(&number) else { break };
             readings += vehicle.pending_readings;
