@@ -34,7 +34,7 @@ async fn open(directory: &Path) -> Arc<SqliteTelemetryStore> {
 
 /// Small and large batches in turn.
 fn count(sequence: u64) -> u16 {
-    if sequence % 4 == 0 { 40 } else { u16::try_from(sequence % 7).unwrap() }
+    if sequence.is_multiple_of(4) { 40 } else { u16::try_from(sequence % 7).unwrap() }
 }
 
 fn vehicle(number: u64) -> VehicleId {
