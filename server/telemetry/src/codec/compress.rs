@@ -1,9 +1,9 @@
 //! zstd with a bound.
 
-use std::io;
+use std::{cell::RefCell, io};
 
 use zstd::{
-    bulk::{Compressor, decompress},
+    bulk::{Compressor, Decompressor},
     zstd_safe::CParameter,
 };
 
@@ -28,6 +28,11 @@ impl std::fmt::Debug for Packer {
     }
 }
 
+thread_local! {
+    /// Making one takes longer than unpacking a small chunk with it.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// What was packed.
 pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut input = Input::new(packed);
@@ -40,6 +45,13 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, &'static str> {
         return Err("not as many bytes as it says");
     }
     Ok(raw)
+}
+
+fn decompress(packed: &[u8], raw_bytes: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|decompressor| match decompressor {
+        Some(decompressor) => decompressor.decompress(packed, raw_bytes),
+        None => decompressor.insert(Decompressor::new()?).decompress(packed, raw_bytes),
+    })
 }
 
 // === impl Packer ===

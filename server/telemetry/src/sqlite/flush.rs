@@ -129,7 +129,7 @@ impl SqliteTelemetryStore {
         let mut readings = 0;
         while snapshots.len() < VEHICLES_MAX && readings < READINGS_MAX {
             let taken = |number| snapshots.iter().any(|snapshot| snapshot.number == number);
-            let Some(number) = state.pop_due(&due, &taken) else { break };
+            let Some(number) = state.pop_due(&due, taken) else { break };
             let through = state.last_journal;
             let Some(vehicle) = state.vehicles.get(&number) else { break };
             readings += vehicle.pending_readings;
@@ -355,16 +355,17 @@ async fn write(connection: &mut SqliteConnection, flush: &Flush) -> Result<(), s
         });
         query.build().execute(&mut *connection).await?;
     }
-    for Snapshot { number, stats, through, .. } in &flush.snapshots {
-        let (first_us, last_us) = stats.span_us.unwrap_or_default();
-        sqlx::query("UPDATE vehicle SET readings = ?2, first_us = ?3, last_us = ?4, journal = ?5 WHERE id = ?1")
-            .bind(number)
-            .bind(stats.readings)
-            .bind(first_us)
-            .bind(last_us)
-            .bind(through)
-            .execute(&mut *connection)
-            .await?;
+    for snapshots in flush.snapshots.chunks(PAGES_PER_STATEMENT) {
+        let mut query = QueryBuilder::<Sqlite>::new("WITH new (id, readings, first_us, last_us, journal) AS (");
+        query.push_values(snapshots, |mut row, Snapshot { number, stats, through, .. }| {
+            let (first_us, last_us) = stats.span_us.unwrap_or_default();
+            row.push_bind(number).push_bind(stats.readings).push_bind(first_us).push_bind(last_us).push_bind(through);
+        });
+        query.push(
+            ") UPDATE vehicle SET readings = new.readings, first_us = new.first_us, last_us = new.last_us, \
+             journal = new.journal FROM new WHERE vehicle.id = new.id",
+        );
+        query.build().execute(&mut *connection).await?;
     }
     for (source, seen_us) in &flush.seen {
         sqlx::query("UPDATE source SET seen_us = ?2 WHERE id = ?1 AND seen_us < ?2")

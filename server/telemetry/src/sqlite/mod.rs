@@ -54,6 +54,9 @@ pub struct SqliteOptions {
     pub waiting_readings_max: usize,
     /// Bytes of the journal; more flush vehicles before their time, twice as many hold commits up.
     pub journal_bytes_max: usize,
+    /// Most bytes of the file, without its log; none: as many as the disk has room for. Beyond it, commits are refused
+    /// as on a full disk.
+    pub file_bytes_max: Option<u64>,
 }
 
 /// Telemetry in one SQLite file in WAL mode, synced at every commit.
@@ -96,6 +99,7 @@ impl SqliteOptions {
             flush_after: Duration::from_secs(600),
             waiting_readings_max: 1_000_000,
             journal_bytes_max: 128 << 20,
+            file_bytes_max: None,
         }
     }
 }

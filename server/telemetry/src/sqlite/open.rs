@@ -29,6 +29,8 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 const READERS_MAX: u32 = 4;
 /// Rows of the journal that are read at a time.
 const JOURNAL_PAGE: i64 = 64;
+/// SQLite's own page size.
+const PAGE_BYTES: u64 = 4096;
 /// SQLite's cache of a connection that writes, in KiB: negative, as SQLite wants it.
 const WRITE_CACHE: &str = "-32768";
 
@@ -52,6 +54,8 @@ impl SqliteTelemetryStore {
         MIGRATOR.run(&reads).await.map_err(|error| failed("bring the telemetry database up to date")(error.into()))?;
         let writes =
             connect.clone().pragma("cache_size", WRITE_CACHE).thread_name(|id| format!("telemetry-write-{id}"));
+        let pages_max = options.file_bytes_max.map(|bytes| (bytes / PAGE_BYTES).max(1).to_string());
+        let writes = pages_max.into_iter().fold(writes, |writes, pages| writes.pragma("max_page_count", pages));
         let mut connection = writes.connect().await.map_err(failed("open the telemetry database"))?;
         let dictionary = dictionary(&mut connection, catalogue).await?;
         let checkpoints = connect.connect().await.map_err(failed("open the telemetry database"))?;

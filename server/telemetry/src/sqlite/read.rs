@@ -161,13 +161,14 @@ impl SqliteTelemetryStore {
         source: &Source,
         vehicles: &[VehicleId],
     ) -> Result<Vec<Sequence>, TelemetryError> {
+        let Some(number) = self.source_number(source).await? else {
+            return Ok(vec![Sequence::default(); vehicles.len()]);
+        };
         let mut known: HashMap<&VehicleId, Sequence> = HashMap::new();
         {
             let state = self.state();
-            let number = state.sources.get(source).map(|source| source.number);
             for id in vehicles {
-                let found = || state.vehicle(id)?.1.sequence(number?);
-                if let Some(sequence) = found() {
+                if let Some(sequence) = state.vehicle(id).and_then(|(_, vehicle)| vehicle.sequence(number)) {
                     known.insert(id, sequence.clone());
                 }
             }
@@ -176,11 +177,10 @@ impl SqliteTelemetryStore {
         let mut stored: HashMap<String, Sequence> = HashMap::new();
         if !missing.is_empty() {
             let rows = sqlx::query(
-                "SELECT v.name, q.data FROM source s JOIN vehicle v ON v.name IN (SELECT value FROM json_each(?3)) \
-                 JOIN sequence q ON q.vehicle = v.id AND q.source = s.id WHERE s.gateway = ?1 AND s.boot = ?2",
+                "SELECT v.name, q.data FROM vehicle v JOIN sequence q ON q.vehicle = v.id AND q.source = ?1 \
+                 WHERE v.name IN (SELECT value FROM json_each(?2))",
             )
-            .bind(source.gateway.as_str())
-            .bind(source.boot.as_str())
+            .bind(number)
             .bind(json_texts(&missing))
             .fetch_all(&self.reads)
             .await
@@ -191,6 +191,20 @@ impl SqliteTelemetryStore {
         }
         let sequence = |id: &VehicleId| known.get(id).or_else(|| stored.get(id.as_str())).cloned().unwrap_or_default();
         Ok(vehicles.iter().map(sequence).collect())
+    }
+
+    /// A source's number; memory may have forgotten it though it has sequences of it.
+    async fn source_number(&self, source: &Source) -> Result<Option<i64>, TelemetryError> {
+        let known = self.state().sources.get(source).map(|source| source.number);
+        if known.is_some() {
+            return Ok(known);
+        }
+        sqlx::query_scalar("SELECT id FROM source WHERE gateway = ?1 AND boot = ?2")
+            .bind(source.gateway.as_str())
+            .bind(source.boot.as_str())
+            .fetch_optional(&self.reads)
+            .await
+            .map_err(failed(READ))
     }
 
     pub(super) async fn read_vehicles(

@@ -182,6 +182,8 @@ pub(crate) async fn gaps_and_completeness_are_exact(database: &impl Database) {
     let group: Vec<Append> = [1, 2, 5, 9, 7].into_iter().map(|sequence| speeds("car", sequence, START, 2)).collect();
     store.append(&group).await.unwrap();
     for round in 0..3 {
+        let sequences = store.sequences(&source("boot"), &[id("car")]).await.unwrap();
+        assert_eq!((sequences[0].highest(), sequences[0].missing()), (9, 4), "round {round}");
         let gaps = store.gaps(&id("car")).await.unwrap();
         assert_eq!(gaps.len(), 1);
         assert_eq!(gaps[0].source, source("boot"));
