@@ -9,7 +9,7 @@ use ev_features::{Condition, FeatureRow, Fetched, OnlineStore, Put, StoreError, 
 
 use crate::{
     eventually, redis,
-    server::Server,
+    server::{Server, free_port},
     suite::{row, vehicle, version, view_ids, write},
     tiered,
 };
@@ -246,10 +246,56 @@ async fn readers_that_go_away_leave_the_others_their_answer() {
     assert_eq!(second.await.unwrap(), (Some(row(1, 1, 1.0)), false));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_only_a_server_with_the_right_certificate_is_believed() {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let (own, other) = (
+        rcgen::generate_simple_self_signed(names.clone()).unwrap(),
+        rcgen::generate_simple_self_signed(names).unwrap(),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (directory.path().join("certificate.pem"), directory.path().join("key.pem"));
+    fs_err::write(&certificate, own.cert.pem()).unwrap();
+    fs_err::write(&key, own.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = (certificate.to_string_lossy(), key.to_string_lossy());
+    let port = free_port();
+    let options = [
+        "--tls-port",
+        &port.to_string(),
+        "--tls-auth-clients",
+        "no",
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &certificate,
+    ];
+    let Some(_server) = Server::start(&options) else { return };
+    let (now, _) = view_ids();
+    let open = |url: &str, certificate: &rcgen::Certificate| {
+        let settings = ev_features::RedisSettings {
+            tls_root_certificates: Some(certificate.pem().into_bytes()),
+            deadline: Duration::from_secs(2),
+            connect_deadline: Duration::from_secs(2),
+            ..ev_features::RedisSettings::single(url, "a")
+        };
+        ev_features::RedisOnlineStore::new(crate::views(), settings, tokio::runtime::Handle::current()).unwrap()
+    };
+    for host in ["localhost", "127.0.0.1"] {
+        let store = open(&format!("rediss://{host}:{port}"), &own.cert);
+        put(&store, host, write(now, row(1, 1, 1.0))).await;
+        assert_eq!(get(&store, host, now).await, (Some(row(1, 1, 1.0)), false));
+    }
+    let store = open(&format!("rediss://localhost:{port}"), &other.cert);
+    let error = store.get(&vehicle("v"), &[now]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn a_redis_that_was_never_there_is_an_answer() {
     let (now, _) = view_ids();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let settings = ev_features::RedisSettings::single(format!("redis://user:secret@127.0.0.1:{port}"), "a");
     let redis =
         ev_features::RedisOnlineStore::new(crate::views(), settings, tokio::runtime::Handle::current()).unwrap();

@@ -28,13 +28,21 @@ impl Server {
             );
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let port = free_port();
         let child = spawn(port, &options, directory.path());
-        let server = Server { port, options, directory, child };
-        server.wait();
-        Some(server)
+        let mut server = Server { port, options, directory, child };
+        // Between finding a free port and listening on it, somebody else may have taken it.
+        for _ in 0..5 {
+            if server.answers() {
+                return Some(server);
+            }
+            server.kill();
+            server.port = free_port();
+            server.child = spawn(server.port, &server.options, server.directory.path());
+        }
+        panic!("redis-server does not start");
     }
 
     pub(crate) fn url(&self) -> String {
@@ -49,7 +57,7 @@ impl Server {
     /// Starts it again, at the same port and without its data.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(self.port, &self.options, self.directory.path());
-        self.wait();
+        assert!(self.answers(), "redis-server does not start again");
     }
 
     pub(crate) fn pause(&self) {
@@ -84,12 +92,17 @@ impl Server {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
     }
 
-    fn wait(&self) {
+    /// Whether it, and not another one at the same port, answers before long.
+    fn answers(&mut self) -> bool {
         let start = Instant::now();
-        while !self.try_ask(&[b"PING"]).is_ok_and(|answer| answer.starts_with("+PONG")) {
-            assert!(start.elapsed() < Duration::from_secs(10), "redis-server does not answer");
+        let directory = self.directory.path().to_string_lossy().into_owned();
+        while start.elapsed() < Duration::from_secs(10) && self.child.try_wait().unwrap().is_none() {
+            if self.try_ask(&[b"CONFIG", b"GET", b"dir"]).is_ok_and(|answer| answer.contains(&directory)) {
+                return true;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
+        false
     }
 }
 
@@ -98,6 +111,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn program() -> String {
