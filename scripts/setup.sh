@@ -37,6 +37,8 @@ for purpose in "${purposes[@]}"; do
       need python3 'command -v python3'
       need python3-venv 'python3 -c "import venv, ensurepip"'
       need valgrind 'command -v valgrind'
+      # Tests of the shared feature store start servers of their own.
+      need redis-server 'command -v redis-server'
       ;;
     bench)
       need python3 'command -v python3'

@@ -34,7 +34,7 @@ async fn main() -> Result<(), Failure> {
         let late = fleet(size, 10)?;
         let mut best = [0.0f64; 3];
         for _ in 0..5 {
-            best[0] = best[0].max(rate(&batches, |batch| floor(batch)));
+            best[0] = best[0].max(rate(&batches, floor));
             let mut aggregator = Aggregator::new(Arc::clone(&views), AggregatorSettings::default())?;
             best[1] = best[1].max(rate(&batches, |batch| aggregator.apply(batch, NOW_US).rows.len() as f64));
             let mut aggregator = Aggregator::new(Arc::clone(&views), AggregatorSettings::default())?;

@@ -54,7 +54,10 @@ pub use error::{RowError, SettingsError, StoreError, UnknownFeature, ViewsError,
 pub use features::{FeatureReads, Features, Ingested};
 pub use plan::{FeatureRead, Plan, Status, Wanted};
 pub use row::{Cell, FeatureRow, RowBuilder, Version};
-pub use store::{Condition, Fetched, MemoryOnlineStore, MemorySettings, MemoryUsage, OnlineStore, Put, Write};
+pub use store::{
+    Condition, Fetched, MemoryOnlineStore, MemorySettings, MemoryUsage, OnlineStore, Put, RedisOnlineStore,
+    RedisSettings, TieredOnlineStore, TieredStats, Write,
+};
 pub use views::{
     FEATURES_MAX, FeatureValue, OWN_TEXT_MAX_BYTES, SessionSettings, VIEWS_MAX, ValueKind, View, ViewFeature, ViewId,
     Views,

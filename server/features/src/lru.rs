@@ -63,6 +63,12 @@ impl<V> Lru<V> {
         self.slots[slot as usize].entry.as_ref().map(|(_, value)| value)
     }
 
+    /// The same, to be changed.
+    pub(crate) fn peek_mut(&mut self, vehicle: &VehicleId) -> Option<&mut V> {
+        let slot = self.find(vehicle)?;
+        self.slots[slot as usize].entry.as_mut().map(|(_, value)| value)
+    }
+
     /// The value of a vehicle, made if there is none; it is now the last used. None only beyond four billion.
     pub(crate) fn get_or_insert(&mut self, vehicle: &VehicleId, make: impl FnOnce() -> V) -> Option<&mut V> {
         let slot = match self.find(vehicle) {

@@ -32,8 +32,20 @@ struct Shard {
 
 /// What is known of a vehicle.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+struct Rows {
     rows: Vec<(ViewId, FeatureRow)>,
+    /// The era in which the shared store was last asked for all of it; 0 for never.
+    checked: u32,
+    /// Counts up whenever others changed it.
+    changes: u32,
+}
+
+/// What is held of a vehicle, and whether it can be relied on.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) rows: Vec<Option<FeatureRow>>,
+    /// See [`Level::confirm`].
+    pub(super) checked: u32,
 }
 
 // === impl Level ===
@@ -49,10 +61,44 @@ impl Level {
     }
 
     /// The rows of a vehicle, if it is known.
-    pub(super) fn get(&self, vehicle: &VehicleId, views: &[ViewId]) -> Option<Vec<Option<FeatureRow>>> {
+    pub(super) fn get(&self, vehicle: &VehicleId, views: &[ViewId]) -> Option<Held> {
         let mut shard = self.shard(vehicle);
         let rows = shard.vehicles.get(vehicle)?;
+        let checked = rows.checked;
+        Some(Held { rows: views.iter().map(|view| rows.get(*view).cloned()).collect(), checked })
+    }
+
+    /// The same, without counting as a use.
+    pub(super) fn peek(&self, vehicle: &VehicleId, views: &[ViewId]) -> Option<Vec<Option<FeatureRow>>> {
+        let shard = self.shard(vehicle);
+        let rows = shard.vehicles.peek(vehicle)?;
         Some(views.iter().map(|view| rows.get(*view).cloned()).collect())
+    }
+
+    /// How often others have changed a vehicle, for [`Level::confirm`]. It is held from here on, if only as a vehicle
+    /// that nothing is known of.
+    pub(super) fn changes(&self, vehicle: &VehicleId) -> u32 {
+        self.shard(vehicle).change(vehicle, self.shard_bytes_max, |rows| rows.changes)
+    }
+
+    /// Takes in all that the shared store has of a vehicle, as it was asked in this era. When others have changed the
+    /// vehicle since `changes` was asked for, it must be asked again.
+    pub(super) fn confirm(&self, vehicle: &VehicleId, writes: &[Write], era: u32, changes: u32) {
+        self.shard(vehicle).change(vehicle, self.shard_bytes_max, |rows| {
+            for write in writes {
+                rows.put(write);
+            }
+            rows.checked = if rows.changes == changes { era } else { 0 };
+        });
+    }
+
+    /// Others have changed a vehicle.
+    pub(super) fn changed(&self, vehicle: &VehicleId) {
+        let mut shard = self.shard(vehicle);
+        if let Some(rows) = shard.vehicles.peek_mut(vehicle) {
+            rows.changes = rows.changes.wrapping_add(1);
+            rows.checked = 0;
+        }
     }
 
     /// Writes rows, each on its condition.

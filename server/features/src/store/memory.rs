@@ -74,7 +74,7 @@ impl MemoryOnlineStore {
 #[async_trait]
 impl OnlineStore for MemoryOnlineStore {
     async fn get(&self, vehicle: &VehicleId, views: &[ViewId]) -> Result<Fetched, StoreError> {
-        let rows = self.level.get(vehicle, views).unwrap_or_else(|| vec![None; views.len()]);
+        let rows = self.level.get(vehicle, views).map_or_else(|| vec![None; views.len()], |held| held.rows);
         Ok(Fetched { rows, degraded: false, damaged: 0 })
     }
 

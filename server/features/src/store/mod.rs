@@ -1,12 +1,18 @@
 //! Where rows are kept for reading.
 
+mod behind;
+mod breaker;
 mod level;
 mod memory;
+mod redis;
+mod tiered;
 
 use async_trait::async_trait;
 use ev_domain::VehicleId;
 
 pub use memory::{MemoryOnlineStore, MemorySettings, MemoryUsage};
+pub use redis::{RedisOnlineStore, RedisSettings};
+pub use tiered::{TieredOnlineStore, TieredStats};
 
 use crate::{FeatureRow, StoreError, Version, ViewId};
 

@@ -5,27 +5,27 @@ use std::sync::Arc;
 use ev_domain::{Catalogue, Value, VehicleId};
 use ev_features::{Cell, Condition, FeatureRow, OnlineStore, Put, RowBuilder, Version, ViewId, Views, Write};
 
-fn vehicle(id: &str) -> VehicleId {
+pub(crate) fn vehicle(id: &str) -> VehicleId {
     VehicleId::new(id).unwrap()
 }
 
-fn views() -> (ViewId, ViewId) {
+pub(crate) fn view_ids() -> (ViewId, ViewId) {
     let views = Views::bundled(&Catalogue::standard()).unwrap();
     (views.by_name("pack_now").unwrap(), views.by_name("last_charge").unwrap())
 }
 
-fn version(event_time_us: i64, sequence: u64) -> Version {
+pub(crate) fn version(event_time_us: i64, sequence: u64) -> Version {
     Version { event_time_us, sequence }
 }
 
-fn row(event_time_us: i64, sequence: u64, value: f32) -> FeatureRow {
+pub(crate) fn row(event_time_us: i64, sequence: u64, value: f32) -> FeatureRow {
     let mut row = RowBuilder::new(1, version(event_time_us, sequence), 0);
     row.push(Some(Cell { value: Value::Number(value), time_us: event_time_us }));
     row.push(Some(Cell { value: Value::Text("text\0"), time_us: event_time_us }));
     row.finish()
 }
 
-fn write(view: ViewId, row: FeatureRow) -> Write {
+pub(crate) fn write(view: ViewId, row: FeatureRow) -> Write {
     Write { view, row, condition: Condition::Newer }
 }
 
@@ -40,7 +40,7 @@ async fn get(store: &dyn OnlineStore, id: &str, view: ViewId) -> Option<FeatureR
 }
 
 pub(crate) async fn what_was_written_is_read(store: Arc<dyn OnlineStore>) {
-    let (now, charge) = views();
+    let (now, charge) = view_ids();
     let writes = [write(now, row(10, 1, 1.5)), write(charge, row(-5, u64::MAX, 2.5))];
     assert_eq!(store.put(&vehicle("a"), &writes).await.unwrap(), [Put::Written, Put::Written]);
     let rows = store.get(&vehicle("a"), &[charge, now, charge]).await.unwrap().rows;
@@ -51,12 +51,12 @@ pub(crate) async fn what_was_written_is_read(store: Arc<dyn OnlineStore>) {
 }
 
 pub(crate) async fn of_an_unknown_vehicle_nothing_is_known(store: Arc<dyn OnlineStore>) {
-    let (now, charge) = views();
+    let (now, charge) = view_ids();
     assert_eq!(store.get(&vehicle("a"), &[now, charge]).await.unwrap().rows, [None, None]);
 }
 
 pub(crate) async fn only_newer_rows_are_written(store: Arc<dyn OnlineStore>) {
-    let (now, _) = views();
+    let (now, _) = view_ids();
     for (event, sequence, expected) in [
         (100, 5, Put::Written),
         (100, 5, Put::Refused(Some(version(100, 5)))),
@@ -74,7 +74,7 @@ pub(crate) async fn only_newer_rows_are_written(store: Arc<dyn OnlineStore>) {
 }
 
 pub(crate) async fn a_row_is_changed_only_from_what_was_expected(store: Arc<dyn OnlineStore>) {
-    let (now, _) = views();
+    let (now, _) = view_ids();
     let check = async |expected: Option<Version>, to: (i64, u64), outcome: Put| {
         let write = Write { view: now, row: row(to.0, to.1, 0.0), condition: Condition::Is(expected) };
         assert_eq!(put(&*store, "a", write).await, outcome, "{expected:?} to {to:?}");
@@ -87,7 +87,7 @@ pub(crate) async fn a_row_is_changed_only_from_what_was_expected(store: Arc<dyn 
 }
 
 pub(crate) async fn of_racing_writers_the_newest_row_stays(store: Arc<dyn OnlineStore>) {
-    let (now, _) = views();
+    let (now, _) = view_ids();
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..4u16 {
         let store = Arc::clone(&store);
@@ -103,7 +103,7 @@ pub(crate) async fn of_racing_writers_the_newest_row_stays(store: Arc<dyn Online
 }
 
 pub(crate) async fn of_racing_changes_none_is_lost(store: Arc<dyn OnlineStore>) {
-    let (now, _) = views();
+    let (now, _) = view_ids();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let store = Arc::clone(&store);
@@ -122,7 +122,7 @@ pub(crate) async fn of_racing_changes_none_is_lost(store: Arc<dyn OnlineStore>) 
 }
 
 pub(crate) async fn vehicles_and_views_do_not_mix(store: Arc<dyn OnlineStore>) {
-    let (now, charge) = views();
+    let (now, charge) = view_ids();
     // Ids that a key with separators could take for each other.
     let ids = ["a", "}", "{", "a}", "{a}", "a:pack_now", "%7D", "*", "a\\", "\"a\""];
     for (index, id) in (0u8..).zip(ids) {

@@ -1,0 +1,81 @@
+//! How Redis is reached.
+
+use std::{fmt, time::Duration};
+
+use crate::SettingsError;
+
+/// How Redis is reached, and what it keeps.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisSettings {
+    /// `redis://user:password@host:port/database`, `rediss://` for TLS, `unix:///path`; of a cluster, some of its nodes.
+    pub urls: Vec<String>,
+    /// Whether it is a Redis Cluster.
+    pub cluster: bool,
+    /// Certificates in PEM that a server's is checked against; none for those of the system.
+    pub tls_root_certificates: Option<Vec<u8>>,
+    /// What all keys and channels begin with, 1 to 64 printable characters without braces. Replicas that share it share
+    /// features.
+    pub prefix: String,
+    /// This process's own name among those that share the prefix, 1 to 64 printable characters without blanks.
+    pub replica: String,
+    /// How long a question may take, up to 10 s.
+    pub deadline: Duration,
+    /// How long connecting may take, up to 10 s.
+    pub connect_deadline: Duration,
+    /// A row is forgotten when it was not written for so long; longer than any view's time to live that matters. Rows of
+    /// views that are written from outside are kept.
+    pub retention: Duration,
+}
+
+// === impl RedisSettings ===
+
+impl RedisSettings {
+    /// One server, by its URL, with defaults that suit a network of one site.
+    #[must_use]
+    pub fn single(url: impl Into<String>, replica: impl Into<String>) -> RedisSettings {
+        RedisSettings {
+            urls: vec![url.into()],
+            cluster: false,
+            tls_root_certificates: None,
+            prefix: "evserve:features:".to_owned(),
+            replica: replica.into(),
+            deadline: Duration::from_millis(100),
+            connect_deadline: Duration::from_millis(500),
+            retention: Duration::from_secs(90 * 86_400),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        let refuse = |setting, problem: &str| Err(SettingsError { setting, problem: problem.to_owned() });
+        let printable = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let deadline = |deadline: Duration| !deadline.is_zero() && deadline <= Duration::from_secs(10);
+        if self.urls.is_empty() || (!self.cluster && self.urls.len() > 1) {
+            return refuse("urls", "needs one URL, or with `cluster` one or more");
+        }
+        if !printable(&self.prefix) || self.prefix.contains(['{', '}']) {
+            return refuse("prefix", "needs 1 to 64 printable ASCII characters without braces and blanks");
+        }
+        if !printable(&self.replica) {
+            return refuse("replica", "needs 1 to 64 printable ASCII characters without blanks");
+        }
+        if !deadline(self.deadline) || !deadline(self.connect_deadline) {
+            return refuse("deadline", "and `connect_deadline` need to be above 0 and at most 10 s");
+        }
+        if self.retention < Duration::from_secs(1) {
+            return refuse("retention", "needs to be at least 1 s");
+        }
+        Ok(())
+    }
+}
+
+/// Without URLs: they may hold passwords.
+impl fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisSettings")
+            .field("urls", &self.urls.len())
+            .field("cluster", &self.cluster)
+            .field("prefix", &self.prefix)
+            .field("replica", &self.replica)
+            .finish_non_exhaustive()
+    }
+}
