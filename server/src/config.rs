@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use ev_alerts::AlertsConfig;
 use ev_batching::{ExecutionPolicy, Settings, WorkerPriority};
 use ev_images::Limits;
 use ev_models_core::manifest::Task;
@@ -30,6 +31,8 @@ const INSTANCE_COUNT_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// When vehicles raise alerts, and where these are sent.
+    pub alerts: AlertsConfig,
     /// Where data lies.
     pub data: DataConfig,
     /// The gRPC listener.
@@ -339,6 +342,8 @@ impl Config {
         overrides: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
         let mut merged = parse("defaults", DEFAULT_TOML)?;
+        let alerts = parse("defaults of alerts", ev_alerts::DEFAULT_TOML)?;
+        merged.insert("alerts".to_owned(), Value::Table(alerts));
         if let Some(path) = file {
             let text = fs_err::read_to_string(path).map_err(ConfigError::Unreadable)?;
             merge(&mut merged, parse(&path.display().to_string(), &text)?);
@@ -416,6 +421,7 @@ impl Config {
             return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
         }
         self.telemetry.check()?;
+        self.alerts.check().map_err(|error| invalid(format!("alerts: {error}")))?;
         for (name, address) in [
             ("grpc.address", self.grpc.address),
             ("telemetry.address", self.telemetry.address),

@@ -27,6 +27,7 @@ mod cores;
 mod deploy;
 mod grpc;
 mod http;
+mod lane;
 mod libraries;
 mod observability;
 mod pipeline;

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ev_alerts::{Alerts, webhook::Webhook};
 use ev_batching::Budget;
 use ev_registry::{Registry, RegistryConfig, RegistryError};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -23,11 +24,12 @@ use crate::{
         keep_health_current, now_ms,
     },
     http::{self, HttpState},
+    lane::Lane,
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
     serving::{ConnectionConfig, Cores, accept, listen},
-    telemetry::{self, Telemetry, TelemetryStartError},
+    telemetry::{self, Telemetry, TelemetryStartError, now_us},
 };
 
 /// A running server.
@@ -86,6 +88,9 @@ pub enum StartError {
     /// Telemetry cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryStartError),
+    /// The alerts' configuration is refused.
+    #[error(transparent)]
+    Alerts(#[from] ev_alerts::ConfigError),
 }
 
 // === impl Server ===
@@ -134,13 +139,21 @@ impl Server {
 
         let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let directory = config.data.directory.join("telemetry");
-        let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, Vec::new()).await?;
+        let alerts = Arc::new(Alerts::new(config.alerts.life.clone(), fastrand::u64(..)));
+        let lane = Arc::new(Lane::new(&config.alerts, Arc::clone(&alerts))?);
+        let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, vec![lane]).await?;
+        Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
+        for webhook in config.alerts.webhooks.clone() {
+            let webhook = Webhook::new(webhook, Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
+            telemetry.handle().spawn(webhook.run(alerts.subscribe()));
+        }
 
         let predictor = Arc::new(Predictor {
             routes: Arc::clone(&routes),
             ids: PredictionIds::new(),
             draining: draining.clone(),
             batch_rows_max: config.grpc.batch_rows_max,
+            alerts,
         });
         let reporter = HealthReporter::new();
         let health_service = || HealthService::from_health_reporter(reporter.clone());

@@ -24,7 +24,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-images", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-telemetry", &["ev-domain"]),
-    ("ev-server", &["ev-batching", "ev-domain", "ev-images", "ev-models", "ev-models-core", "ev-proto", "ev-registry"]),
+    (
+        "ev-server",
+        &[
+            "ev-alerts",
+            "ev-batching",
+            "ev-domain",
+            "ev-features",
+            "ev-images",
+            "ev-models",
+            "ev-models-core",
+            "ev-proto",
+            "ev-registry",
+            "ev-telemetry",
+        ],
+    ),
     ("ev-client", &["ev-proto"]),
     // It explains model files without a server: docs/adr/0002.
     ("evctl", &["ev-client", "ev-models-core", "ev-models-forest"]),

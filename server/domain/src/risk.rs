@@ -16,9 +16,10 @@ pub enum RiskClass {
 }
 
 /// Severity that operators act on, rising.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Severity {
     /// Nothing to do.
+    #[default]
     None,
     /// Keep monitoring.
     Low,

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
+use ev_alerts::Alerts;
 use ev_batching::Cut;
 use ev_models_core::{RunError, manifest::Task};
 use ev_proto::ev::common::v1::{
@@ -27,6 +28,8 @@ pub(crate) struct Predictor {
     /// Cancelled when the server begins to drain.
     pub(crate) draining: CancellationToken,
     pub(crate) batch_rows_max: usize,
+    /// What `ThermalRisk` tells beside its assessments.
+    pub(crate) alerts: Arc<Alerts>,
 }
 
 /// What comes of a row.

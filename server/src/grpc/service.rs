@@ -46,12 +46,15 @@ macro_rules! single_model_service {
         unary: $unary:ident($request:ty) -> $response:ty,
         batch: $batch:ident($batch_request:ty) -> $batch_response:ident of $batch_result:ident / $batch_oneof:path,
         stream: $stream:ident($stream_request:ty) -> $stream_response:ident / $stream_oneof:path as $stream_type:ident,
+        $(more: { $($more:item)* },)?
     ) => {
         $(#[$doc])*
         pub(super) struct $service(pub(super) std::sync::Arc<Predictor>);
 
         #[tonic::async_trait]
         impl $rpc for $service {
+            $($($more)*)?
+
             type $stream_type = stream::Answers<$stream_response>;
 
             async fn $unary(

@@ -122,6 +122,12 @@ pub(super) fn of_submit(error: &SubmitError) -> Status {
     Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
 }
 
+/// Something that does not exist.
+#[cold]
+pub(super) fn not_found(reason: &'static str, message: String) -> Status {
+    Described { code: Code::NotFound, reason, message, violations: Vec::new(), retry: None }.into_status()
+}
+
 /// A stream that ends because the server does.
 #[cold]
 pub(super) fn draining() -> Status {

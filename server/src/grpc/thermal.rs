@@ -3,12 +3,14 @@
 use ev_domain::{Feature, RiskClass, Severity, Value};
 use ev_models_core::manifest::Task;
 use ev_proto::ev::thermal::v1::{
-    AssessBatchRequest, AssessBatchResponse, AssessBatchResult, AssessRequest, AssessResponse, AssessStreamRequest,
-    AssessStreamResponse, ClassProbability, RecommendedAction, RiskClass as ProtoClass, Severity as ProtoSeverity,
+    AcknowledgeAlertRequest, AcknowledgeAlertResponse, AssessBatchRequest, AssessBatchResponse, AssessBatchResult,
+    AssessRequest, AssessResponse, AssessStreamRequest, AssessStreamResponse, ClassProbability, ListAlertsRequest,
+    ListAlertsResponse, RecommendedAction, RiskClass as ProtoClass, Severity as ProtoSeverity, WatchAlertsRequest,
     assess_batch_result, assess_stream_response, thermal_risk_server::ThermalRisk,
 };
 
 use super::{
+    alerts,
     predictor::{self, Predictor},
     service::single_model_service,
     status, stream,
@@ -25,6 +27,31 @@ single_model_service! {
     unary: assess(AssessRequest) -> AssessResponse,
     batch: assess_batch(AssessBatchRequest) -> AssessBatchResponse of AssessBatchResult / assess_batch_result::Result,
     stream: assess_stream(AssessStreamRequest) -> AssessStreamResponse / assess_stream_response::Result as AssessStreamStream,
+    more: {
+        type WatchAlertsStream = alerts::Watching;
+
+        async fn watch_alerts(
+            &self,
+            request: tonic::Request<WatchAlertsRequest>,
+        ) -> Result<tonic::Response<Self::WatchAlertsStream>, tonic::Status> {
+            let draining = self.0.draining.clone();
+            alerts::watch(&self.0.alerts, request.into_inner(), draining).map(tonic::Response::new)
+        }
+
+        async fn list_alerts(
+            &self,
+            request: tonic::Request<ListAlertsRequest>,
+        ) -> Result<tonic::Response<ListAlertsResponse>, tonic::Status> {
+            alerts::list(&self.0.alerts, request.into_inner()).map(tonic::Response::new)
+        }
+
+        async fn acknowledge_alert(
+            &self,
+            request: tonic::Request<AcknowledgeAlertRequest>,
+        ) -> Result<tonic::Response<AcknowledgeAlertResponse>, tonic::Status> {
+            alerts::acknowledge(&self.0.alerts, request.get_ref()).map(tonic::Response::new)
+        }
+    },
 }
 
 impl Features for AssessRequest {
@@ -113,7 +140,7 @@ fn answer(predictor: &Predictor, deployment: &Deployment, outcome: Outcome) -> A
     }
 }
 
-fn class(class: RiskClass) -> ProtoClass {
+pub(super) fn class(class: RiskClass) -> ProtoClass {
     match class {
         RiskClass::Normal => ProtoClass::Normal,
         RiskClass::Watch => ProtoClass::Watch,
@@ -123,7 +150,7 @@ fn class(class: RiskClass) -> ProtoClass {
     }
 }
 
-fn severity(severity: Severity) -> ProtoSeverity {
+pub(super) fn severity(severity: Severity) -> ProtoSeverity {
     match severity {
         Severity::None => ProtoSeverity::None,
         Severity::Low => ProtoSeverity::Low,

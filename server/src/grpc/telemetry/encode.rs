@@ -7,7 +7,7 @@ use ev_proto::ev::telemetry::v1::{
 use ev_telemetry::{Reject, RejectReason, Sequence};
 use prost_types::Timestamp;
 
-pub(super) fn timestamp(time_us: i64) -> Timestamp {
+pub(in crate::grpc) fn timestamp(time_us: i64) -> Timestamp {
     let nanos = i32::try_from(time_us.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
     Timestamp { seconds: time_us.div_euclid(1_000_000), nanos }
 }

@@ -194,7 +194,7 @@ impl QueryService {
     }
 }
 
-pub(super) fn vehicle(field: &str, id: &str) -> Result<VehicleId, Status> {
+pub(in crate::grpc) fn vehicle(field: &str, id: &str) -> Result<VehicleId, Status> {
     VehicleId::new(id).map_err(|error| {
         let description = error.to_string();
         let description = description.strip_prefix("vehicle id ").unwrap_or(&description).to_owned();

@@ -1,0 +1,169 @@
+//! The thermal lane: every reading of a pack is judged as soon as it is stored, on telemetry's own threads.
+//!
+//! Nothing here is shed, queued behind predictions or asked over a network.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use ev_alerts::{Alerts, AlertsConfig, ConfigError, FleetConfig, Pack, Quantity, Report, Samples, Thresholds};
+use ev_domain::{Readings, Severity, SignalId, VehicleId, signals};
+use ev_telemetry::{AppliedBatch, Apply};
+use tokio::runtime::Handle;
+
+/// Packs that are remembered, about a kilobyte each; beyond that the longest silent are forgotten.
+const PACKS_MAX: usize = 200_000;
+/// Of the packs, the part that is forgotten at one time.
+const FORGOTTEN_PART: usize = 16;
+/// How often alerts are looked at that nothing is reported of.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Limits on single values that readings have.
+const LIMITED: [(Quantity, SignalId); 2] =
+    [(Quantity::StateOfCharge, signals::STATE_OF_CHARGE), (Quantity::CellTemperature, signals::CELL_TEMPERATURE_MAX)];
+
+/// Judges readings.
+pub(crate) struct Lane {
+    alerts: Arc<Alerts>,
+    thresholds: Thresholds,
+    fleet: FleetConfig,
+    packs: Mutex<HashMap<VehicleId, Watched>>,
+}
+
+/// What is remembered of a pack.
+#[derive(Default)]
+struct Watched {
+    pack: Pack,
+    /// What the rule said last.
+    rule: Severity,
+    /// What each limit said last, in the order of [`LIMITED`].
+    limits: [Limit; LIMITED.len()],
+    seen_us: i64,
+}
+
+/// What a limit said, and of which reading.
+#[derive(Default, Clone, Copy)]
+struct Limit {
+    severity: Severity,
+    time_us: i64,
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// A lane that reports to `alerts`.
+    ///
+    /// # Errors
+    ///
+    /// When the default chemistry is not one of those that are configured.
+    pub(crate) fn new(config: &AlertsConfig, alerts: Arc<Alerts>) -> Result<Lane, ConfigError> {
+        let thresholds = config.rule.thresholds(None)?;
+        Ok(Lane { alerts, thresholds, fleet: config.fleet.clone(), packs: Mutex::default() })
+    }
+
+    /// Ends what nobody confirms any more, every second, as long as the runtime lives.
+    pub(crate) fn keep_current(alerts: Arc<Alerts>, runtime: &Handle) {
+        runtime.spawn(async move {
+            let mut every = tokio::time::interval(TICK);
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
+                alerts.tick(crate::telemetry::now_us());
+            }
+        });
+    }
+
+    fn judge(&self, watched: &mut Watched, applied: &AppliedBatch) {
+        let (vehicle, readings, now_us) = (&applied.batch.vehicle, &applied.batch.readings, applied.received_us);
+        watched.seen_us = now_us;
+        for sample in Samples::of(readings).iter() {
+            if let Some(assessment) = watched.pack.observe(&self.thresholds, &sample, now_us) {
+                let report = Report::of_rule(vehicle, &assessment);
+                // Most readings say that all is well of a pack of which that is known.
+                if report.severity != Severity::None || watched.rule != Severity::None {
+                    self.alerts.report(&report, now_us);
+                }
+                watched.rule = report.severity;
+            }
+        }
+        for ((quantity, signal), limit) in LIMITED.into_iter().zip(&mut watched.limits) {
+            let Some((time_us, value)) = latest(readings, signal) else { continue };
+            if time_us < limit.time_us {
+                continue;
+            }
+            let rule = self.fleet.rule(quantity);
+            let report = Report::of_fleet(vehicle, quantity, rule, value, limit.severity, time_us);
+            if report.severity != Severity::None || limit.severity != Severity::None {
+                self.alerts.report(&report, now_us);
+            }
+            *limit = Limit { severity: report.severity, time_us };
+        }
+    }
+}
+
+#[async_trait]
+impl Apply for Lane {
+    async fn apply(&self, batches: &[Arc<AppliedBatch>]) {
+        // Only this and nobody else takes the lock: there is one lane.
+        let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+        for applied in batches {
+            let vehicle = &applied.batch.vehicle;
+            let watched = match packs.get_mut(vehicle) {
+                Some(watched) => watched,
+                None => {
+                    forget(&mut packs, PACKS_MAX);
+                    packs.entry(vehicle.clone()).or_default()
+                }
+            };
+            self.judge(watched, applied);
+        }
+    }
+}
+
+/// Makes room for one more pack.
+fn forget(packs: &mut HashMap<VehicleId, Watched>, max: usize) {
+    if packs.len() < max {
+        return;
+    }
+    let mut seen: Vec<i64> = packs.values().map(|watched| watched.seen_us).collect();
+    let part = (seen.len() / FORGOTTEN_PART).min(seen.len() - 1);
+    let (_, &mut until, _) = seen.select_nth_unstable(part);
+    // At least one goes, even where all were seen at the same time.
+    let mut left = part + 1;
+    packs.retain(|_, watched| {
+        let goes = watched.seen_us <= until && left > 0;
+        left -= usize::from(goes);
+        !goes
+    });
+}
+
+/// The value of the latest reading that has one.
+fn latest(readings: &Readings, signal: SignalId) -> Option<(i64, f32)> {
+    let column = readings.column(signal)?;
+    let values = readings.times_us.iter().copied().zip(column.iter().copied());
+    values.filter(|(_, value)| !value.is_nan()).max_by_key(|(time, _)| *time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_silent_packs_are_forgotten() {
+        let id = |number: usize| VehicleId::new(&format!("car-{number}")).expect("an id");
+        let watched = |seen_us: i64| Watched { seen_us, ..Watched::default() };
+        let mut packs: HashMap<_, _> =
+            (0..64usize).map(|number| (id(number), watched(1_000 + number as i64))).collect();
+        forget(&mut packs, 65);
+        assert_eq!(packs.len(), 64);
+        forget(&mut packs, 64);
+        assert_eq!(packs.len(), 64 - 5);
+        assert!((0..5).all(|number| !packs.contains_key(&id(number))));
+        let mut equal: HashMap<_, _> = (0..4usize).map(|number| (id(number), watched(7))).collect();
+        forget(&mut equal, 4);
+        assert_eq!(equal.len(), 3);
+    }
+}
