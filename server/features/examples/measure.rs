@@ -42,6 +42,7 @@ async fn main() -> Result<(), Failure> {
         }
         println!("| {size} | {:.1} | {:.2} | {:.2} |", best[0], best[1], best[2]);
     }
+    aggregator_memory(&views)?;
     memory(&views).await
 }
 
@@ -105,10 +106,10 @@ async fn memory(views: &Arc<Views>) -> Result<(), Failure> {
     // Few at one time in the aggregator, so that what is counted is the store.
     let settings = AggregatorSettings { vehicles_max: 1000, ..AggregatorSettings::default() };
     let features = Features::new(Arc::clone(views), settings, Arc::clone(&store) as Arc<dyn OnlineStore>)?;
-    let drive = fleet(256, 0)?.swap_remove(0);
+    let day = day()?;
     for index in 0..vehicles {
         let vehicle = VehicleId::new(&format!("VIN-{index:014}"))?;
-        features.ingest(&ReadingBatch { vehicle, ..drive.clone() }, NOW_US).await.store?;
+        features.ingest(&ReadingBatch { vehicle, ..day.clone() }, NOW_US).await.store?;
     }
     let usage = store.usage();
     let resident = resident_bytes()?.saturating_sub(before);
@@ -142,6 +143,38 @@ async fn memory(views: &Arc<Views>) -> Result<(), Failure> {
         at(999)
     );
     Ok(())
+}
+
+/// What the aggregator itself takes of vehicles that send a reading a second.
+fn aggregator_memory(views: &Arc<Views>) -> Result<(), Failure> {
+    let before = resident_bytes()?;
+    let mut aggregator = Aggregator::new(Arc::clone(views), AggregatorSettings::default())?;
+    let (day, drive) = (day()?, fleet(256, 0)?.swap_remove(0));
+    for index in 0..20_000 {
+        let vehicle = VehicleId::new(&format!("VIN-{index:014}"))?;
+        aggregator.apply(&ReadingBatch { vehicle: vehicle.clone(), ..day.clone() }, NOW_US);
+        aggregator.apply(&ReadingBatch { vehicle, ..drive.clone() }, NOW_US);
+    }
+    let each = resident_bytes()?.saturating_sub(before) / aggregator.vehicles();
+    println!("\nthe aggregator takes {each} bytes resident of a vehicle that sends a reading a second");
+    Ok(())
+}
+
+/// A drive and a charge that have ended, so that every computed view is known.
+fn day() -> Result<ReadingBatch, Failure> {
+    let seconds: Vec<i64> = (0..=120).step_by(10).chain((600..=720).step_by(10)).chain([1200]).collect();
+    let column = |signal: &SignalId| {
+        let value = |second: &i64| match (*signal, *second) {
+            (signals::PACK_CURRENT, 0..=120) => -60.0,
+            (signals::PACK_CURRENT, 600..=720) => 50.0,
+            (signals::PACK_CURRENT, _) => 0.0,
+            _ => 3.5,
+        };
+        Column { signal: *signal, values: seconds.iter().map(value).collect() }
+    };
+    let times_us = seconds.iter().map(|second| 1_799_990_000_000_000 + second * 1_000_000).collect();
+    let readings = Readings { times_us, columns: SIGNALS.iter().map(column).collect() };
+    Ok(ReadingBatch { vehicle: VehicleId::new("day")?, sequence: 1, readings })
 }
 
 fn resident_bytes() -> Result<usize, Failure> {

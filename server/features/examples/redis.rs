@@ -83,5 +83,5 @@ fn write(views: &Views, id: ViewId, round: u32) -> Write {
 fn tell(what: &str, mut took: Vec<std::time::Duration>) {
     took.sort_unstable();
     let at = |share: usize| took[(took.len() * share / 100).min(took.len() - 1)].as_nanos() as f64 / 1000.0;
-    println!("| {what} | {:.0} | {:.0} |", at(50), at(99));
+    println!("| {what} | {:.1} | {:.1} |", at(50), at(99));
 }

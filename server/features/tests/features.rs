@@ -188,6 +188,29 @@ async fn without_cells_in_parallel_a_rate_says_that_it_assumes_one() {
 }
 
 #[tokio::test]
+async fn cycles_are_what_the_vehicle_counted_else_its_charge_over_the_capacity() {
+    let fixture = Fixture::new();
+    fixture.ingest(&[0], &[(signals::CHARGED_THROUGHPUT, &[30_000.0])]).await;
+    assert_eq!(fixture.number("condition", "cycle_count", 0).await, None, "the capacity is not known");
+    let pack = [("rated_capacity_ah", FeatureValue::Number(50.0)), ("cells_in_parallel", FeatureValue::Number(2.0))];
+    fixture.write(&pack, 0).await.unwrap();
+    assert_eq!(fixture.number("condition", "cycle_count", 0).await, Some(300.0));
+    fixture.ingest(&[1], &[(signals::CYCLE_COUNT, &[290.0])]).await;
+    assert_eq!(fixture.number("condition", "cycle_count", 1).await, Some(290.0));
+}
+
+#[tokio::test]
+async fn what_only_some_packs_measure_reaches_the_thermal_model_too() {
+    let fixture = Fixture::new();
+    let sent =
+        [(signals::PACK_MOISTURE, &[1.0][..]), (signals::PACK_HUMIDITY, &[80.0]), (signals::CELL_RESISTANCE, &[2.5])];
+    fixture.ingest(&[0], &sent).await;
+    assert_eq!(fixture.read("pack_now", "moisture_detected", 0).await.value, Some(FeatureValue::Flag(true)));
+    assert_eq!(fixture.number("pack_now", "humidity_percent", 0).await, Some(80.0));
+    assert_eq!(fixture.number("pack_now", "internal_resistance_mohm", 0).await, Some(2.5));
+}
+
+#[tokio::test]
 async fn what_is_written_from_outside_is_merged_by_time() {
     let fixture = Fixture::new();
     let number = |name: &'static str, number: f32| [(name, FeatureValue::Number(number))];

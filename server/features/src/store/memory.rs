@@ -44,7 +44,7 @@ impl MemorySettings {
 }
 
 impl Default for MemorySettings {
-    /// 256 MiB: about 180,000 vehicles with the bundled views.
+    /// 256 MiB: nearly 300,000 vehicles with the bundled views (`examples/measure.rs`).
     fn default() -> MemorySettings {
         MemorySettings { bytes_max: 256 << 20 }
     }
