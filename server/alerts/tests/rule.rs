@@ -114,13 +114,14 @@ fn a_cell_that_loses_voltage_is_found() {
         assert_eq!(after_rest(&[(30.0, weakest); 5]), (class, cause), "{weakest} V");
     };
     check(3.8, Normal, Cause::Nothing);
-    check(3.6, Watch, Cause::VoltageDrop);
-    check(3.4, Warning, Cause::VoltageDrop);
-    check(2.8, Alarm, Cause::VoltageDrop);
+    check(3.72, Watch, Cause::VoltageDrop);
+    check(3.6, Warning, Cause::VoltageDrop);
+    check(3.4, Alarm, Cause::VoltageDrop);
+    check(0.0, Alarm, Cause::VoltageDrop);
     assert_eq!(after_rest(&[(30.0, 0.0), (30.0, 0.0), (30.0, 3.85)]), (Normal, Cause::Nothing));
-    // With a slow rise, a tenth is enough.
-    let rising: Vec<(f32, f32)> = (0..16_u8).map(|second| (30.0 + 0.3 * f32::from(second), 3.4)).collect();
-    assert_eq!(after_rest(&rising), (Alarm, Cause::VoltageDropAndRise));
+    // With a slow rise, little is enough.
+    let rising: Vec<(f32, f32)> = (0..16_u8).map(|second| (30.0 + 0.3 * f32::from(second), 3.7)).collect();
+    assert_eq!(after_rest(&rising), (Alarm, Cause::VoltageDropAndHeat));
     // The standard's confirmation, far below the maximum temperature.
     let confirmed: Vec<(f32, f32)> = (0..6_u8).map(|second| (30.0 + 1.5 * f32::from(second), 2.5)).collect();
     assert_eq!(after_rest(&confirmed).0, Runaway);
@@ -165,7 +166,7 @@ fn against_the_pack_a_drop_is_found_as_well() {
 }
 
 #[test]
-fn near_empty_only_the_largest_drop_counts() {
+fn near_empty_only_large_drops_count() {
     let samples = |weakest: f32, soc: f32| {
         let at = move |second: i32, weakest: f32| Sample {
             state_of_charge_percent: soc,
@@ -173,9 +174,20 @@ fn near_empty_only_the_largest_drop_counts() {
         };
         (0..300).map(move |second| at(second, 3.58)).chain((300..306).map(move |second| at(second, weakest)))
     };
-    assert_eq!(worst(samples(3.1, 50.0)), (Warning, Cause::VoltageDrop));
+    assert_eq!(worst(samples(3.1, 50.0)), (Alarm, Cause::VoltageDrop));
     assert_eq!(worst(samples(3.1, 5.0)), (Normal, Cause::Nothing));
     assert_eq!(worst(samples(2.5, 5.0)), (Alarm, Cause::VoltageDrop));
+    // While a cell heats, a tenth counts there too.
+    let heating = |weakest: f32| {
+        let heats = (306..320_u16).map(move |second| Sample {
+            hottest_celsius: 20.0 + 0.3 * f32::from(second - 306),
+            state_of_charge_percent: 5.0,
+            ..volts(second.into(), weakest, 3.6)
+        });
+        worst(samples(3.58, 5.0).chain(heats))
+    };
+    assert_eq!(heating(3.1), (Alarm, Cause::VoltageDropAndHeat));
+    assert_eq!(heating(3.4), (Watch, Cause::Rise));
 }
 
 #[test]
@@ -197,9 +209,10 @@ fn one_cell_much_hotter_than_the_others_is_told() {
         let sample = |second| Sample { others_celsius: 20.0, ..heat(f64::from(second), hottest) };
         assert_eq!(worst((0..5).map(sample)).0, class, "{hottest}");
     };
-    check(30.0, Normal);
-    check(36.0, Watch);
-    check(46.0, Warning);
+    check(29.0, Normal);
+    check(31.0, Watch);
+    check(36.0, Warning);
+    check(45.5, Alarm);
 }
 
 #[test]

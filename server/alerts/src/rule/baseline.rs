@@ -5,16 +5,16 @@ use super::{
     sample::{Reference, Voltage},
 };
 
-/// Seconds of a slot: sixteen of them are the last five minutes of driving.
-const SLOT_SECONDS: i64 = 20;
+/// Seconds of a slot: sixteen of them are the last quarter of an hour.
+const SLOT_SECONDS: i64 = 60;
 
-/// Fewest slots that make a baseline: the first minute has none.
+/// Fewest slots that make a baseline: the first three minutes have none.
 const SLOTS_MIN: usize = 3;
 
 /// The "initial" voltages that a drop is measured from.
 ///
-/// Each is the upper quartile of one value in twenty seconds over about five minutes, the newest twenty left out. A few
-/// wild values do not move it, and a drop has to last for almost four minutes before it counts as usual.
+/// Each is the upper quartile of one value a minute over a quarter of an hour, the newest minute left out. A few wild values
+/// do not move it, and a drop has to last for ten minutes before it counts as usual.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Baseline {
     ring: Ring<Voltage, SLOT_SECONDS>,
@@ -100,21 +100,21 @@ mod tests {
         let mut drop_after = |from: i64, to: i64, weakest: f32| {
             for second in from..to {
                 // In one slot of ten, a wild value.
-                baseline.insert(voltage(second, if second % 200 == 19 { 0.1 } else { weakest }));
+                baseline.insert(voltage(second, if second % 600 == 59 { 0.1 } else { weakest }));
             }
             baseline.relative_drop(&voltage(to, 2.0)).map(|drop| drop.round())
         };
-        assert_eq!(drop_after(0, 50, 4.0), None, "not known yet");
-        assert_eq!(drop_after(50, 100, 4.0), Some(50.0));
-        assert_eq!(drop_after(100, 400, 4.0), Some(50.0));
-        assert_eq!(drop_after(400, 560, 2.0), Some(50.0), "still new");
-        assert_eq!(drop_after(560, 800, 2.0), Some(0.0), "usual by now");
+        assert_eq!(drop_after(0, 150, 4.0), None, "not known yet");
+        assert_eq!(drop_after(150, 300, 4.0), Some(50.0));
+        assert_eq!(drop_after(300, 1200, 4.0), Some(50.0));
+        assert_eq!(drop_after(1200, 1700, 2.0), Some(50.0), "still new");
+        assert_eq!(drop_after(1700, 2400, 2.0), Some(0.0), "usual by now");
     }
 
     #[test]
     fn each_reference_has_its_own() {
         let mut baseline = Baseline::default();
-        for second in 0..200 {
+        for second in 0..600 {
             baseline.insert(voltage(second, 3.6));
         }
         let of_pack = Voltage { reference: Reference::Pack, ratio: 0.01, ..voltage(200, 3.6) };

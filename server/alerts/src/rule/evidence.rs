@@ -12,6 +12,9 @@ use super::{
 /// Seconds with readings that a sign must hold in: one wild reading, or a sensor that steps once, proves nothing.
 const SECONDS_MIN: usize = 3;
 
+/// The same for signs of temperature and of voltage at one time: two sensors do not go wild together.
+const SECONDS_MIN_BOTH: usize = 2;
+
 /// Shortest time a rate is taken over. Below it, a sensor's resolution of 1 degree would look like 1 degree a second.
 const RATE_SPAN_MIN_US: i64 = 800_000;
 
@@ -56,8 +59,8 @@ pub enum Cause {
     Spread,
     /// The weakest cell lost voltage against the others.
     VoltageDrop,
-    /// It lost voltage while a cell heats.
-    VoltageDropAndRise,
+    /// It lost voltage while a cell heats, or is hotter than the others.
+    VoltageDropAndHeat,
     /// The confirmation of GB 38031-2025: the maker's maximum temperature, and the rise.
     ConfirmedByTemperature,
     /// The confirmation of GB 38031-2025: a cell's voltage, and the rise.
@@ -87,11 +90,14 @@ struct HeatSigns {
     frozen: bool,
     /// Least rate of the run that holds, when it is that of a runaway.
     rate: Option<f32>,
+    /// The same, as far as it counts beside a voltage.
+    rate_beside: Option<f32>,
     /// Rate over the window, when it is enough to watch.
     rise: Option<f32>,
     spread: f32,
     spread_watch: bool,
     spread_warning: bool,
+    spread_alarm: bool,
 }
 
 /// The voltage signs.
@@ -103,6 +109,8 @@ struct VoltageSigns {
     at_watch: bool,
     at_warning: bool,
     at_alarm: bool,
+    /// Enough beside a cell that heats.
+    beside_heat: bool,
     /// Drop that confirms a runaway once it heats that fast, by itself or against the others, in percent.
     confirming: Option<f32>,
     intact: bool,
@@ -145,6 +153,9 @@ fn judge_heat(heat: &HeatSigns, voltage: Option<&VoltageSigns>, limits: &Thresho
     if heat.at_maximum {
         verdict.raise(RiskClass::Alarm, Cause::Temperature, heat.hottest, limits.temperature_max);
     }
+    if heat.spread_alarm {
+        verdict.raise(RiskClass::Alarm, Cause::Spread, heat.spread, limits.spread_alarm);
+    }
     if let Some(rise) = heat.rise.filter(|rise| *rise >= limits.rise_warning) {
         verdict.raise(RiskClass::Warning, Cause::Rise, rise, limits.rise_warning);
     }
@@ -178,19 +189,20 @@ fn judge_voltage(voltage: &VoltageSigns, limits: &Thresholds, verdict: &mut Asse
 }
 
 fn judge_both(heat: &HeatSigns, voltage: &VoltageSigns, limits: &Thresholds, verdict: &mut Assessment) {
-    if let (Some(_), Some(drop)) = (heat.rate, voltage.confirming) {
-        verdict.raise(RiskClass::Runaway, Cause::ConfirmedByVoltage, drop, limits.drop_alarm);
+    if let (Some(_), Some(drop)) = (heat.rate_beside, voltage.confirming) {
+        verdict.raise(RiskClass::Runaway, Cause::ConfirmedByVoltage, drop, limits.drop_runaway);
     }
-    if voltage.at_warning && (heat.rise.is_some() || heat.rate.is_some()) {
-        verdict.raise(RiskClass::Alarm, Cause::VoltageDropAndRise, voltage.drop, limits.drop_warning);
+    let heats = heat.rate_beside.is_some() || heat.rise.is_some() || heat.spread_watch;
+    if voltage.beside_heat && heats {
+        verdict.raise(RiskClass::Alarm, Cause::VoltageDropAndHeat, voltage.drop, limits.drop_beside_heat);
     }
 }
 
 fn heat_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<HeatSigns> {
     let heat = evidence.heat;
     let last = heat.last().filter(|last| evidence.end_us.saturating_sub(last.time_us) <= limits.gap_max_us)?;
-    let above = |limit: f32| last.hottest >= limit && held(heat, limits, |heat| heat.hottest >= limit);
-    let spread = |limit: f32| last.spread >= limit && held(heat, limits, |heat| heat.spread >= limit);
+    let above = |limit: f32| last.hottest >= limit && held(heat, limits, SECONDS_MIN, |heat| heat.hottest >= limit);
+    let spread = |limit: f32| last.spread >= limit && held(heat, limits, SECONDS_MIN, |heat| heat.spread >= limit);
     let at_onset = above(limits.onset);
     Some(HeatSigns {
         hottest: last.hottest,
@@ -200,11 +212,13 @@ fn heat_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<HeatSigns>
         at_maximum: above(limits.temperature_max),
         at_onset,
         frozen: at_onset && frozen(heat),
-        rate: run_rate(heat, limits),
+        rate: run_rate(heat, limits, SECONDS_MIN),
+        rate_beside: run_rate(heat, limits, SECONDS_MIN_BOTH),
         rise: rise(heat, limits),
         spread: last.spread,
         spread_watch: spread(limits.spread_watch),
         spread_warning: spread(limits.spread_warning),
+        spread_alarm: spread(limits.spread_alarm),
     })
 }
 
@@ -213,32 +227,32 @@ fn voltage_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<Voltage
     let last = voltage.last().filter(|last| evidence.end_us.saturating_sub(last.time_us) <= limits.gap_max_us)?;
     let drop_of = |voltage: &Voltage| evidence.baseline.relative_drop(voltage);
     let drop = drop_of(last);
-    let dropped = |limit: f32| {
+    let dropped = |limit: f32, seconds_min: usize| {
         let below = |voltage: &Voltage| drop_of(voltage).is_some_and(|drop| drop >= limit);
-        below(last) && held(voltage, limits, below)
+        below(last) && held(voltage, limits, seconds_min, below)
     };
     // Near empty, a cell with a little less capacity falls off the end of its curve before the others do.
     let near_empty = evidence.charge.is_some_and(|charge| charge < limits.near_empty) || last.strongest < limits.knee_v;
-    let plain = evidence.baseline.plain_drop(last).filter(|drop| *drop > limits.drop_alarm);
-    let plain_held = plain.filter(|_| {
-        held(voltage, limits, |voltage| {
-            evidence.baseline.plain_drop(voltage).is_some_and(|drop| drop > limits.drop_alarm)
-        })
-    });
-    let at_alarm = dropped(limits.drop_alarm);
+    let at_runaway = |voltage: &Voltage| {
+        let plain = evidence.baseline.plain_drop(voltage).filter(|drop| *drop > limits.drop_runaway);
+        drop_of(voltage).filter(|drop| *drop > limits.drop_runaway).or(plain)
+    };
+    let confirming =
+        at_runaway(last).filter(|_| held(voltage, limits, SECONDS_MIN_BOTH, |voltage| at_runaway(voltage).is_some()));
     Some(VoltageSigns {
         time_us: last.time_us,
         drop: drop.unwrap_or(f32::NAN),
-        at_watch: !near_empty && dropped(limits.drop_watch),
-        at_warning: !near_empty && dropped(limits.drop_warning),
-        at_alarm,
-        confirming: if at_alarm { drop } else { plain_held },
+        at_watch: !near_empty && dropped(limits.drop_watch, SECONDS_MIN),
+        at_warning: !near_empty && dropped(limits.drop_warning, SECONDS_MIN),
+        at_alarm: dropped(if near_empty { limits.drop_runaway } else { limits.drop_alarm }, SECONDS_MIN),
+        beside_heat: dropped(if near_empty { limits.drop_alarm } else { limits.drop_beside_heat }, SECONDS_MIN_BOTH),
+        confirming,
         intact: drop.is_some_and(|drop| drop < limits.drop_watch),
     })
 }
 
 /// Whether a sign holds in enough of the latest readings, and for long enough.
-fn held<T: Timed>(values: &[T], limits: &Thresholds, holds: impl Fn(&T) -> bool) -> bool {
+fn held<T: Timed>(values: &[T], limits: &Thresholds, seconds_min: usize, holds: impl Fn(&T) -> bool) -> bool {
     let Some(last) = values.last() else { return false };
     let mut later_us = last.time_us();
     for (count, value) in values.iter().rev().enumerate() {
@@ -246,7 +260,7 @@ fn held<T: Timed>(values: &[T], limits: &Thresholds, holds: impl Fn(&T) -> bool)
             return false;
         }
         later_us = value.time_us();
-        if count + 1 >= SECONDS_MIN && last.time_us().saturating_sub(later_us) >= limits.hold_us {
+        if count + 1 >= seconds_min && last.time_us().saturating_sub(later_us) >= limits.hold_us {
             return true;
         }
     }
@@ -254,7 +268,7 @@ fn held<T: Timed>(values: &[T], limits: &Thresholds, holds: impl Fn(&T) -> bool)
 }
 
 /// The least rate of the latest run of rates that are a runaway's, once the run holds long enough.
-fn run_rate(heat: &[Heat], limits: &Thresholds) -> Option<f32> {
+fn run_rate(heat: &[Heat], limits: &Thresholds, seconds_min: usize) -> Option<f32> {
     let last = heat.last()?;
     let mut least = f32::INFINITY;
     for index in (1..heat.len()).rev() {
@@ -268,8 +282,8 @@ fn run_rate(heat: &[Heat], limits: &Thresholds) -> Option<f32> {
         if least < limits.runaway_rate {
             return None;
         }
-        // Two rates at least: one alone may be a sensor that jumped.
-        if heat.len() - index >= SECONDS_MIN - 1 && last.time_us.saturating_sub(before.time_us) >= limits.hold_us {
+        // Of a temperature alone two rates at least: one may be a sensor that jumped.
+        if heat.len() - index >= seconds_min - 1 && last.time_us.saturating_sub(before.time_us) >= limits.hold_us {
             return Some(least);
         }
     }
@@ -345,7 +359,7 @@ impl Cause {
             Cause::Rise => "rise",
             Cause::Spread => "spread",
             Cause::VoltageDrop => "voltage_drop",
-            Cause::VoltageDropAndRise => "voltage_drop_and_rise",
+            Cause::VoltageDropAndHeat => "voltage_drop_and_heat",
             Cause::ConfirmedByTemperature => "confirmed_by_temperature",
             Cause::ConfirmedByVoltage => "confirmed_by_voltage",
             Cause::DoubtfulSensor => "doubtful_sensor",
@@ -363,7 +377,7 @@ impl Cause {
             | Cause::DoubtfulSensor
             | Cause::ConfirmedByTemperature => "celsius",
             Cause::Rate | Cause::Rise => "celsius/s",
-            Cause::VoltageDrop | Cause::VoltageDropAndRise | Cause::ConfirmedByVoltage => "percent",
+            Cause::VoltageDrop | Cause::VoltageDropAndHeat | Cause::ConfirmedByVoltage => "percent",
         }
     }
 }

@@ -29,13 +29,19 @@ pub struct RuleConfig {
     pub spread_watch_celsius: f32,
     /// Hottest cell above the others from which on it is a warning.
     pub spread_warning_celsius: f32,
+    /// Hottest cell above the others from which on it is an alarm.
+    pub spread_alarm_celsius: f32,
+    /// Drop of the weakest cell's voltage that is an alarm while a cell heats, or is hotter than the others.
+    pub voltage_drop_beside_heat_percent: f32,
     /// Drop of the weakest cell's voltage from which on a pack is watched.
     pub voltage_drop_watch_percent: f32,
-    /// Drop of the weakest cell's voltage from which on it is a warning, and with a rise an alarm.
+    /// Drop of the weakest cell's voltage from which on it is a warning.
     pub voltage_drop_warning_percent: f32,
-    /// Drop of the weakest cell's voltage that is an alarm, and with a fast rise a runaway.
+    /// Drop of the weakest cell's voltage that is an alarm.
     pub voltage_drop_alarm_percent: f32,
-    /// State of charge below which cells differ by nature, so that only the largest drop counts.
+    /// Drop of the weakest cell's voltage that, with a fast rise, is the confirmation of a runaway.
+    pub voltage_drop_runaway_percent: f32,
+    /// State of charge below which cells differ by nature, so that only large drops count.
     pub near_empty_percent: f32,
     /// How long a sign must hold, in at least three seconds that have readings.
     #[serde(with = "humantime_serde")]
@@ -75,9 +81,12 @@ pub struct Thresholds {
     pub(crate) runaway_rate: f32,
     pub(crate) spread_watch: f32,
     pub(crate) spread_warning: f32,
+    pub(crate) spread_alarm: f32,
+    pub(crate) drop_beside_heat: f32,
     pub(crate) drop_watch: f32,
     pub(crate) drop_warning: f32,
     pub(crate) drop_alarm: f32,
+    pub(crate) drop_runaway: f32,
     pub(crate) near_empty: f32,
     pub(crate) knee_v: f32,
     pub(crate) hold_us: i64,
@@ -118,9 +127,12 @@ impl RuleConfig {
             runaway_rate: self.runaway_rate_celsius_per_s,
             spread_watch: self.spread_watch_celsius,
             spread_warning: self.spread_warning_celsius,
+            spread_alarm: self.spread_alarm_celsius,
+            drop_beside_heat: self.voltage_drop_beside_heat_percent,
             drop_watch: self.voltage_drop_watch_percent,
             drop_warning: self.voltage_drop_warning_percent,
             drop_alarm: self.voltage_drop_alarm_percent,
+            drop_runaway: self.voltage_drop_runaway_percent,
             near_empty: self.near_empty_percent,
             knee_v: chemistry.knee_voltage_v,
             hold_us: micros("rule.hold", self.hold, 1)?,
@@ -149,13 +161,18 @@ impl RuleConfig {
         in_range("rule.rise_warning_celsius_per_s", self.rise_warning_celsius_per_s, 0.01, rate)?;
         let rise = self.rise_warning_celsius_per_s;
         in_range("rule.rise_watch_celsius_per_s", self.rise_watch_celsius_per_s, 0.01, rise)?;
-        in_range("rule.spread_warning_celsius", self.spread_warning_celsius, 1.0, 200.0)?;
+        in_range("rule.spread_alarm_celsius", self.spread_alarm_celsius, 1.0, 200.0)?;
+        in_range("rule.spread_warning_celsius", self.spread_warning_celsius, 1.0, self.spread_alarm_celsius)?;
         in_range("rule.spread_watch_celsius", self.spread_watch_celsius, 1.0, self.spread_warning_celsius)?;
-        in_range("rule.voltage_drop_alarm_percent", self.voltage_drop_alarm_percent, 1.0, 100.0)?;
+        in_range("rule.voltage_drop_runaway_percent", self.voltage_drop_runaway_percent, 1.0, 100.0)?;
+        let runaway = self.voltage_drop_runaway_percent;
+        in_range("rule.voltage_drop_alarm_percent", self.voltage_drop_alarm_percent, 1.0, runaway)?;
         let alarm = self.voltage_drop_alarm_percent;
         in_range("rule.voltage_drop_warning_percent", self.voltage_drop_warning_percent, 1.0, alarm)?;
         let warning = self.voltage_drop_warning_percent;
         in_range("rule.voltage_drop_watch_percent", self.voltage_drop_watch_percent, 1.0, warning)?;
+        let beside = self.voltage_drop_beside_heat_percent;
+        in_range("rule.voltage_drop_beside_heat_percent", beside, 0.5, alarm)?;
         in_range("rule.near_empty_percent", self.near_empty_percent, 0.0, 100.0)
     }
 }
