@@ -1,5 +1,5 @@
 //! How many readings a second become durable, and how long a commit takes: `cargo run --profile dist -p ev-telemetry
-//! --example ingest [DIRECTORY] [SECONDS]`.
+//! --example ingest [DIRECTORY] [SECONDS]`; where `EVSERVE_TEST_POSTGRES` names an empty database, of that too.
 //!
 //! Readings are of eight signals, of a thousand vehicles. The floor writes as many bytes as a commit of the same run
 //! added to the file to another file in the same directory, and syncs it.
@@ -17,7 +17,8 @@ use std::{
 
 use ev_domain::{Catalogue, Column, ReadingBatch, Readings, Source, VehicleId};
 use ev_telemetry::{
-    Append, Event, IngestConfig, IngestLimits, Ingestor, SqliteOptions, SqliteTelemetryStore, TelemetryStore,
+    Append, Event, IngestConfig, IngestLimits, Ingestor, PostgresOptions, PostgresTelemetryStore, SqliteOptions,
+    SqliteTelemetryStore, TelemetryStore,
 };
 
 const VEHICLES: usize = 1000;
@@ -101,6 +102,19 @@ async fn open(directory: &Path) -> Result<Arc<SqliteTelemetryStore>, Failure> {
 /// Groups straight into the store, with what is due in the background beside them.
 async fn commits(directory: &Path, rows: usize, group: usize, length: Duration) -> Result<(), Failure> {
     let store = open(directory).await?;
+    let count = commits_to(store, "sqlite", rows, group, length).await?;
+    let bytes = fs_err::metadata(directory.join("ingest.db"))?.len();
+    floor(directory, usize::try_from(bytes)? / count.max(1), count.min(500), rows * group)
+}
+
+/// How many there were.
+async fn commits_to(
+    store: Arc<dyn TelemetryStore>,
+    name: &str,
+    rows: usize,
+    group: usize,
+    length: Duration,
+) -> Result<usize, Failure> {
     let ended = Arc::new(AtomicBool::new(false));
     let background = tokio::spawn({
         let (store, ended) = (Arc::clone(&store), Arc::clone(&ended));
@@ -114,7 +128,7 @@ async fn commits(directory: &Path, rows: usize, group: usize, length: Duration) 
         }
     });
     let mut fleet = Fleet::new(rows, 0);
-    let source = Source { gateway: VehicleId::new("gateway")?, boot: VehicleId::new("boot")? };
+    let source = Source { gateway: VehicleId::new(&format!("gateway-of-{rows}"))?, boot: VehicleId::new("boot")? };
     let (mut times, mut readings) = (Vec::new(), 0);
     let started = Instant::now();
     let mut busy = Duration::ZERO;
@@ -131,16 +145,9 @@ async fn commits(directory: &Path, rows: usize, group: usize, length: Duration) 
     ended.store(true, Relaxed);
     background.await??;
     store.flush().await?;
-    let bytes = fs_err::metadata(directory.join("ingest.db"))?.len();
     let count = times.len();
-    println!(
-        "store     {rows:4} rows x {group:3}  {}  {}  {} commits",
-        rate(readings, busy),
-        percentiles(times),
-        count
-    );
-    let a_commit = usize::try_from(bytes)? / count.max(1);
-    floor(directory, a_commit, count.min(500), rows * group)
+    println!("{name:8}  {rows:4} rows x {group:3}  {}  {}  {count} commits", rate(readings, busy), percentiles(times));
+    Ok(count)
 }
 
 /// Plain writes of the same bytes.
@@ -235,6 +242,16 @@ fn main() -> Result<(), Failure> {
         commits(&directory, 256, 32, length).await?;
         commits(&directory, 10, 400, length).await?;
         gateways(&directory, 256, length).await?;
-        gateways(&directory, 10, length).await
+        gateways(&directory, 10, length).await?;
+        let Ok(url) = std::env::var("EVSERVE_TEST_POSTGRES") else {
+            println!("postgres  skipped: EVSERVE_TEST_POSTGRES names no database");
+            return Ok(());
+        };
+        let store = PostgresTelemetryStore::open(PostgresOptions::new(url), &Catalogue::standard()).await?;
+        let store: Arc<dyn TelemetryStore> = Arc::new(store);
+        for (rows, group) in [(256, 32), (10, 400)] {
+            commits_to(Arc::clone(&store), "postgres", rows, group, length).await?;
+        }
+        Ok(())
     })
 }

@@ -51,6 +51,7 @@ mod collect;
 mod error;
 mod ingest;
 mod pieces;
+mod postgres;
 mod rollup;
 mod sequence;
 mod sqlite;
@@ -61,6 +62,7 @@ pub use ingest::{
     AppliedBatch, Apply, Event, IngestConfig, IngestLimits, IngestStats, Ingestor, Observed, Quarantined, Received,
     Reject, RejectReason, Session, SubmitError, Subscription,
 };
+pub use postgres::{PostgresOptions, PostgresTelemetryStore};
 pub use rollup::{Aggregate, Resolution};
 pub use sequence::{Admission, Sequence, SequenceError, SequenceLimits, SequenceRange};
 pub use sqlite::{SqliteOptions, SqliteTelemetryStore};

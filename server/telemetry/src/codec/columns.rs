@@ -167,6 +167,11 @@ pub(crate) fn take_f64s(input: &mut Input<'_>, count: usize) -> Result<Vec<f64>,
 // === impl StoredReadings ===
 
 impl StoredReadings {
+    /// Whether the catalogue names all of its signals.
+    pub(crate) fn is_known(&self, dictionary: &Dictionary) -> bool {
+        self.columns.iter().all(|(stored, _)| dictionary.known(*stored).is_some())
+    }
+
     /// The readings, without what the catalogue no longer names.
     pub(crate) fn known(self, dictionary: &Dictionary) -> Readings {
         let column = |(stored, values)| dictionary.known(stored).map(|signal| Column { signal, values });

@@ -7,7 +7,11 @@ mod page;
 
 use std::collections::BTreeMap;
 
+use ev_domain::Readings;
+
 pub(crate) use page::{PageKey, RollupPage};
+
+use crate::codec::{Dictionary, StoredReadings};
 
 /// Length of a span of aggregates, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,6 +132,32 @@ pub(crate) fn coarser(spans: &Spans, resolution: Resolution) -> Spans {
 /// Takes an aggregate into its span.
 pub(crate) fn add(spans: &mut Spans, place: (i64, u16), aggregate: &Aggregate) {
     spans.entry(place).and_modify(|sum| sum.merge(aggregate)).or_insert(*aggregate);
+}
+
+/// Takes readings into aggregates by minute.
+pub(crate) fn add_readings(spans: &mut Spans, readings: &Readings, dictionary: &Dictionary) {
+    for column in &readings.columns {
+        if let Some(signal) = dictionary.stored(column.signal) {
+            add_column(spans, Resolution::Minute, signal, &readings.times_us, &column.values);
+        }
+    }
+}
+
+pub(crate) fn add_stored(spans: &mut Spans, readings: &StoredReadings) {
+    for (signal, values) in &readings.columns {
+        add_column(spans, Resolution::Minute, *signal, &readings.times_us, values);
+    }
+}
+
+/// The aggregates of all resolutions, by page.
+pub(crate) fn paged(minutes: &Spans) -> BTreeMap<PageKey, Spans> {
+    let mut pages: BTreeMap<PageKey, Spans> = BTreeMap::new();
+    for resolution in Resolution::ALL {
+        for ((start, signal), aggregate) in coarser(minutes, resolution) {
+            pages.entry(PageKey::of(resolution, start)).or_default().insert((start, signal), aggregate);
+        }
+    }
+    pages
 }
 
 #[cfg(test)]

@@ -1,10 +1,7 @@
 //! Flushing vehicles: small batches become chunks, aggregates take in what is new, all of it in one transaction with
 //! the journal row up to which it is so.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Instant,
-};
+use std::{collections::HashMap, time::Instant};
 
 use ev_domain::Readings;
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteConnection};
@@ -17,15 +14,15 @@ use super::{
     state::{Pending, State, Stats, What},
 };
 use crate::{
-    Resolution, TelemetryError,
-    codec::{Dictionary, Packer, StoredReadings, decode_chunk, encode_chunk},
+    TelemetryError,
+    codec::{Dictionary, Packer, decode_chunk, encode_chunk},
     pieces::{Piece, merge},
-    rollup::{PageKey, RollupPage, Spans, add_column, coarser},
+    rollup::{PageKey, RollupPage, Spans, add_readings, add_stored, paged},
 };
 
 /// Vehicles and readings of one transaction: a few milliseconds for which a commit may have to wait.
-const VEHICLES_MAX: usize = 32;
-const READINGS_MAX: usize = 32_768;
+const VEHICLES_MAX: usize = 16;
+const READINGS_MAX: usize = 16_384;
 /// Pages that are written by one statement.
 const PAGES_PER_STATEMENT: usize = 32;
 /// Rows of the journal that are deleted by one transaction.
@@ -259,21 +256,6 @@ pub(super) fn small_batches(pending: &[Pending]) -> Vec<&Readings> {
         .collect()
 }
 
-/// Takes readings into aggregates by minute.
-pub(super) fn add_readings(spans: &mut Spans, readings: &Readings, dictionary: &Dictionary) {
-    for column in &readings.columns {
-        if let Some(signal) = dictionary.stored(column.signal) {
-            add_column(spans, Resolution::Minute, signal, &readings.times_us, &column.values);
-        }
-    }
-}
-
-pub(super) fn add_stored(spans: &mut Spans, readings: &StoredReadings) {
-    for (signal, values) in &readings.columns {
-        add_column(spans, Resolution::Minute, *signal, &readings.times_us, values);
-    }
-}
-
 fn spans_of(
     snapshot: &Snapshot,
     stored: &HashMap<i64, Vec<u8>>,
@@ -289,17 +271,6 @@ fn spans_of(
         add_readings(&mut spans, readings, dictionary);
     }
     Ok(spans)
-}
-
-/// The aggregates of all resolutions, by page.
-fn paged(minutes: &Spans) -> BTreeMap<PageKey, Spans> {
-    let mut pages: BTreeMap<PageKey, Spans> = BTreeMap::new();
-    for resolution in Resolution::ALL {
-        for ((start, signal), aggregate) in coarser(minutes, resolution) {
-            pages.entry(PageKey::of(resolution, start)).or_default().insert((start, signal), aggregate);
-        }
-    }
-    pages
 }
 
 fn keys(minutes: &Spans) -> Vec<PageKey> {

@@ -10,7 +10,7 @@ use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     SqliteTelemetryStore, failed,
-    flush::{add_readings, add_stored, busy, chunk_ids, small_batches},
+    flush::{busy, chunk_ids, small_batches},
     open::{json, sequence_of, vehicle_of},
     state::{Pending, Stats},
 };
@@ -21,7 +21,7 @@ use crate::{
     codec::decode_chunk,
     collect::Collector,
     pieces::span_us,
-    rollup::{PageKey, RollupPage, Spans},
+    rollup::{PageKey, RollupPage, Spans, add_readings, add_stored},
 };
 
 /// Chunks, or pages of aggregates, that are read at a time.

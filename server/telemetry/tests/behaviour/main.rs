@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ev_domain::Catalogue;
-use ev_telemetry::{SequenceLimits, SqliteOptions, SqliteTelemetryStore, TelemetryStore};
+use ev_telemetry::{
+    PostgresOptions, PostgresTelemetryStore, SequenceLimits, SqliteOptions, SqliteTelemetryStore, TelemetryStore,
+};
 
 /// Bounds that tests reach.
 const LIMITS: SequenceLimits = SequenceLimits { gaps_max: 4, jump_max: 100 };
@@ -23,6 +25,8 @@ trait Database: Sized + Send + Sync {
     async fn empty() -> Option<Self>;
     /// Opens it. What was open before was dropped, as a crash would.
     async fn open(&self) -> Arc<dyn TelemetryStore>;
+    /// Removes it.
+    async fn end(self) {}
 }
 
 struct Sqlite(tempfile::TempDir);
@@ -47,6 +51,47 @@ impl Database for Sqlite {
     }
 }
 
+/// A database of its own on the server that `EVSERVE_TEST_POSTGRES` names, such as
+/// `postgres://postgres@127.0.0.1:5432/postgres`.
+struct Postgres {
+    server: sqlx::PgPool,
+    name: String,
+    url: String,
+}
+
+const SERVER: &str = "EVSERVE_TEST_POSTGRES";
+
+#[async_trait]
+impl Database for Postgres {
+    async fn empty() -> Option<Postgres> {
+        let Ok(server) = std::env::var(SERVER) else {
+            println!("skipped: {SERVER} names no PostgreSQL server");
+            return None;
+        };
+        let (base, _) = server.rsplit_once('/').unwrap();
+        let name = format!("ev_telemetry_{}", fastrand::u64(..));
+        let url = format!("{base}/{name}");
+        let server = sqlx::PgPool::connect(&server).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&server).await.unwrap();
+        Some(Postgres { server, name, url })
+    }
+
+    async fn open(&self) -> Arc<dyn TelemetryStore> {
+        let options = PostgresOptions {
+            sequence_limits: LIMITS,
+            vehicles_max: VEHICLES_MAX,
+            flush_readings: 60,
+            ..PostgresOptions::new(&self.url)
+        };
+        Arc::new(PostgresTelemetryStore::open(options, &Catalogue::standard()).await.unwrap())
+    }
+
+    async fn end(self) {
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&self.server).await.unwrap();
+    }
+}
+
 macro_rules! behaviour {
     ($module:ident, $database:ty: $($test:ident),+ $(,)?) => {
         mod $module {
@@ -56,6 +101,7 @@ macro_rules! behaviour {
                 async fn $test() {
                     if let Some(database) = <$database>::empty().await {
                         suite::$test(&database).await;
+                        database.end().await;
                     }
                 }
             )+
@@ -63,8 +109,14 @@ macro_rules! behaviour {
     };
 }
 
-behaviour! {
-    sqlite, Sqlite:
+macro_rules! behaviours {
+    ($($test:ident),+ $(,)?) => {
+        behaviour! { sqlite, Sqlite: $($test),+ }
+        behaviour! { postgres, Postgres: $($test),+ }
+    };
+}
+
+behaviours! {
     a_batch_is_stored_once,
     a_batch_without_readings_is_counted,
     racing_resends_are_stored_once,

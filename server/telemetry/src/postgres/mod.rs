@@ -1,0 +1,148 @@
+//! Telemetry in PostgreSQL, which several replicas may share.
+//!
+//! Nothing is held in memory between calls: a commit locks the sequences of its vehicles, decides, and writes chunks,
+//! sequences and counts in one transaction. In the background the chunks of a vehicle that are not in the aggregates
+//! yet are taken in, and small ones become larger ones, also in one transaction. A partition holds a day of chunks, and
+//! retention drops partitions.
+
+mod append;
+mod maintain;
+mod open;
+mod read;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use ev_domain::{Source, VehicleId};
+use sqlx::PgPool;
+
+use crate::{
+    AggregateQuery, Append, Appended, Expired, Horizon, Latest, Page, Query, Sequence, SequenceLimits, SourceSequence,
+    SpanAggregate, TelemetryError, TelemetryStore, VehicleSummary, codec::Dictionary,
+};
+
+/// Where a store lies, and its bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host/database`.
+    pub url: String,
+    /// How far a sequence may be from complete.
+    pub sequence_limits: SequenceLimits,
+    /// Most vehicles; replicas that meet new ones at the same moment may pass it by a group.
+    pub vehicles_max: u64,
+    /// Connections.
+    pub connections_max: u32,
+    /// How long a call waits for a connection.
+    pub acquire_timeout: Duration,
+    /// A vehicle with this many readings that are not in the aggregates is brought up to date.
+    pub flush_readings: u32,
+    /// A vehicle is brought up to date after this time at the latest.
+    pub flush_after: Duration,
+}
+
+/// Telemetry in PostgreSQL.
+#[derive(Debug)]
+pub struct PostgresTelemetryStore {
+    options: PostgresOptions,
+    dictionary: Dictionary,
+    pool: PgPool,
+    /// Days that have a partition, as far as this process knows.
+    days: Mutex<BTreeSet<i64>>,
+}
+
+// === impl PostgresOptions ===
+
+impl PostgresOptions {
+    /// A store in this database, with the default bounds.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> PostgresOptions {
+        PostgresOptions {
+            url: url.into(),
+            sequence_limits: SequenceLimits::default(),
+            vehicles_max: 2_000_000,
+            connections_max: 8,
+            acquire_timeout: Duration::from_secs(5),
+            flush_readings: 8_192,
+            flush_after: Duration::from_secs(600),
+        }
+    }
+}
+
+// === impl PostgresTelemetryStore ===
+
+#[async_trait]
+impl TelemetryStore for PostgresTelemetryStore {
+    fn sequence_limits(&self) -> SequenceLimits {
+        self.options.sequence_limits
+    }
+
+    async fn append(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
+        self.append_group(group).await
+    }
+
+    async fn sequences(&self, source: &Source, vehicles: &[VehicleId]) -> Result<Vec<Sequence>, TelemetryError> {
+        self.read_sequences(source, vehicles).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, TelemetryError> {
+        self.read_page(query).await
+    }
+
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<SpanAggregate>, TelemetryError> {
+        self.read_aggregates(query).await
+    }
+
+    async fn latest(&self, vehicle: &VehicleId) -> Result<Vec<Latest>, TelemetryError> {
+        self.read_latest(vehicle).await
+    }
+
+    async fn vehicles(&self, after: Option<&VehicleId>, limit: u32) -> Result<Vec<VehicleSummary>, TelemetryError> {
+        self.read_vehicles(after, limit).await
+    }
+
+    async fn vehicle(&self, vehicle: &VehicleId) -> Result<VehicleSummary, TelemetryError> {
+        self.read_vehicle(vehicle).await
+    }
+
+    async fn gaps(&self, vehicle: &VehicleId) -> Result<Vec<SourceSequence>, TelemetryError> {
+        self.read_gaps(vehicle).await
+    }
+
+    async fn maintain(&self) -> Result<bool, TelemetryError> {
+        self.take_in_due().await
+    }
+
+    async fn flush(&self) -> Result<(), TelemetryError> {
+        self.take_in_all().await
+    }
+
+    async fn expire(&self, horizon: &Horizon) -> Result<Expired, TelemetryError> {
+        self.delete_expired(horizon).await
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// `disk_full` and `insufficient_resources`.
+const FULL: [&str; 2] = ["53100", "53000"];
+
+/// A failure of the database while `doing` something.
+fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> TelemetryError {
+    move |error| match error {
+        sqlx::Error::PoolClosed => TelemetryError::ShuttingDown,
+        error => {
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            if code.is_some_and(|code| FULL.contains(&&*code)) {
+                TelemetryError::DiskFull { doing, source: Arc::new(error) }
+            } else {
+                TelemetryError::storage(doing, error)
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Opening a store.
+
+use std::{collections::BTreeSet, sync::Mutex};
+
+use ev_domain::Catalogue;
+use sqlx::{PgConnection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
+
+use super::{PostgresOptions, PostgresTelemetryStore, failed};
+use crate::{TelemetryError, codec::Dictionary};
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Key of the advisory lock under which partitions are made and dropped: replicas take turns.
+pub(super) const PARTITIONS: i64 = 0x65_76_74_65_6c_65_6d;
+
+impl PostgresTelemetryStore {
+    /// Connects, and brings the database up to date. Replicas may do so at the same time.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached or changed, or holds what no evserve wrote.
+    pub async fn open(
+        options: PostgresOptions,
+        catalogue: &Catalogue,
+    ) -> Result<PostgresTelemetryStore, TelemetryError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections_max)
+            .acquire_timeout(options.acquire_timeout)
+            .connect(&options.url)
+            .await
+            .map_err(failed("reach the telemetry database"))?;
+        MIGRATOR.run(&pool).await.map_err(|error| failed("bring the telemetry database up to date")(error.into()))?;
+        let dictionary = dictionary(&pool, catalogue).await?;
+        Ok(PostgresTelemetryStore { options, dictionary, pool, days: Mutex::new(BTreeSet::new()) })
+    }
+
+    /// Makes the partitions that are missing.
+    pub(super) async fn make_partitions(
+        &self,
+        connection: &mut PgConnection,
+        days: &BTreeSet<i64>,
+    ) -> Result<(), TelemetryError> {
+        let doing = "make a partition";
+        let missing: Vec<i64> = {
+            let known = self.days.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            days.difference(&known).copied().collect()
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        sqlx::query("SELECT pg_advisory_xact_lock($1)")
+            .bind(PARTITIONS)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed(doing))?;
+        for day in missing {
+            let (name, next) = (partition(day), day.saturating_add(1));
+            let sql =
+                format!("CREATE TABLE IF NOT EXISTS {name} PARTITION OF chunk FOR VALUES FROM ({day}) TO ({next})");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await.map_err(failed(doing))?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of partitions, once the transaction that made them is committed.
+    pub(super) fn note_partitions(&self, days: BTreeSet<i64>) {
+        self.days.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(days);
+    }
+
+    pub(super) fn forget_partitions(&self) {
+        self.days.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+}
+
+/// A partition's table.
+pub(super) fn partition(day: i64) -> String {
+    let before = if day < 0 { "before_" } else { "" };
+    format!("chunk_day_{before}{}", day.unsigned_abs())
+}
+
+/// The store's numbers of signals, after giving one to every signal of the catalogue.
+async fn dictionary(pool: &PgPool, catalogue: &Catalogue) -> Result<Dictionary, TelemetryError> {
+    let doing = "name signals";
+    let mut transaction = pool.begin().await.map_err(failed(doing))?;
+    sqlx::query("LOCK TABLE signal IN EXCLUSIVE MODE").execute(&mut *transaction).await.map_err(failed(doing))?;
+    for (_, signal) in catalogue.iter() {
+        sqlx::query(
+            "INSERT INTO signal (id, name) SELECT (SELECT coalesce(max(id) + 1, 0) FROM signal), $1 \
+             WHERE NOT EXISTS (SELECT 1 FROM signal WHERE name = $1)",
+        )
+        .bind(signal.name.as_ref())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed(doing))?;
+    }
+    transaction.commit().await.map_err(failed(doing))?;
+    let names: Vec<(i32, String)> =
+        sqlx::query_as("SELECT id, name FROM signal").fetch_all(pool).await.map_err(failed(doing))?;
+    let names: Vec<(u16, String)> =
+        names.into_iter().filter_map(|(id, name)| Some((u16::try_from(id).ok()?, name))).collect();
+    Ok(Dictionary::new(&names, catalogue))
+}
