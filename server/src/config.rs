@@ -631,6 +631,13 @@ fn set(table: &mut Table, key: &str, text: &str) -> Result<(), String> {
     let (section, name) = key.split_once('.').ok_or("has no table, expected such as grpc.address")?;
     let section =
         table.get_mut(section).and_then(Value::as_table_mut).ok_or_else(|| format!("no table `{section}`"))?;
+    // Tables in tables, such as `alerts.life`.
+    if let Some((inner, _)) = name.split_once('.')
+        && section.get(inner).is_some_and(Value::is_table)
+        && inner != "models"
+    {
+        return set(section, name, text);
+    }
     let of_model = name.strip_prefix("models.").and_then(|name| name.split_once('.'));
     let value = typed(section.get(of_model.map_or(name, |(_, name)| name)), text)?;
     let Some((model, name)) = of_model else {
@@ -736,6 +743,12 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check("grpc.adress", "127.0.0.1:1", "unknown field `adress`");
+        check("alerts.life.raise_after.low", "soon", "invalid value");
+        check("alerts.life.lower_aftr", "1s", "unknown field `lower_aftr`");
+        check("alerts.fleet.state_of_charge.margin", "-1", "alerts: ");
+        check("telemetry.batch_readings_max", "0", "telemetry.batch_readings_max is 0, expected 1 to 65536");
+        check("telemetry.credit", "0", "invalid value");
+        check("telemetry.keep_readings", "1h", "telemetry.keep_readings is 3600s, expected 86400s");
         check("grpc.address", "localhost", "invalid socket address");
         check("grpc.batch_rows_max", "many", "`many` is not a whole number");
         check("grpc.batch_rows_max", "0", "grpc.batch_rows_max is 0, expected 1 to 1000000");

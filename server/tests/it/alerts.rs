@@ -55,7 +55,7 @@ impl Gateway {
         let mut answers = client.stream(ReceiverStream::new(requests)).await.expect("a stream").into_inner();
         answers.message().await.expect("opened").expect("opened");
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        Gateway { sender, _answers: answers, started: i64::try_from(now.as_secs()).expect("small") - 60 }
+        Gateway { sender, _answers: answers, started: i64::try_from(now.as_secs()).expect("small") - 400 }
     }
 
     /// Readings a second apart, the first one `at` seconds after the start.
@@ -80,10 +80,11 @@ impl Gateway {
 /// A pack at rest.
 const CALM: [f32; 4] = [25.0, 3.70, 3.71, 60.0];
 
-/// A cell that loses its voltage and heats by two degrees a second.
+/// A cell that loses its voltage over some seconds and heats by two degrees a second.
 fn runaway() -> Vec<[f32; 4]> {
-    let steps = [0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
-    steps.map(|second| [30.0 + 2.0 * second, 2.4, 3.70, 60.0]).to_vec()
+    let voltages = [3.3, 3.0, 2.7, 2.5, 2.4, 2.35, 2.3, 2.28, 2.26, 2.25, 2.24, 2.23];
+    let hot = (0u8..).map(|second| 30.0 + 2.0 * f32::from(second));
+    hot.zip(voltages).map(|(celsius, voltage)| [celsius, voltage, 3.70, 60.0]).collect()
 }
 
 async fn thermal(server: &TestServer) -> ThermalRiskClient<Channel> {
@@ -110,10 +111,10 @@ async fn a_pack_that_runs_away_is_told_within_a_moment() {
     let request = WatchAlertsRequest { filter: Some(filter.clone()) };
     let mut watching = client.watch_alerts(request).await.expect("watching").into_inner();
     let gateway = Gateway::open(server.endpoint()).await;
-    gateway.send("bus-1", 1, 0, &[CALM; 20]).await;
-    gateway.send("bus-2", 1, 0, &[CALM; 20]).await;
-    gateway.send("bus-1", 2, 20, &runaway()).await;
-    gateway.send("bus-2", 2, 20, &[CALM; 8]).await;
+    gateway.send("bus-1", 1, 0, &[CALM; 300]).await;
+    gateway.send("bus-2", 1, 0, &[CALM; 300]).await;
+    gateway.send("bus-1", 2, 300, &runaway()).await;
+    gateway.send("bus-2", 2, 300, &[CALM; 8]).await;
 
     let mut seen = Vec::new();
     let critical = loop {
