@@ -204,7 +204,13 @@ impl Server {
         let cores = Cores::start("serve", core_count, &WebService::new(service, web), connection, &draining, &abort);
         let cores = Arc::new(cores.map_err(StartError::Threads)?);
 
-        let metrics = Metrics::new(Arc::clone(&routes), cores.connections(), memory);
+        let metrics = Metrics::new(
+            Arc::clone(&routes),
+            cores.connections(),
+            memory,
+            Arc::clone(&telemetry.ingestor),
+            Arc::clone(&predictor.alerts),
+        );
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use ev_alerts::Alerts;
+use ev_telemetry::Ingestor;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder},
@@ -9,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::queues;
+use super::{queues, vehicles};
 use crate::{
     deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
     grpc::MessageMemory,
@@ -38,6 +40,18 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_batching_inference_duration_seconds",
     "ev_batching_instances_replaced",
     "ev_batching_saturation",
+    "ev_telemetry_batches_received",
+    "ev_telemetry_batches_stored",
+    "ev_telemetry_batches_duplicate",
+    "ev_telemetry_readings_stored",
+    "ev_telemetry_commits",
+    "ev_telemetry_commits_failed",
+    "ev_telemetry_readings_rejected",
+    "ev_telemetry_saturation",
+    "ev_alerts_open",
+    "ev_alerts_raised",
+    "ev_alerts_displaced",
+    "ev_alerts_refused",
 ];
 
 /// Renders `/metrics`.
@@ -49,6 +63,8 @@ struct Source {
     routes: Arc<Routes>,
     connections: Arc<dyn Fn() -> usize + Send + Sync>,
     memory: Arc<MessageMemory>,
+    ingestor: Arc<Ingestor>,
+    alerts: Arc<Alerts>,
 }
 
 impl fmt::Debug for Source {
@@ -64,9 +80,11 @@ impl Metrics {
         routes: Arc<Routes>,
         connections: Arc<dyn Fn() -> usize + Send + Sync>,
         memory: Arc<MessageMemory>,
+        ingestor: Arc<Ingestor>,
+        alerts: Arc<Alerts>,
     ) -> Metrics {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Source { routes, connections, memory }));
+        registry.register_collector(Box::new(Source { routes, connections, memory, ingestor, alerts }));
         Metrics(registry)
     }
 
@@ -115,7 +133,8 @@ impl Collector for Source {
             "Running the model for single-row requests",
             |stats| &stats.inference_seconds,
         )?;
-        queues::encode(&mut encoder, &snapshot)
+        queues::encode(&mut encoder, &snapshot)?;
+        vehicles::encode(&mut encoder, &self.ingestor, &self.alerts)
     }
 }
 

@@ -4,6 +4,7 @@ mod logs;
 mod metrics;
 mod queues;
 mod traces;
+mod vehicles;
 
 pub use logs::start_logs;
 pub use metrics::METRIC_NAMES;
