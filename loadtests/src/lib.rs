@@ -22,6 +22,7 @@
 
 mod cars;
 mod driver;
+mod ingest;
 mod load;
 mod recorder;
 mod report;
@@ -29,6 +30,7 @@ mod thresholds;
 
 pub use cars::cars;
 pub use driver::{LoadError, run};
+pub use ingest::{IngestLoad, IngestPace, IngestReport, IngestThresholds, run_ingest};
 pub use load::{Load, Pace, Picture, Scenario};
 pub use report::{Percentiles, Report};
 pub use thresholds::Thresholds;
