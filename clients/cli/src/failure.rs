@@ -166,6 +166,12 @@ impl ReportedError {
 
     fn of_server(error: &Error, option: &str) -> ReportedError {
         match error {
+            // Something else than the ingest listener answers there.
+            Error::Call(call) if call.code == Code::Unimplemented && option.starts_with("--ingest") => {
+                let advice =
+                    vec![format!("give the server's ingest address, port 50052 unless configured, with {option}")];
+                ReportedError { advice, ..ReportedError::of_call(call) }
+            }
             Error::Call(call) => ReportedError::of_call(call),
             Error::Unreachable { endpoint, .. } => {
                 let advice =

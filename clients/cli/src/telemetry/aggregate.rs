@@ -47,7 +47,8 @@ enum Span {
 
 impl AggregateCommand {
     pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<Exit, Failure> {
-        let Selection { vehicle, signals, since, until } = self.selection;
+        let end = self.selection.end();
+        let Selection { vehicle, signals, since, until: _ } = self.selection;
         let resolution = match self.by {
             Span::Minute => Resolution::Minute,
             Span::Hour => Resolution::Hour,
@@ -57,7 +58,7 @@ impl AggregateCommand {
             vehicle_id: vehicle,
             signals,
             start_time: Some(time::timestamp(since)),
-            end_time: until.map(time::timestamp),
+            end_time: Some(time::timestamp(end)),
             resolution: resolution.into(),
             ..AggregateRequest::default()
         });

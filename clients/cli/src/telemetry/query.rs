@@ -3,7 +3,7 @@
 use std::{
     io::{BufWriter, Write},
     path::PathBuf,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use clap::Args;
@@ -28,6 +28,9 @@ const TABLE_ROWS: u64 = 100;
 /// Readings of a page of an export.
 const PAGE_READINGS: u32 = 10_000;
 
+/// How far ahead of this machine's clock readings are looked for.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Which readings.
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -41,7 +44,7 @@ pub(crate) struct Selection {
     /// From this time: a span before now such as 1h or 7d, or a time such as 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time::parse)]
     pub(crate) since: SystemTime,
-    /// To this time, exclusive [default: the end].
+    /// To this time, exclusive [default: a day ahead, for vehicles whose clocks are].
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub(crate) until: Option<SystemTime>,
 }
@@ -91,10 +94,14 @@ impl Selection {
             vehicle_id: self.vehicle.clone(),
             signals: self.signals.clone(),
             start_time: Some(time::timestamp(self.since)),
-            end_time: self.until.map(time::timestamp),
+            end_time: Some(time::timestamp(self.end())),
             page_size,
             page_token: String::new(),
         }
+    }
+
+    pub(crate) fn end(&self) -> SystemTime {
+        self.until.unwrap_or_else(|| SystemTime::now() + DAY)
     }
 
     /// The signals of all pages: those that were asked for, or all that the vehicle ever sent.

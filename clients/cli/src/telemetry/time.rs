@@ -56,7 +56,8 @@ mod tests {
         check("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z");
         check("2026-01-31 12:00:00.5", "2026-01-31T12:00:00.500Z");
         check("2026-01-31", "2026-01-31T00:00:00Z");
-        let ago = SystemTime::now().duration_since(parse("1h").expect("a span")).expect("before now");
+        let hour = parse("1h").expect("a span");
+        let ago = SystemTime::now().duration_since(hour).expect("before now");
         assert!(ago >= Duration::from_secs(3600) && ago < Duration::from_secs(3660));
         for wrong in ["", "yesterday", "1 fortnight", "2026-13-01", "99999999999999y"] {
             assert!(parse(wrong).is_err(), "{wrong}");
