@@ -20,7 +20,7 @@ use super::{
     batches::{self, Batches},
     report::Counts,
 };
-use crate::{LoadError, report::Share};
+use crate::{LoadError, driver::wait_until, report::Share};
 
 /// Batches still waited for after the last one was sent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -129,11 +129,10 @@ impl Gateway {
         let mut count = 0;
         loop {
             let due = schedule.due(count);
-            let is_over = due >= schedule.end || Instant::now() >= schedule.end;
+            let is_over = due >= schedule.end || Instant::now() >= patience;
             if is_over && self.in_flight == 0 {
                 return Ok(());
             }
-            let wakes = if is_over { patience } else { due };
             tokio::select! {
                 biased;
                 reply = self.replies.next() => match reply {
@@ -146,15 +145,23 @@ impl Gateway {
                     permit.send(self.batch(due, schedule));
                     count += 1;
                 }
-                // Without credit only an acknowledgement helps, and the end of the time.
-                () = tokio::time::sleep_until(if self.credit == 0 && !is_over { schedule.end } else { wakes }.into()),
-                    if is_over || self.credit == 0 || due > Instant::now() =>
-                {
-                    if is_over {
+                // Without credit only an acknowledgement helps, or the end of patience.
+                () = tokio::time::sleep_until(patience.into()), if is_over || self.credit == 0 => {
+                    if Instant::now() >= patience {
+                        self.give_up(count, schedule);
                         return Ok(());
                     }
                 }
+                () = wait_until(due), if !is_over && self.credit > 0 && due > Instant::now() => {}
             }
+        }
+    }
+
+    /// What was due and never sent is charged to the server, which gave no credit for it.
+    fn give_up(&mut self, next: u64, schedule: &Schedule) {
+        if schedule.batches_per_second.is_some() {
+            let unsent = (next..).map(|batch| schedule.due(batch)).take_while(|due| *due < schedule.end);
+            self.counts.sent += unsent.map(|due| u64::from(schedule.counts(due))).sum::<u64>();
         }
     }
 
@@ -167,6 +174,7 @@ impl Gateway {
         self.credit -= 1;
         if schedule.counts(due) {
             self.counts.sent += 1;
+            self.counts.sent_in_time += u64::from(Instant::now() < schedule.end);
             self.counts.lag.saturating_record(ns(due.elapsed()));
         }
         StreamRequest { message: Some(stream_request::Message::Batch(batch)) }

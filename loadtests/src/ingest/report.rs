@@ -15,6 +15,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub(super) struct Counts {
     /// Batches that were due while time counted.
     pub(super) sent: u64,
+    /// Of those, sent while time counted.
+    pub(super) sent_in_time: u64,
     pub(super) received: u64,
     pub(super) durable: u64,
     /// Acknowledged while time counted, whenever they were due.
@@ -40,7 +42,7 @@ pub struct IngestReport {
     pub batch_readings: usize,
     /// Time that was counted.
     pub seconds: f64,
-    /// Batches sent that were due in that time.
+    /// Batches that were due in that time.
     pub batches_sent: u64,
     /// Of those, acknowledged as received.
     pub batches_received: u64,
@@ -48,7 +50,7 @@ pub struct IngestReport {
     pub batches_durable: u64,
     /// Of those, not durable when the test gave up waiting.
     pub batches_unacknowledged: u64,
-    /// Readings sent a second: below the rate where client or credit do not keep up.
+    /// Readings sent a second in that time: below the rate where client or credit do not keep up.
     pub sent_per_second: f64,
     /// Readings acknowledged as received a second in that time, whenever they were sent.
     pub received_per_second: f64,
@@ -74,6 +76,7 @@ impl Counts {
         let histogram = || Histogram::new_with_max(longest, 3).expect("three digits to a minute are a valid histogram");
         Counts {
             sent: 0,
+            sent_in_time: 0,
             received: 0,
             durable: 0,
             came_received: 0,
@@ -88,6 +91,7 @@ impl Counts {
 
     pub(super) fn add(&mut self, other: &Counts) {
         self.sent += other.sent;
+        self.sent_in_time += other.sent_in_time;
         self.received += other.received;
         self.durable += other.durable;
         self.came_received += other.came_received;
@@ -116,7 +120,7 @@ impl Counts {
             batches_received: self.received,
             batches_durable: self.durable,
             batches_unacknowledged: self.sent.saturating_sub(self.durable),
-            sent_per_second: readings(self.sent),
+            sent_per_second: readings(self.sent_in_time),
             received_per_second: readings(self.came_received),
             durable_per_second: readings(self.came_durable),
             rejected_readings: self.rejected_readings,
