@@ -52,7 +52,8 @@ pub(crate) struct Selection {
 /// Show readings of a vehicle in order of their time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
--o csv prints a file that `evctl telemetry send` can play back; -o json prints a line for each page of the API.
+-o csv prints a file that `evctl telemetry send` can play back; -o json prints a line for each page
+of the API.
 
 Examples:
   evctl telemetry query car-1 --since 10m

@@ -27,16 +27,17 @@ const REASONS_MAX: usize = 10;
 /// Play a recorded CSV file back to the server, as a vehicle would send it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The first line names the columns: a time, and signals by short names or VSS paths, with their unit in brackets where
-it is not the usual one. Of a current or power the unit says which way it counts: A is positive into the battery, -A
-out of it.
+The first line names the columns: a time, and signals by short names or VSS paths, with their
+unit in brackets where it is not the usual one. Of a current or power the unit says which way it
+counts: A is positive into the battery, -A out of it.
 
   time,soc,speed[mph],battery_current[-A]
   0,80.5,30,120
   1,80.4,31,
 
-Times are RFC 3339 or numbers, in seconds unless the header says [ms] or [us]. Numbers that count from the beginning
-of the recording are moved so that it ends now; others stay as they are, unless --as-if-now is given.
+Times are RFC 3339 or numbers, in seconds unless the header says [ms] or [us]. Numbers that count
+from the beginning of the recording are moved so that it ends now; others stay as they are, unless
+--as-if-now is given.
 
 Examples:
   evctl telemetry send drive.csv --vehicle car-1                 in the time it took

@@ -32,8 +32,9 @@ const VALUES_MAX: usize = 10_000;
 /// Show readings as they come in, until interrupted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-On a terminal the latest values are shown in a table that keeps itself current; elsewhere a line for each reading.
--o json prints a line for each batch, as the API sends it. Who reads too slowly misses batches, and is told how many.
+On a terminal the latest values are shown in a table that keeps itself current; elsewhere a line
+for each reading. -o json prints a line for each batch, as the API sends it. Who reads too slowly
+misses batches, and is told how many.
 
 Examples:
   evctl telemetry tail
