@@ -199,7 +199,8 @@ async fn send_on_schedule(load: &Load, rate: f64, targets: &[Target], recorder: 
     }
 }
 
-async fn wait_until(due: Instant) {
+/// Waits until an instant, more finely than the timer does.
+pub(crate) async fn wait_until(due: Instant) {
     loop {
         let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -4,6 +4,7 @@
 //!
 //! - Open loop: a request is due when the schedule says, whether or not earlier ones were answered, and its latency counts from then. A server that stalls is charged for everything it kept waiting (no coordinated omission).
 //! - The client's own lateness is reported beside the latency, so that a slow client is not taken for a slow server.
+//! - [`run_ingest`] counts a batch's latency from when it was due as well; the wait for the server's credit is part of it, and reported beside it.
 //! - What is in flight is bounded; a request that would exceed the bound is counted as dropped, and fails the test.
 //! - Nothing is retried.
 //!
@@ -22,6 +23,7 @@
 
 mod cars;
 mod driver;
+mod ingest;
 mod load;
 mod recorder;
 mod report;
@@ -29,6 +31,7 @@ mod thresholds;
 
 pub use cars::cars;
 pub use driver::{LoadError, run};
+pub use ingest::{IngestLoad, IngestPace, IngestReport, IngestThresholds, run_ingest};
 pub use load::{Load, Pace, Picture, Scenario};
 pub use report::{Percentiles, Report};
 pub use thresholds::Thresholds;

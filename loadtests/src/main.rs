@@ -1,15 +1,16 @@
 //! `ev-loadtests`: one load test, as a table or as JSON; fails when a threshold is not kept.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{fmt::Display, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, ValueEnum};
-use ev_loadtests::{Load, Pace, Picture, Scenario, Thresholds};
+use ev_loadtests::{IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Scenario, Thresholds};
+use serde::Serialize;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Loads a server with predictions on a fixed schedule, and says how long they took.
+/// Loads a server with predictions or readings on a fixed schedule, and says how long they took.
 #[derive(Parser)]
 #[command(
     version,
@@ -19,12 +20,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   ev-loadtests --scenario batch --rows 256 --rate 200 -o json
   ev-loadtests --in-flight 64 --connections 1      as fast as it goes
   ev-loadtests --scenario photo --photo car.jpg --rate 20
-  ev-loadtests --scenario tensor --model vehicle-classifier --in-flight 4 --connections 1"
+  ev-loadtests --scenario tensor --model vehicle-classifier --in-flight 4 --connections 1
+  ev-loadtests --scenario ingest --gateways 4 --vehicles 25 --batch-readings 32    as fast as credit allows
+  ev-loadtests --scenario ingest --rate 50000 --p99-max 50ms                        50,000 readings/s"
 )]
 struct Cli {
-    /// Address of the server.
-    #[arg(long, default_value = "127.0.0.1:50051")]
-    endpoint: String,
+    /// Address of the server [default: 127.0.0.1:50051; of the ingest scenario 127.0.0.1:50052].
+    #[arg(long)]
+    endpoint: Option<String>,
     /// What is called.
     #[arg(long, value_enum, default_value_t = Kind::Unary)]
     scenario: Kind,
@@ -40,9 +43,19 @@ struct Cli {
     /// Rows and columns of the picture of the tensor scenario.
     #[arg(long, default_value_t = 224)]
     side: u16,
-    /// Requests a second, evenly spaced, answered or not.
-    #[arg(long, default_value_t = 10_000.0)]
-    rate: f64,
+    /// Gateways of the ingest scenario.
+    #[arg(long, default_value_t = 4)]
+    gateways: usize,
+    /// Vehicles of a gateway.
+    #[arg(long, default_value_t = 25)]
+    vehicles: usize,
+    /// Readings of a batch, of eight signals each.
+    #[arg(long, default_value_t = 32)]
+    batch_readings: usize,
+    /// Requests a second, evenly spaced, answered or not [default: 10000]; of the ingest scenario readings a second
+    /// [default: as many as there is credit for].
+    #[arg(long)]
+    rate: Option<f64>,
     /// Instead of a rate: so many requests in flight on each stream, the next one when one is answered.
     #[arg(long, conflicts_with = "rate")]
     in_flight: Option<usize>,
@@ -70,6 +83,10 @@ struct Cli {
 
 #[derive(Args)]
 struct Limits {
+    /// Fail when the 99th percentile to the acknowledgement as received is longer, in the ingest scenario. The other
+    /// latencies are there to the acknowledgement as durable.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    received_p99_max: Option<Duration>,
     /// Fail when the median latency is longer.
     #[arg(long, value_parser = humantime::parse_duration)]
     p50_max: Option<Duration>,
@@ -82,7 +99,7 @@ struct Limits {
     /// Fail when a larger share of requests failed, 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     failed_share_max: f64,
-    /// Fail when fewer requests a second were answered.
+    /// Fail when fewer requests a second were answered, or readings a second became durable.
     #[arg(long)]
     per_second_min: Option<f64>,
 }
@@ -94,6 +111,7 @@ enum Kind {
     Batch,
     Photo,
     Tensor,
+    Ingest,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -115,13 +133,18 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // One thread: what it can send is known, and its lateness is in the report.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let (load, output) = (cli.load()?, cli.output);
-    let report = runtime.block_on(ev_loadtests::run(&load))?;
-    match output {
-        Output::Table => print!("{report}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-    }
-    let broken = cli.thresholds().broken(&report);
+    let broken = match cli.scenario()? {
+        Some(scenario) => {
+            let report = runtime.block_on(ev_loadtests::run(&cli.load(scenario)?))?;
+            cli.print(&report)?;
+            cli.thresholds().broken(&report)
+        }
+        None => {
+            let report = runtime.block_on(ev_loadtests::run_ingest(&cli.ingest_load()))?;
+            cli.print(&report)?;
+            cli.ingest_thresholds().broken(&report)
+        }
+    };
     for threshold in &broken {
         eprintln!("FAILED: {threshold}");
     }
@@ -131,7 +154,55 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 // === impl Cli ===
 
 impl Cli {
-    fn load(&self) -> anyhow::Result<Load> {
+    /// What is called; none when readings are sent.
+    fn scenario(&self) -> anyhow::Result<Option<Scenario>> {
+        let scenario = match self.scenario {
+            Kind::Unary => Scenario::Unary,
+            Kind::Stream => Scenario::Stream,
+            Kind::Batch => Scenario::Batch(self.rows),
+            Kind::Photo => Scenario::Photo,
+            Kind::Tensor => Scenario::Tensor,
+            Kind::Ingest => {
+                anyhow::ensure!(self.in_flight.is_none(), "what is in flight is the server's credit: no --in-flight");
+                return Ok(None);
+            }
+        };
+        Ok(Some(scenario))
+    }
+
+    fn print(&self, report: &(impl Display + Serialize)) -> anyhow::Result<()> {
+        match self.output {
+            Output::Table => print!("{report}"),
+            Output::Json => println!("{}", serde_json::to_string_pretty(report)?),
+        }
+        Ok(())
+    }
+
+    fn ingest_load(&self) -> IngestLoad {
+        let usual = IngestLoad::default();
+        IngestLoad {
+            endpoint: self.endpoint.clone().unwrap_or(usual.endpoint),
+            gateways: self.gateways,
+            vehicles: self.vehicles,
+            batch_readings: self.batch_readings,
+            pace: self.rate.map_or(IngestPace::Credit, IngestPace::Rate),
+            warm_up: self.warm_up,
+            duration: self.duration,
+        }
+    }
+
+    fn ingest_thresholds(&self) -> IngestThresholds {
+        IngestThresholds {
+            received_p99_max: self.thresholds.received_p99_max,
+            durable_p50_max: self.thresholds.p50_max,
+            durable_p99_max: self.thresholds.p99_max,
+            durable_p999_max: self.thresholds.p999_max,
+            failed_share_max: self.thresholds.failed_share_max,
+            per_second_min: self.thresholds.per_second_min,
+        }
+    }
+
+    fn load(&self, scenario: Scenario) -> anyhow::Result<Load> {
         let model = self.model.clone().unwrap_or_default();
         let picture = match (self.scenario, &self.photo) {
             (Kind::Photo, Some(photo)) => Picture { photo: fs_err::read(photo)?.into(), model, ..Picture::default() },
@@ -139,16 +210,10 @@ impl Cli {
             _ => Picture::default(),
         };
         Ok(Load {
-            endpoint: self.endpoint.clone(),
-            scenario: match self.scenario {
-                Kind::Unary => Scenario::Unary,
-                Kind::Stream => Scenario::Stream,
-                Kind::Batch => Scenario::Batch(self.rows),
-                Kind::Photo => Scenario::Photo,
-                Kind::Tensor => Scenario::Tensor,
-            },
+            endpoint: self.endpoint.clone().unwrap_or_else(|| Load::default().endpoint),
+            scenario,
             picture,
-            pace: self.in_flight.map_or(Pace::Rate(self.rate), Pace::InFlight),
+            pace: self.in_flight.map_or(Pace::Rate(self.rate.unwrap_or(10_000.0)), Pace::InFlight),
             connections: self.connections,
             streams: self.streams,
             warm_up: self.warm_up,

@@ -15,6 +15,7 @@ use crate::{
     output::Output,
     predict::PredictCommand,
     style,
+    telemetry::TelemetryCommand,
 };
 
 const EXAMPLES: &str = "\
@@ -23,12 +24,13 @@ Examples:
   evctl predict range --make Tesla --model 'Model 3'  how far does this car go?
   evctl predict image car.jpg                         which vehicle is this?
   evctl models list                                   which models does it serve?
+  evctl telemetry tail                                what do vehicles' sensors say?
   evctl predict range --file cars.jsonl > ranges.jsonl
   evctl -o json models show ev-range | jq .version.digest
 
 No server yet? Start one with: make demo";
 
-/// Asks an evserve server for predictions about electric vehicles, manages its models, and says what is wrong with it.
+/// Asks an evserve server for predictions about electric vehicles, manages its models, shows and sends telemetry, and says what is wrong with it.
 #[derive(Debug, Parser)]
 #[command(
     name = "evctl",
@@ -82,6 +84,8 @@ pub(crate) enum Format {
     Table,
     /// For scripts.
     Json,
+    /// For spreadsheets: telemetry query and aggregate.
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,6 +99,9 @@ pub(crate) enum Command {
     /// Register a model as another tool left it, such as a Hugging Face directory.
     #[command(subcommand)]
     Import(ImportCommand),
+    /// See what vehicles' sensors say: list, query, watch, export, or play a recording back.
+    #[command(subcommand)]
+    Telemetry(Box<TelemetryCommand>),
     /// Check the server and everything it serves, and say what to do.
     #[command(after_help = "\
 Checks the connection, clock, version, every service and every model.
@@ -121,12 +128,28 @@ Examples:
 impl Cli {
     pub(crate) async fn run(self, output: &Output) -> Result<Exit, Failure> {
         let Cli { global, command } = self;
+        if !command.has_format(global.output) {
+            return Err(Failure::usage("this command has no CSV", &["use -o table or -o json"]));
+        }
         match command {
             Command::Predict(command) => command.run(&global, output).await,
             Command::Models(command) => command.run(&global, output).await,
             Command::Import(command) => command.run(&global, output).await,
+            Command::Telemetry(command) => command.run(&global, output).await,
             Command::Doctor => doctor::run(&global, output).await,
             Command::Completions { shell } => completions::run(shell),
+        }
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    /// Whether its answer has this form.
+    fn has_format(&self, format: Format) -> bool {
+        match self {
+            Command::Telemetry(command) => command.has_format(format),
+            _ => format != Format::Csv,
         }
     }
 }
@@ -192,6 +215,11 @@ mod tests {
             "evctl predict image",
             "evctl predict image a.jpg --top-k 1001",
             "evctl import hf atto",
+            "evctl telemetry send drive.csv",
+            "evctl telemetry send drive.csv --vehicle a --speed fast",
+            "evctl telemetry query",
+            "evctl telemetry query a --since tomorrow",
+            "evctl telemetry aggregate a --by week",
             "evctl --timeout 5 models list",
             "evctl frobnicate",
         ] {

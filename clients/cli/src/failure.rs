@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
 use clap::CommandFactory as _;
-use ev_client::{CallError, Code, Error};
+use ev_client::{CallError, Code, Error, GatewayError};
 use serde::Serialize;
 
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 pub(crate) enum Failure {
     #[error(transparent)]
     Client(#[from] Error),
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// The caller's own mistake, with what to do about it.
     #[error("{message}")]
     Usage { message: String, advice: Vec<String> },
@@ -78,12 +80,25 @@ impl Failure {
         Failure::Usage { message: message.into(), advice: advice.iter().map(|&line| line.to_owned()).collect() }
     }
 
-    pub(crate) fn exit(&self) -> Exit {
+    /// What went wrong with the server, and the option that says where it is.
+    fn of_server(&self) -> Option<(&Error, &'static str)> {
         match self {
-            Failure::Client(Error::Unreachable { .. }) => Exit::Unreachable,
-            Failure::Client(Error::InvalidEndpoint { .. } | Error::Upload(_)) => Exit::Usage,
-            Failure::Client(error) if error.code() == Some(Code::DeadlineExceeded) => Exit::Timeout,
-            Failure::Usage { .. } | Failure::Input(_) => Exit::Usage,
+            Failure::Client(error) => Some((error, "--server (or EVCTL_SERVER)")),
+            Failure::Gateway(GatewayError::Ended(error)) => Some((&**error, "--ingest (or EVCTL_INGEST)")),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self.of_server() {
+            Some((Error::Unreachable { .. }, _)) => return Exit::Unreachable,
+            Some((Error::InvalidEndpoint { .. } | Error::Upload(_), _)) => return Exit::Usage,
+            Some((error, _)) if error.code() == Some(Code::DeadlineExceeded) => return Exit::Timeout,
+            _ => {}
+        }
+        match self {
+            Failure::Gateway(GatewayError::Full { .. }) => Exit::Timeout,
+            Failure::Usage { .. } | Failure::Input(_) | Failure::Gateway(GatewayError::Invalid(_)) => Exit::Usage,
             _ if self.is_closed_pipe() => Exit::Ok,
             _ => Exit::Failed,
         }
@@ -95,24 +110,26 @@ impl Failure {
     }
 
     pub(crate) fn report(&self) -> Report {
+        if let Some((error, option)) = self.of_server() {
+            return Report { error: ReportedError::of_server(error, option) };
+        }
         let error = match self {
-            Failure::Client(Error::Call(call)) => ReportedError::of_call(call),
-            Failure::Client(error @ Error::Unreachable { endpoint, .. }) => ReportedError::plain(
-                "UNREACHABLE",
-                chain(error),
-                vec![
-                    "start one with: make demo".to_owned(),
-                    format!("or correct --server (or EVCTL_SERVER), now {endpoint}"),
-                ],
-            ),
-            Failure::Client(error @ Error::InvalidEndpoint { .. }) => {
-                ReportedError::plain("USAGE", chain(error), vec!["correct --server (or EVCTL_SERVER)".to_owned()])
-            }
-            Failure::Client(error) => ReportedError::plain("INPUT_OUTPUT", chain(error), Vec::new()),
             Failure::Usage { message, advice } => ReportedError::plain("USAGE", message.clone(), advice.clone()),
-            Failure::Input(_) | Failure::Output(_) | Failure::Encode(_) | Failure::Decode(_) | Failure::Start(_) => {
-                ReportedError::plain("INPUT_OUTPUT", chain(self), Vec::new())
+            Failure::Gateway(error @ GatewayError::Invalid(_)) => ReportedError::plain(
+                "USAGE",
+                error.to_string(),
+                vec!["`evctl telemetry send --help` says more".to_owned()],
+            ),
+            Failure::Gateway(error) => {
+                let advice = vec!["see what is wrong with: evctl doctor".to_owned()];
+                ReportedError::plain("UNAVAILABLE", error.to_string(), advice)
             }
+            Failure::Client(_)
+            | Failure::Input(_)
+            | Failure::Output(_)
+            | Failure::Encode(_)
+            | Failure::Decode(_)
+            | Failure::Start(_) => ReportedError::plain("INPUT_OUTPUT", chain(self), Vec::new()),
         };
         Report { error }
     }
@@ -147,6 +164,27 @@ impl ReportedError {
         }
     }
 
+    fn of_server(error: &Error, option: &str) -> ReportedError {
+        match error {
+            // Something else than the ingest listener answers there.
+            Error::Call(call) if call.code == Code::Unimplemented && option.starts_with("--ingest") => {
+                let advice =
+                    vec![format!("give the server's ingest address, port 50052 unless configured, with {option}")];
+                ReportedError { advice, ..ReportedError::of_call(call) }
+            }
+            Error::Call(call) => ReportedError::of_call(call),
+            Error::Unreachable { endpoint, .. } => {
+                let advice =
+                    vec!["start one with: make demo".to_owned(), format!("or correct {option}, now {endpoint}")];
+                ReportedError::plain("UNREACHABLE", chain(error), advice)
+            }
+            Error::InvalidEndpoint { .. } => {
+                ReportedError::plain("USAGE", chain(error), vec![format!("correct {option}")])
+            }
+            error => ReportedError::plain("INPUT_OUTPUT", chain(error), Vec::new()),
+        }
+    }
+
     fn of_call(call: &CallError) -> ReportedError {
         ReportedError {
             reason: call.reason.clone(),
@@ -168,6 +206,9 @@ fn advice(call: &CallError) -> Vec<String> {
         return vec!["send less at a time".to_owned(), limits.to_owned()];
     }
     let advice = match call.code {
+        _ if call.reason == "UNKNOWN_VEHICLE" => "see which vehicles there are with: evctl telemetry vehicles",
+        _ if call.reason == "UNKNOWN_SIGNAL" => "see a vehicle's signals with: evctl telemetry latest VEHICLE",
+        _ if call.reason == "SUPERSEDED" => "another sender has the same name; give this one another with --gateway",
         Code::InvalidArgument => "correct the fields above; `evctl predict <SERVICE> --help` explains each",
         Code::NotFound => "see what there is with: evctl models list",
         Code::DeadlineExceeded => "allow more time with --timeout, or see what is slow with: evctl doctor",

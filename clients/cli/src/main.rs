@@ -1,4 +1,4 @@
-//! `evctl`: asks an evserve server for predictions, manages its models, and says what is wrong with it.
+//! `evctl`: asks an evserve server for predictions, manages its models, shows and sends telemetry, and says what is wrong with it.
 //!
 //! Invariants:
 //!
@@ -22,6 +22,7 @@ mod output;
 mod predict;
 mod style;
 mod table;
+mod telemetry;
 
 use std::process::ExitCode;
 

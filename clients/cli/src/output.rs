@@ -19,6 +19,10 @@ impl Output {
         Output { format }
     }
 
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
@@ -27,14 +31,14 @@ impl Output {
     pub(crate) fn answer(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let text = match self.format {
             Format::Json => serde_json::to_string_pretty(json).map_err(Failure::Encode)?,
-            Format::Table => text(),
+            Format::Table | Format::Csv => text(),
         };
         writeln!(anstream::stdout().lock(), "{}", text.trim_end()).map_err(Failure::Output)
     }
 
     /// Prints one of many answers as a line of JSON; tables show them together at the end.
     pub(crate) fn json_line(&self, json: &impl Serialize) -> Result<(), Failure> {
-        if self.format == Format::Table {
+        if self.format != Format::Json {
             return Ok(());
         }
         let text = serde_json::to_string(json).map_err(Failure::Encode)?;
@@ -45,13 +49,15 @@ impl Output {
     pub(crate) fn text(&self, text: impl FnOnce() -> String) -> Result<(), Failure> {
         match self.format {
             Format::Json => Ok(()),
-            Format::Table => writeln!(anstream::stdout().lock(), "{}", text().trim_end()).map_err(Failure::Output),
+            Format::Table | Format::Csv => {
+                writeln!(anstream::stdout().lock(), "{}", text().trim_end()).map_err(Failure::Output)
+            }
         }
     }
 
     /// Prints advice that is not part of the answer; scripts have it in the answer.
     pub(crate) fn advise(&self, text: &str) {
-        if self.format == Format::Table {
+        if self.format != Format::Json {
             let warn = style::WARN;
             anstream::eprintln!("{warn}note:{warn:#} {text}");
         }
@@ -64,7 +70,7 @@ impl Output {
                 Format::Json => {
                     anstream::eprintln!("{}", serde_json::to_string(&failure.report()).unwrap_or_default());
                 }
-                Format::Table => anstream::eprint!("{}", failure.report()),
+                Format::Table | Format::Csv => anstream::eprint!("{}", failure.report()),
             }
         }
         failure.exit().into()

@@ -13,7 +13,7 @@ use tonic::{
 
 use crate::{
     BatteryHealth, ChargingUtilization, Config, Error, Health, ModelRegistry, OpenInference, RangePrediction,
-    RetryPolicy, ThermalRisk, VehicleVision,
+    RetryPolicy, TelemetryIngest, TelemetryQuery, ThermalRisk, VehicleVision,
 };
 
 /// A connection to a server; cheap to clone, and clones share it.
@@ -119,6 +119,18 @@ impl Client {
     #[must_use]
     pub fn vision(&self) -> VehicleVision {
         VehicleVision::new(self.clone())
+    }
+
+    /// What was taken in from vehicles.
+    #[must_use]
+    pub fn telemetry(&self) -> TelemetryQuery {
+        TelemetryQuery::new(self.clone())
+    }
+
+    /// Takes in readings, where this is a connection to the ingest address; a [`crate::Gateway`] has its own.
+    #[must_use]
+    pub fn ingest(&self) -> TelemetryIngest {
+        TelemetryIngest::new(self.clone())
     }
 
     /// The model registry.

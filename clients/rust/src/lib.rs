@@ -1,4 +1,5 @@
-//! The Rust client of evserve: typed predictions, the model registry, the Open Inference Protocol and health, over one connection.
+//! The Rust client of evserve: typed predictions, the model registry, the Open Inference Protocol and health, over one connection;
+//! and [`Gateway`], which streams vehicles' readings to a server and outlives its connections.
 //!
 //! Invariants:
 //!
@@ -34,12 +35,14 @@
 mod client;
 mod config;
 mod error;
+mod gateway;
 mod health;
 mod oip;
 mod prediction;
 mod registry;
 mod replies;
 mod retry;
+mod telemetry;
 mod upload;
 mod version;
 
@@ -47,12 +50,14 @@ pub use client::{Client, Ping};
 pub use config::Config;
 pub use error::{CallError, Error, FieldViolation};
 pub use ev_proto as proto;
+pub use gateway::{Gateway, GatewayConfig, GatewayError, GatewayEvent, GatewaySignal, Readings};
 pub use health::{Health, ServingStatus};
 pub use oip::OpenInference;
 pub use prediction::{BatteryHealth, ChargingUtilization, RangePrediction, ThermalRisk, VehicleVision};
 pub use registry::ModelRegistry;
 pub use replies::Replies;
 pub use retry::RetryPolicy;
+pub use telemetry::{Pages, TelemetryIngest, TelemetryQuery};
 pub use tonic::Code;
 pub use upload::{Progress, UploadError};
 pub use version::{VersionChoice, VersionRef, VersionRefError};

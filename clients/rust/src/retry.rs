@@ -45,6 +45,16 @@ impl RetryPolicy {
         self.jittered_delay(attempt, asked, random())
     }
 
+    /// How long to wait after attempt number `attempt` (from 1) failed, where attempts never end.
+    pub(crate) fn endless_delay(&self, attempt: u32, error: &Error) -> Duration {
+        let asked = match error {
+            Error::Call(call) => call.retry_delay.map(|asked| asked.min(self.delay_max)),
+            _ => None,
+        };
+        let endless = RetryPolicy { attempts_max: u32::MAX, ..self.clone() };
+        endless.jittered_delay(attempt.clamp(1, 32), asked, random()).unwrap_or(self.delay_max)
+    }
+
     /// `random` is 0 to 1. Backoff is spread over its upper half; a delay the server asked for is never shortened.
     fn jittered_delay(&self, attempt: u32, asked: Option<Duration>, random: f64) -> Option<Duration> {
         if attempt >= self.attempts_max || asked.is_some_and(|asked| asked > self.delay_max) {
@@ -123,6 +133,18 @@ mod tests {
             let delay = policy().jittered_delay(attempt, asked, random).expect("attempts are left");
             prop_assert!(delay <= policy().delay_max);
             prop_assert!(delay >= asked.unwrap_or(Duration::from_millis(50)));
+        }
+    }
+
+    #[test]
+    fn endless_attempts_keep_the_bound() {
+        let mut asked = CallError::new(Code::Unavailable, "");
+        asked.retry_delay = Some(Duration::from_secs(60));
+        for attempt in [0, 1, 5, u32::MAX] {
+            let delay = policy().endless_delay(attempt, &call(Code::Unavailable));
+            assert!(delay >= Duration::from_millis(50) && delay <= Duration::from_secs(1), "{attempt}: {delay:?}");
+            let error = Error::Call(Box::new(asked.clone()));
+            assert_eq!(policy().endless_delay(attempt, &error), Duration::from_secs(1));
         }
     }
 

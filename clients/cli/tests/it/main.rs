@@ -4,3 +4,4 @@ mod image;
 mod rendering;
 mod server;
 mod support;
+mod telemetry;

@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{BufRead as _, BufReader},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -12,6 +13,8 @@ use serde_json::Value;
 /// A server with the bundled models and a temporary data directory.
 pub(crate) struct RealServer {
     pub(crate) url: String,
+    /// Where it takes readings in.
+    pub(crate) ingest: String,
     child: Child,
 }
 
@@ -20,10 +23,27 @@ pub(crate) struct RealServer {
 impl RealServer {
     /// Starts it; `None`, and a message, where there is none to start.
     pub(crate) fn start() -> Option<RealServer> {
-        let program = program()?;
-        let mut child = Command::new(&program)
+        let mut command = Command::new(program()?);
+        command
             .arg("demo")
             .env("EVSERVE_GRPC__ADDRESS", "127.0.0.1:0")
+            .env("EVSERVE_TELEMETRY__ADDRESS", "127.0.0.1:0");
+        Some(RealServer::run(command))
+    }
+
+    /// Starts it on a data directory and ports of its caller's, so that it can be killed and started again.
+    pub(crate) fn start_on(directory: &Path, grpc: SocketAddr, ingest: SocketAddr) -> Option<RealServer> {
+        let mut command = Command::new(program()?);
+        command
+            .arg("serve")
+            .env("EVSERVE_DATA__DIRECTORY", directory)
+            .env("EVSERVE_GRPC__ADDRESS", grpc.to_string())
+            .env("EVSERVE_TELEMETRY__ADDRESS", ingest.to_string());
+        Some(RealServer::run(command))
+    }
+
+    fn run(mut command: Command) -> RealServer {
+        let mut child = command
             .env("EVSERVE_HTTP__ADDRESS", "127.0.0.1:0")
             .env("EVSERVE_OBSERVABILITY__LOG_FORMAT", "json")
             .stdin(Stdio::null())
@@ -32,16 +52,23 @@ impl RealServer {
             .spawn()
             .expect("evserve starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let address = lines
+        let ready = lines
             .by_ref()
             .map_while(Result::ok)
             .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
             .find(|line| line.to_string().contains("evserve ready"))
-            .and_then(|line| find(&line, "grpc"))
-            .expect("evserve says where it listens");
+            .expect("evserve becomes ready");
+        let url = |name: &str| format!("http://{}", find(&ready, name).expect("evserve says where it listens"));
+        let (url, ingest) = (url("grpc"), url("telemetry"));
         // Its log must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Some(RealServer { url: format!("http://{address}"), child })
+        RealServer { url, ingest, child }
+    }
+
+    /// As `kill -9` does it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
     }
 }
 

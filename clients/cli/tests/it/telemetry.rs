@@ -1,0 +1,170 @@
+//! `evctl telemetry` against the real server.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::support::{Run, evctl, real::RealServer};
+
+fn lines(run: &Run) -> Vec<Value> {
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn send(server: &RealServer, file: &Path, arguments: &[&str]) -> Run {
+    let file = file.display().to_string();
+    evctl(&server.url, &[&["telemetry", "send", &file, "--ingest", &server.ingest], arguments].concat())
+}
+
+/// A drive of so many readings, a second apart, with and without a speed.
+fn drive(directory: &Path, readings: u32) -> std::path::PathBuf {
+    let rows = (0..readings).map(|row| {
+        let speed = if row % 2 == 0 { (row % 100).to_string() } else { String::new() };
+        format!("{row},{:.2},{speed}\n", 80.0 - f64::from(row) * 0.01)
+    });
+    let text: String = std::iter::once("time,soc,speed[m/s]\n".to_owned()).chain(rows).collect();
+    let path = directory.join("drive.csv");
+    fs_err::write(&path, text).expect("written");
+    path
+}
+
+#[test]
+fn a_recording_is_sent_shown_exported_and_sent_again() {
+    let Some(server) = RealServer::start() else { return };
+    let home = tempfile::tempdir().expect("a directory");
+    let file = drive(home.path(), 200);
+    let run = send(&server, &file, &["--vehicle", "car-1", "--speed", "max"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("200 readings of car-1 in 4 batches are durable, 0 of them refused"), "{}", run.stdout);
+
+    let vehicles = lines(&evctl(&server.url, &["-o", "json", "telemetry", "vehicles"]));
+    let car = vehicles.iter().find(|vehicle| vehicle["vehicle_id"] == "car-1").expect("listed");
+    assert_eq!((&car["readings"], &car["completeness"]), (&200.into(), &1.0.into()));
+    let table = evctl(&server.url, &["telemetry", "vehicles"]).stdout;
+    assert!(table.contains("car-1") && table.contains("100.00 %"), "{table}");
+
+    let run = evctl(&server.url, &["telemetry", "latest", "car-1"]);
+    assert!(run.stdout.contains("Vehicle.Speed") && run.stdout.contains("352.8 km/h"), "{}{}", run.stdout, run.stderr);
+    let table = evctl(&server.url, &["telemetry", "query", "car-1", "--limit", "2"]);
+    assert_eq!(table.stdout.lines().count(), 3, "{}", table.stdout);
+    assert!(table.stderr.contains("there are more than 2 readings"), "{}", table.stderr);
+    let pages = lines(&evctl(&server.url, &["-o", "json", "telemetry", "query", "car-1", "--limit", "150"]));
+    let readings: usize = pages.iter().filter_map(|page| page["times_us"].as_array().map(Vec::len)).sum();
+    assert_eq!(readings, 150);
+
+    let exported = home.path().join("car-1.csv");
+    let export = ["telemetry", "export", "car-1", "--file", &exported.display().to_string()];
+    let run = evctl(&server.url, &export);
+    assert!(run.code == 0 && run.stderr.contains("200 readings of car-1"), "{}", run.stderr);
+    assert_eq!(evctl(&server.url, &export).code, 2, "a file that is there is kept");
+    let text = fs_err::read_to_string(&exported).expect("written");
+    assert_eq!(text.lines().count(), 201);
+    assert!(text.starts_with("time,") && text.contains("Vehicle.Speed[km/h]"), "{}", &text[..100]);
+    let printed = evctl(&server.url, &["-o", "csv", "telemetry", "query", "car-1"]).stdout;
+    assert_eq!(printed, text);
+
+    let run = send(&server, &exported, &["--vehicle", "car-2", "--speed", "max"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(evctl(&server.url, &["-o", "csv", "telemetry", "query", "car-2"]).stdout, text, "nothing was lost");
+
+    let arguments = ["-o", "json", "telemetry", "aggregate", "car-1", "--by", "day", "--since", "2d"];
+    let aggregates = lines(&evctl(&server.url, &arguments));
+    let soc = aggregates.iter().filter(|aggregate| aggregate["unit"] == "percent");
+    assert_eq!(soc.filter_map(|aggregate| aggregate["count"].as_u64()).sum::<u64>(), 200);
+    let run = evctl(&server.url, &["telemetry", "aggregate", "car-1", "--by", "hour", "--since", "2h"]);
+    assert!(run.stdout.contains("StateOfCharge.Current"), "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn readings_are_seen_as_they_come() {
+    let Some(server) = RealServer::start() else { return };
+    let home = tempfile::tempdir().expect("a directory");
+    let file = drive(home.path(), 3);
+    let url = server.url.clone();
+    let arguments = ["-o", "json", "telemetry", "tail", "car-t", "--signal", "Vehicle.Speed", "--count", "1"];
+    let tail = std::thread::spawn(move || evctl(&url, &arguments));
+    // A watcher sees what comes after it: sent again until it has.
+    let end = Instant::now() + Duration::from_secs(60);
+    while !tail.is_finished() {
+        assert!(Instant::now() < end, "the watcher saw nothing");
+        assert_eq!(send(&server, &file, &["--vehicle", "car-t", "--speed", "max"]).code, 0);
+    }
+    let seen = lines(&tail.join().expect("it ends"));
+    assert_eq!((&seen[0]["vehicle_id"], seen[0]["times_us"].as_array().map(Vec::len)), (&"car-t".into(), Some(3)));
+    assert_eq!(seen[0]["columns"][0]["signal"], "Vehicle.Speed");
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let Some(server) = RealServer::start() else { return };
+    let home = tempfile::tempdir().expect("a directory");
+    let check = |run: Run, code: i32, expected: &[&str]| {
+        let named = expected.iter().all(|expected| run.stderr.contains(expected));
+        assert!(run.code == code && named, "{}: {}{}", run.code, run.stdout, run.stderr);
+    };
+    let write = |text: &str| {
+        let path = home.path().join("recording.csv");
+        fs_err::write(&path, text).expect("written");
+        path
+    };
+    let vehicle = ["--vehicle", "car-e", "--speed", "max"];
+    check(evctl(&server.url, &["telemetry", "latest", "nobody"]), 1, &["evctl telemetry vehicles"]);
+    let unknown = ["telemetry", "latest", "nobody", "--signal", "Vehicle.Flux"];
+    check(evctl(&server.url, &unknown), 1, &["Vehicle.Flux", "evctl telemetry latest VEHICLE"]);
+    check(evctl(&server.url, &["-o", "csv", "models", "list"]), 2, &["this command has no CSV"]);
+    check(send(&server, Path::new("/nowhere.csv"), &vehicle), 2, &["/nowhere.csv"]);
+    check(send(&server, &write("time,soc\n1,2\n2,x\n"), &vehicle), 2, &["line 3", "`x` is not a value of `soc`"]);
+    check(send(&server, &write("time,soc\n1,2\n"), &["--vehicle", "a b"]), 2, &["`a b` is not a vehicle id"]);
+    // What can be taken is taken, and the rest named.
+    let run = send(&server, &write("time,soc,flux,battery_current\n1,80,1,2\n2,180,1,2\n"), &vehicle);
+    check(run, 1, &["a column is left out", "flux", "battery_current", "1 readings"]);
+    let run = send(&server, &write("time,soc\n2001-02-03T04:05:06Z,80\n"), &vehicle);
+    check(run, 1, &["--as-if-now"]);
+    let file = write("time,soc\n2001-02-03T04:05:06Z,80\n");
+    check(send(&server, &file, &[&vehicle[..], &["--as-if-now"]].concat()), 0, &[]);
+    let wrong_port = [&vehicle[..], &["--ingest", &server.url]].concat();
+    let file = file.display().to_string();
+    let run = evctl(&server.url, &[&["telemetry", "send", &file], &wrong_port[..]].concat());
+    check(run, 1, &["--ingest"]);
+    let run = evctl(&server.url, &["telemetry", "send", &file, "--vehicle", "a", "--ingest", "http://127.0.0.1:1"]);
+    check(run, 3, &["no server answers", "--ingest (or EVCTL_INGEST)"]);
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+#[test]
+fn a_recording_arrives_whole_however_often_the_server_is_killed() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (grpc, ingest) = (free(), free());
+    let Some(mut server) = RealServer::start_on(&home.path().join("data"), grpc, ingest) else { return };
+    let file = drive(home.path(), 3_000);
+    let (url, address, path) = (server.url.clone(), server.ingest.clone(), file.display().to_string());
+    let sending = std::thread::spawn(move || {
+        let arguments = ["--vehicle", "car-k", "--speed", "300x", "--batch", "3", "--ingest", &address];
+        evctl(&url, &[&["telemetry", "send", &path], &arguments[..]].concat())
+    });
+    let mut kills = 0;
+    while !sending.is_finished() && kills < 20 {
+        // Not a wait for something to happen: a moment at random in what happens.
+        std::thread::sleep(Duration::from_millis(300 + 97 * kills % 500));
+        server.kill();
+        server = RealServer::start_on(&home.path().join("data"), grpc, ingest).expect("it was there before");
+        kills += 1;
+    }
+    let run = sending.join().expect("it ends");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(kills >= 3, "killed {kills} times while it was sent");
+    let vehicles = lines(&evctl(&server.url, &["-o", "json", "telemetry", "vehicles"]));
+    assert_eq!((&vehicles[0]["readings"], &vehicles[0]["completeness"]), (&3_000.into(), &1.0.into()));
+    let csv = evctl(&server.url, &["-o", "csv", "telemetry", "query", "car-k", "--since", "2h"]).stdout;
+    let mut times: Vec<&str> = csv.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+    assert_eq!(times.len(), 3_000);
+    times.dedup();
+    assert_eq!(times.len(), 3_000, "a reading is there twice");
+}

@@ -1,0 +1,98 @@
+//! Questions about what was taken in.
+
+use ev_proto::ev::telemetry::v1::{
+    AggregateRequest, AggregateResponse, GetLatestRequest, GetLatestResponse, ListVehiclesRequest,
+    ListVehiclesResponse, QueryRequest, QueryResponse, WatchRequest, WatchResponse,
+    telemetry_query_client::TelemetryQueryClient,
+};
+use tonic::{Request, transport::Channel};
+
+use crate::{Client, Error, Pages, Replies, client::Repeat};
+
+/// Answers questions about what was taken in, on the server's main address.
+#[derive(Debug, Clone)]
+pub struct TelemetryQuery {
+    client: Client,
+    inner: TelemetryQueryClient<Channel>,
+}
+
+/// A method that answers page by page.
+macro_rules! paged {
+    ($(#[$documentation:meta])* $name:ident($request:ident) -> $response:ident) => {
+        $(#[$documentation])*
+        ///
+        /// Each page is asked for under the deadline, and again as the retry policy says.
+        #[must_use]
+        pub fn $name(&self, request: $request) -> Pages<$response> {
+            let this = self.clone();
+            let first_token = request.page_token.clone();
+            Pages::new(first_token, move |page_token| {
+                let (this, request) = (this.clone(), $request { page_token, ..request.clone() });
+                async move {
+                    let page = this
+                        .client
+                        .unary(Repeat::Idempotent, request, |request| {
+                            let mut inner = this.inner.clone();
+                            async move { inner.$name(request).await }
+                        })
+                        .await?;
+                    let next_page_token = page.next_page_token.clone();
+                    Ok((page, next_page_token))
+                }
+            })
+        }
+    };
+}
+
+// === impl TelemetryQuery ===
+
+impl TelemetryQuery {
+    pub(crate) fn new(client: Client) -> TelemetryQuery {
+        let size = client.config().message_size();
+        let inner =
+            TelemetryQueryClient::new(client.channel()).max_decoding_message_size(size).max_encoding_message_size(size);
+        TelemetryQuery { client, inner }
+    }
+
+    paged! {
+        /// The vehicles that readings were taken in of, by id.
+        list_vehicles(ListVehiclesRequest) -> ListVehiclesResponse
+    }
+
+    paged! {
+        /// Readings of a vehicle in a span of time, in order of their time.
+        query(QueryRequest) -> QueryResponse
+    }
+
+    paged! {
+        /// Count, mean, least, greatest and last value by minute, hour or day.
+        aggregate(AggregateRequest) -> AggregateResponse
+    }
+
+    /// The latest value of each signal of a vehicle; of all signals it ever sent where `signals` is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown vehicle, [`Error::Unreachable`].
+    pub async fn latest(&self, vehicle: &str, signals: &[String]) -> Result<GetLatestResponse, Error> {
+        let request = GetLatestRequest { vehicle_id: vehicle.to_owned(), signals: signals.to_vec() };
+        self.client
+            .unary(Repeat::Idempotent, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.get_latest(request).await }
+            })
+            .await
+    }
+
+    /// Readings as they are taken in, for as long as the answer is held: no deadline, no retries. Who reads too slowly
+    /// misses some, and is told how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] when the request is refused, [`Error::Unreachable`]; later errors come from the replies.
+    pub async fn watch(&self, request: WatchRequest) -> Result<Replies<WatchResponse>, Error> {
+        let mut inner = self.inner.clone();
+        let response = inner.watch(Request::new(request)).await.map_err(|status| self.client.error(status))?;
+        Ok(Replies::new(self.client.clone(), response.into_inner()))
+    }
+}
