@@ -9,7 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use ev_alerts::{Alerts, AlertsConfig, ConfigError, FleetConfig, Pack, Quantity, Report, Samples, Thresholds};
+use ev_alerts::{
+    AlertEvent, Alerts, AlertsConfig, ConfigError, FleetConfig, Happening, Notice, Pack, Quantity, Report, Samples,
+    Subscription, Thresholds,
+};
 use ev_domain::{Readings, Severity, SignalId, VehicleId, signals};
 use ev_telemetry::{AppliedBatch, Apply};
 use tokio::runtime::Handle;
@@ -76,6 +79,18 @@ impl Lane {
         });
     }
 
+    /// Writes what happens to alerts into the log, as long as there are any.
+    pub(crate) fn log(mut subscription: Subscription, runtime: &Handle) {
+        runtime.spawn(async move {
+            while let Some(notice) = subscription.next().await {
+                match notice {
+                    Notice::Event(event) => log(&event),
+                    Notice::Missed(events) => tracing::warn!(events, "alerts came faster than they could be logged"),
+                }
+            }
+        });
+    }
+
     fn judge(&self, watched: &mut Watched, applied: &AppliedBatch) {
         let (vehicle, readings, now_us) = (&applied.batch.vehicle, &applied.batch.readings, applied.received_us);
         watched.seen_us = now_us;
@@ -120,6 +135,38 @@ impl Apply for Lane {
             };
             self.judge(watched, applied);
         }
+    }
+}
+
+/// Somebody must act on what is new and severe; of the rest it is enough to know.
+fn log(event: &AlertEvent) {
+    let AlertEvent { happening, alert } = event;
+    macro_rules! log {
+        ($level:ident, $text:literal) => {
+            tracing::$level!(
+                vehicle = alert.vehicle.as_str(),
+                topic = alert.topic.name(),
+                severity = alert.severity.name(),
+                sign = alert.finding.sign,
+                value = alert.finding.value,
+                unit = alert.finding.unit,
+                action = alert.action_id,
+                alert = %alert.id,
+                $text
+            )
+        };
+    }
+    match happening {
+        Happening::Raised | Happening::Reopened | Happening::Rose | Happening::Escalated
+            if alert.severity >= Severity::High =>
+        {
+            log!(error, "alert: act now");
+        }
+        Happening::Raised | Happening::Reopened | Happening::Rose | Happening::Escalated => log!(warn, "alert"),
+        Happening::Fell => log!(info, "alert is less severe"),
+        Happening::Acknowledged => log!(info, "alert acknowledged"),
+        Happening::Ended => log!(info, "alert ended"),
+        Happening::Displaced => log!(warn, "alert ended to make room for more severe ones"),
     }
 }
 

@@ -143,6 +143,7 @@ impl Server {
         let lane = Arc::new(Lane::new(&config.alerts, Arc::clone(&alerts))?);
         let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, vec![lane]).await?;
         Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
+        Lane::log(alerts.subscribe(), &telemetry.handle());
         for webhook in config.alerts.webhooks.clone() {
             let webhook = Webhook::new(webhook, Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
             telemetry.handle().spawn(webhook.run(alerts.subscribe()));

@@ -81,6 +81,7 @@ const SHORT: &[Alias] = &[
     alias("motor_rpm", signals::MOTOR_SPEED, "rpm"),
     alias("latitude", signals::LATITUDE, "degrees"),
     alias("longitude", signals::LONGITUDE, "degrees"),
+    alias("altitude", signals::ALTITUDE, "m"),
 ];
 
 // === impl Naming ===

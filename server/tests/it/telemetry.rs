@@ -460,7 +460,8 @@ async fn questions_that_cannot_be_answered_are_refused() {
     };
     check(query("nobody"), Code::NotFound, "UNKNOWN_VEHICLE", "nobody").await;
     check(query(""), Code::InvalidArgument, "INVALID_ID", "vehicle_id").await;
-    check(QueryRequest { start_time: None, ..query("a") }, Code::InvalidArgument, "MISSING_FIELD", "start_time").await;
+    let start_time = Some(Timestamp { seconds: i64::MAX, nanos: 0 });
+    check(QueryRequest { start_time, ..query("a") }, Code::InvalidArgument, "OUT_OF_RANGE", "start_time").await;
     let signals = vec!["Vehicle.Warp".to_owned()];
     check(QueryRequest { signals, ..query("a") }, Code::InvalidArgument, "UNKNOWN_SIGNAL", "Vehicle.Warp").await;
     check(QueryRequest { page_size: 200_000, ..query("a") }, Code::InvalidArgument, "OUT_OF_RANGE", "page_size").await;
@@ -488,6 +489,8 @@ async fn pages_of_readings_follow_each_other() {
         request.page_token = page.next_page_token;
     }
     assert!(times.len() == 12 && times.is_sorted());
+    let all = QueryRequest { start_time: None, end_time: None, ..query("car-10") };
+    assert_eq!(client.query(all).await.expect("answered").into_inner().times_us, times);
 }
 
 #[tokio::test]

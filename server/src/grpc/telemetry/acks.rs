@@ -1,4 +1,4 @@
-//! Acknowledgements of a burst, one for each vehicle and durability.
+//! Acknowledgements of a burst, one for each run of batches of a vehicle.
 
 use std::collections::HashMap;
 
@@ -8,21 +8,24 @@ use ev_proto::ev::telemetry::v1::{Ack, Durability, StreamResponse, stream_respon
 /// What is to be acknowledged. It is as large as the batches of a burst.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
-    vehicles: HashMap<VehicleId, Highest>,
+    vehicles: HashMap<VehicleId, Runs>,
     /// Batches that were there before, each on its own: a gateway that resends waits for each.
     duplicates: Vec<(VehicleId, u64)>,
 }
 
-/// The highest sequence of each durability, in its order; 0 for none.
-#[derive(Debug, Default, Clone, Copy)]
-struct Highest([u64; 3]);
+/// Of each durability, in its order, the last of each run of sequences that followed each other.
+///
+/// An acknowledgement covers what is below it but for the gaps its gateway knows of: a batch that filled one needs its
+/// own, however high the others of the burst are.
+#[derive(Debug, Default)]
+struct Runs([Vec<u64>; 3]);
 
 // === impl Acks ===
 
 impl Acks {
     pub(super) fn add(&mut self, vehicle: &VehicleId, sequence: u64, durability: Durability) {
-        let highest = match self.vehicles.get_mut(vehicle) {
-            Some(highest) => highest,
+        let runs = match self.vehicles.get_mut(vehicle) {
+            Some(runs) => runs,
             None => self.vehicles.entry(vehicle.clone()).or_default(),
         };
         let place = match durability {
@@ -30,7 +33,11 @@ impl Acks {
             Durability::Durable => 1,
             Durability::Applied => 2,
         };
-        highest.0[place] = highest.0[place].max(sequence);
+        let runs = &mut runs.0[place];
+        match runs.last_mut() {
+            Some(last) if last.checked_add(1) == Some(sequence) => *last = sequence,
+            _ => runs.push(sequence),
+        }
     }
 
     pub(super) fn add_duplicate(&mut self, vehicle: VehicleId, sequence: u64) {
@@ -50,15 +57,44 @@ impl Acks {
         let mut messages = Vec::with_capacity(3 * self.vehicles.len() + self.duplicates.len());
         let duplicates = self.duplicates.drain(..);
         messages.extend(duplicates.map(|(vehicle, sequence)| ack(&vehicle, sequence, Durability::Durable, true)));
-        for (vehicle, Highest(highest)) in self.vehicles.drain() {
-            for (sequence, durability) in
-                highest.into_iter().zip([Durability::Received, Durability::Durable, Durability::Applied])
-            {
-                if sequence > 0 {
-                    messages.push(ack(&vehicle, sequence, durability, false));
-                }
+        for (vehicle, Runs(runs)) in self.vehicles.drain() {
+            let durabilities = [Durability::Received, Durability::Durable, Durability::Applied];
+            for (runs, durability) in runs.into_iter().zip(durabilities) {
+                messages.extend(runs.into_iter().map(|last| ack(&vehicle, last, durability, false)));
             }
         }
         messages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_one_acknowledgement_and_a_filled_gap_its_own() {
+        let mut acks = Acks::default();
+        let car = VehicleId::new("car-1").expect("an id");
+        for sequence in [5, 6, 7, 3, 9] {
+            acks.add(&car, sequence, Durability::Durable);
+        }
+        acks.add(&car, 9, Durability::Received);
+        acks.add_duplicate(car, 2);
+        let found = acks.take().into_iter().map(|response| match response.message {
+            Some(Message::Ack(ack)) => (ack.durability(), ack.sequence, ack.is_duplicate),
+            other => panic!("expected an acknowledgement, found {other:?}"),
+        });
+        let durable = Durability::Durable;
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [
+                (durable, 2, true),
+                (Durability::Received, 9, false),
+                (durable, 7, false),
+                (durable, 3, false),
+                (durable, 9, false)
+            ]
+        );
+        assert!(acks.take().is_empty());
     }
 }

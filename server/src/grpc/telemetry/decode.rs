@@ -14,6 +14,8 @@ use crate::grpc::status;
 const SIGNALS_MAX: usize = 4096;
 /// Largest id of a declared signal.
 const SIGNAL_ID_MAX: u32 = 65_535;
+/// Seconds since 1970 of the years 1 to 9999, which are those a timestamp may have.
+pub(super) const SECONDS: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
 /// So many characters of a gateway's own words are repeated in a message.
 const EXCERPT_CHARS: usize = 64;
 
@@ -52,10 +54,10 @@ pub(super) fn naming(naming: i32) -> Result<Naming, Status> {
 
 /// Microseconds since 1970, where a timestamp has a plausible form.
 pub(super) fn time_us(time: &Timestamp) -> Option<i64> {
-    if !(0..1_000_000_000).contains(&time.nanos) {
+    if !(0..1_000_000_000).contains(&time.nanos) || !SECONDS.contains(&time.seconds) {
         return None;
     }
-    time.seconds.checked_mul(1_000_000)?.checked_add(i64::from(time.nanos / 1_000))
+    Some(time.seconds * 1_000_000 + i64::from(time.nanos / 1_000))
 }
 
 // === impl Declared ===

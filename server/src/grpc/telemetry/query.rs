@@ -213,12 +213,12 @@ fn summary(found: &VehicleSummary) -> Vehicle {
 }
 
 fn span(start: Option<&Timestamp>, end: Option<&Timestamp>) -> Result<Range<i64>, Status> {
-    let time = |field: &str, time: Option<&Timestamp>| {
-        let time = time.ok_or_else(|| status::invalid(field, "MISSING_FIELD", "is missing"))?;
+    let time = |field: &str, time: Option<&Timestamp>, otherwise: i64| {
+        let Some(time) = time else { return Ok(otherwise * 1_000_000) };
         let malformed = || status::invalid(field, "OUT_OF_RANGE", format!("is {} s, expected a time", time.seconds));
         decode::time_us(time).ok_or_else(malformed)
     };
-    Ok(time("start_time", start)?..time("end_time", end)?)
+    Ok(time("start_time", start, decode::SECONDS.start)?..time("end_time", end, decode::SECONDS.end)?)
 }
 
 fn limit(page_size: u32, max: usize) -> Result<usize, Status> {
