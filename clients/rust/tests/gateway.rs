@@ -265,7 +265,10 @@ async fn without_a_server_batches_are_kept_up_to_a_bound() {
     let full = gateway.send("a", readings(speed, 3.0)).await.expect_err("no room");
     assert!(matches!(full, GatewayError::Full { batches: 2, .. }), "{full:?}");
     assert!(matches!(gateway.event().await, Some(GatewayEvent::Lost { .. } | GatewayEvent::Missed { .. })));
-    for (vehicle, batch) in [("a b", readings(speed, 1.0)), ("", readings(speed, 1.0)), ("a", Readings::new())] {
+    let mut large = Readings::new();
+    (0..400_000).for_each(|time_us| large.push_us(time_us, [(speed, 1.0)]));
+    let impossible = [("a b", readings(speed, 1.0)), ("", readings(speed, 1.0)), ("a", Readings::new()), ("a", large)];
+    for (vehicle, batch) in impossible {
         let error = gateway.send(vehicle, batch).await.expect_err("it cannot be");
         assert!(matches!(error, GatewayError::Invalid(_)), "{error:?}");
     }

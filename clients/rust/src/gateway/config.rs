@@ -18,6 +18,9 @@ pub struct GatewayConfig {
     pub batches_max: usize,
     /// Most memory that they take, in bytes. 64 MiB.
     pub buffer_size_max_bytes: usize,
+    /// Largest batch, in bytes of its values and times: a server takes messages of 4 MiB unless configured otherwise.
+    /// 3 MiB.
+    pub batch_size_max_bytes: usize,
     /// Most vehicles: of each a number is kept for as long as the gateway lives. 100,000.
     pub vehicles_max: usize,
     /// Longest time that a batch waits for room. 30 s.
@@ -44,6 +47,7 @@ impl GatewayConfig {
             naming: SignalNaming::Vss,
             batches_max: 4096,
             buffer_size_max_bytes: 64 << 20,
+            batch_size_max_bytes: 3 << 20,
             vehicles_max: 100_000,
             send_timeout: Duration::from_secs(30),
             ack_timeout: Duration::from_secs(30),

@@ -71,6 +71,7 @@ fn is_final(error: &Error) -> bool {
         Error::Call(call) => match call.code {
             // Another gateway took this one's place: taking it back would be a game without end.
             Code::Aborted => call.reason == "SUPERSEDED",
+            Code::ResourceExhausted => call.reason == "MESSAGE_TOO_LARGE",
             Code::InvalidArgument
             | Code::NotFound
             | Code::PermissionDenied

@@ -326,6 +326,11 @@ impl State {
             let found = readings.len();
             return Err(GatewayError::Invalid(format!("a batch of {found} readings, expected at most {max}")));
         }
+        let (found, max) = (readings.size_bytes(), config.batch_size_max_bytes);
+        if found > max {
+            // The server would end the stream, and again each time the batch is sent again.
+            return Err(GatewayError::Invalid(format!("a batch of {found} bytes, expected at most {max}")));
+        }
         let vehicles_max = config.vehicles_max;
         if !self.outbox.knows(vehicle) && self.outbox.vehicles() >= vehicles_max {
             let message = format!("vehicle `{vehicle}` is one more than the {vehicles_max} this gateway may have");
