@@ -144,13 +144,11 @@ fn query(vehicle: &str) -> QueryRequest {
 }
 
 fn rejects(seen: &[Message]) -> Vec<(RejectReason, Option<u32>, u32, &str)> {
-    let reject = |message| match message {
-        &Message::Reject(ref reject) => {
-            Some((reject.reason(), reject.reading, reject.readings, reject.message.as_str()))
-        }
+    let rejects = seen.iter().filter_map(|message| match message {
+        Message::Reject(reject) => Some((reject.reason(), reject.reading, reject.readings, reject.message.as_str())),
         _ => None,
-    };
-    seen.iter().filter_map(reject).collect()
+    });
+    rejects.collect()
 }
 
 #[tokio::test]
