@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use ev_client::{Client, Config};
 
 use crate::{
+    alerts::AlertsCommand,
     completions, doctor,
     exit::{EXIT_CODES, Exit},
     failure::Failure,
@@ -25,12 +26,13 @@ Examples:
   evctl predict image car.jpg                         which vehicle is this?
   evctl models list                                   which models does it serve?
   evctl telemetry tail                                what do vehicles' sensors say?
+  evctl alerts watch                                  which vehicles need somebody?
   evctl predict range --file cars.jsonl > ranges.jsonl
   evctl -o json models show ev-range | jq .version.digest
 
 No server yet? Start one with: make demo";
 
-/// Asks an evserve server for predictions about electric vehicles, manages its models, shows and sends telemetry, and says what is wrong with it.
+/// Asks an evserve server for predictions about electric vehicles, manages its models, shows and sends telemetry, tells alerts, and says what is wrong with it.
 #[derive(Debug, Parser)]
 #[command(
     name = "evctl",
@@ -102,6 +104,9 @@ pub(crate) enum Command {
     /// See what vehicles' sensors say: list, query, watch, export, or play a recording back.
     #[command(subcommand)]
     Telemetry(Box<TelemetryCommand>),
+    /// See which vehicles need somebody, as it happens too, and say that somebody knows.
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Check the server and everything it serves, and say what to do.
     #[command(after_help = "\
 Checks the connection, clock, version, every service and every model.
@@ -136,6 +141,7 @@ impl Cli {
             Command::Models(command) => command.run(&global, output).await,
             Command::Import(command) => command.run(&global, output).await,
             Command::Telemetry(command) => command.run(&global, output).await,
+            Command::Alerts(command) => command.run(&global, output).await,
             Command::Doctor => doctor::run(&global, output).await,
             Command::Completions { shell } => completions::run(shell),
         }
@@ -220,6 +226,12 @@ mod tests {
             "evctl telemetry query",
             "evctl telemetry query a --since tomorrow",
             "evctl telemetry aggregate a --by week",
+            "evctl alerts list --topic weather",
+            "evctl alerts list --severity-min none",
+            "evctl alerts list --limit 0",
+            "evctl alerts watch --open",
+            "evctl alerts ack 01994d6e-0000-7000-8000-000000000000",
+            "evctl alerts ack --by me",
             "evctl --timeout 5 models list",
             "evctl frobnicate",
         ] {

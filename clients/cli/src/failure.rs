@@ -67,8 +67,8 @@ pub(crate) struct ReportedViolation {
 pub(crate) fn option_of(field: &str) -> Option<String> {
     let field = field.rsplit_once("].").map_or(field, |(_, field)| field);
     let command = Cli::command();
-    let services = command.find_subcommand("predict")?.get_subcommands();
-    let mut arguments = services.flat_map(clap::Command::get_arguments);
+    let requests = ["predict", "alerts"].into_iter().filter_map(|name| command.find_subcommand(name));
+    let mut arguments = requests.flat_map(clap::Command::get_subcommands).flat_map(clap::Command::get_arguments);
     let argument = arguments.find(|argument| argument.get_id() == field)?;
     argument.get_long().map(|long| format!("--{long}"))
 }
@@ -208,7 +208,12 @@ fn advice(call: &CallError) -> Vec<String> {
     let advice = match call.code {
         _ if call.reason == "UNKNOWN_VEHICLE" => "see which vehicles there are with: evctl telemetry vehicles",
         _ if call.reason == "UNKNOWN_SIGNAL" => "see a vehicle's signals with: evctl telemetry latest VEHICLE",
+        _ if call.reason == "UNKNOWN_ALERT" || call.reason == "INVALID_ID" && faults(call, &["id"]) => {
+            "see alerts and their ids with: evctl alerts list"
+        }
         _ if call.reason == "SUPERSEDED" => "another sender has the same name; give this one another with --gateway",
+        _ if faults(call, &["by", "note"]) => "correct the options above; `evctl alerts ack --help` explains each",
+        _ if faults(call, &["filter.vehicle_id"]) => "see which vehicles there are with: evctl telemetry vehicles",
         Code::InvalidArgument => "correct the fields above; `evctl predict <SERVICE> --help` explains each",
         Code::NotFound => "see what there is with: evctl models list",
         Code::DeadlineExceeded => "allow more time with --timeout, or see what is slow with: evctl doctor",
@@ -225,6 +230,11 @@ fn advice(call: &CallError) -> Vec<String> {
         _ => "the server's log says more; see what is wrong with: evctl doctor",
     };
     vec![advice.to_owned()]
+}
+
+/// Whether one of these fields is wrong.
+fn faults(call: &CallError, fields: &[&str]) -> bool {
+    call.field_violations.iter().any(|violation| fields.contains(&violation.field.as_str()))
 }
 
 // === impl ReportedViolation ===

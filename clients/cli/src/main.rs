@@ -1,4 +1,4 @@
-//! `evctl`: asks an evserve server for predictions, manages its models, shows and sends telemetry, and says what is wrong with it.
+//! `evctl`: asks an evserve server for predictions, manages its models, shows and sends telemetry, tells alerts, and says what is wrong with it.
 //!
 //! Invariants:
 //!
@@ -9,6 +9,7 @@
 //!
 //! Not here: checks of a request's values; the server knows them.
 
+mod alerts;
 mod cli;
 mod completions;
 mod doctor;

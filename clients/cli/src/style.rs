@@ -1,6 +1,7 @@
 //! Colours; they reach terminals only.
 
 use anstyle::{AnsiColor, Style};
+use ev_client::proto::ev::thermal::v1::Severity;
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -19,3 +20,17 @@ pub(crate) const HELP: clap::builder::Styles = clap::builder::Styles::styled()
     .valid(GOOD)
     .invalid(WARN)
     .error(BAD);
+
+/// How urgent something is, at a glance.
+pub(crate) fn of_severity(severity: Severity) -> Style {
+    match severity {
+        Severity::Unspecified => PLAIN,
+        Severity::None => GOOD,
+        Severity::Low | Severity::Medium => WARN,
+        Severity::High | Severity::Critical => BAD,
+    }
+}
+
+pub(crate) fn severity_name(severity: Severity) -> &'static str {
+    severity.as_str_name().trim_start_matches("SEVERITY_")
+}

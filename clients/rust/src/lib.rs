@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod alerts;
 mod client;
 mod config;
 mod error;

@@ -19,8 +19,8 @@ macro_rules! prediction_service {
         $(#[$documentation])*
         #[derive(Debug, Clone)]
         pub struct $service {
-            client: Client,
-            inner: $package::v1::$module::$client<tonic::transport::Channel>,
+            pub(crate) client: Client,
+            pub(crate) inner: $package::v1::$module::$client<tonic::transport::Channel>,
         }
 
         impl $service {

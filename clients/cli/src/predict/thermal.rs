@@ -1,10 +1,9 @@
 //! `evctl predict thermal`.
 
-use anstyle::Style;
 use clap::Args;
 use ev_client::proto::ev::{
     common::v1::ModelSelector,
-    thermal::v1::{AssessRequest, AssessResponse, RecommendedAction, RiskClass, Severity},
+    thermal::v1::{AssessRequest, AssessResponse, RecommendedAction, RiskClass},
 };
 
 use super::{FileOption, SelectionOptions, info::show_info, service::Thermal, stream};
@@ -15,7 +14,7 @@ use crate::{
     interval::share_bar,
     json::Json,
     output::Output,
-    style::{BAD, BOLD, DIM, GOOD, PLAIN, WARN},
+    style::{self, BOLD, DIM},
     table::Listing,
 };
 
@@ -124,9 +123,9 @@ impl ThermalCommand {
 
 fn render(response: &AssessResponse) -> String {
     let mut listing = Listing::default();
-    let style = style_of(response.severity());
+    let style = style::of_severity(response.severity());
     listing.line("thermal risk", format!("{style}{}{style:#}", class_name(response.risk_class())));
-    listing.line("severity", format!("{style}{}{style:#}", severity_name(response.severity())));
+    listing.line("severity", format!("{style}{}{style:#}", style::severity_name(response.severity())));
     if let Some(RecommendedAction { id, text, policy_version }) = &response.action {
         listing.line("what to do", format!("{BOLD}{text}{BOLD:#} {DIM}({id}, policy {policy_version}){DIM:#}"));
     }
@@ -139,21 +138,8 @@ fn render(response: &AssessResponse) -> String {
     listing.render()
 }
 
-fn style_of(severity: Severity) -> Style {
-    match severity {
-        Severity::Unspecified => PLAIN,
-        Severity::None => GOOD,
-        Severity::Low | Severity::Medium => WARN,
-        Severity::High | Severity::Critical => BAD,
-    }
-}
-
 fn class_name(class: RiskClass) -> &'static str {
     class.as_str_name().trim_start_matches("RISK_CLASS_")
-}
-
-fn severity_name(severity: Severity) -> &'static str {
-    severity.as_str_name().trim_start_matches("SEVERITY_")
 }
 
 // === impl ThermalFields ===

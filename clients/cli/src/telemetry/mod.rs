@@ -1,14 +1,14 @@
 //! `evctl telemetry`: what vehicles' sensors say.
 
 mod aggregate;
-mod cells;
+pub(crate) mod cells;
 mod csv;
 mod latest;
 mod query;
 mod recording;
 mod send;
 mod tail;
-mod time;
+pub(crate) mod time;
 mod vehicles;
 
 use clap::Subcommand;

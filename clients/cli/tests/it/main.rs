@@ -1,5 +1,6 @@
 //! The program as its users run it.
 
+mod alerts;
 mod image;
 mod rendering;
 mod server;

@@ -6,4 +6,5 @@ mod query;
 
 pub use ingest::TelemetryIngest;
 pub use pages::Pages;
+pub(crate) use pages::paged;
 pub use query::TelemetryQuery;

@@ -16,6 +16,36 @@ pub struct Pages<T> {
     pages: Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>,
 }
 
+/// A method that answers page by page.
+macro_rules! paged {
+    ($(#[$documentation:meta])* $name:ident($request:ident) -> $response:ident) => {
+        $(#[$documentation])*
+        ///
+        /// Each page is asked for under the deadline, and again as the retry policy says.
+        #[must_use]
+        pub fn $name(&self, request: $request) -> $crate::Pages<$response> {
+            let this = self.clone();
+            let first_token = request.page_token.clone();
+            $crate::Pages::new(first_token, move |page_token| {
+                let (this, request) = (this.clone(), $request { page_token, ..request.clone() });
+                async move {
+                    let page = this
+                        .client
+                        .unary($crate::client::Repeat::Idempotent, request, |request| {
+                            let mut inner = this.inner.clone();
+                            async move { inner.$name(request).await }
+                        })
+                        .await?;
+                    let next_page_token = page.next_page_token.clone();
+                    Ok((page, next_page_token))
+                }
+            })
+        }
+    };
+}
+
+pub(crate) use paged;
+
 /// What to ask for next.
 enum Next {
     Page(String),

@@ -7,41 +7,14 @@ use ev_proto::ev::telemetry::v1::{
 };
 use tonic::{Request, transport::Channel};
 
-use crate::{Client, Error, Pages, Replies, client::Repeat};
+use super::pages::paged;
+use crate::{Client, Error, Replies, client::Repeat};
 
 /// Answers questions about what was taken in, on the server's main address.
 #[derive(Debug, Clone)]
 pub struct TelemetryQuery {
     client: Client,
     inner: TelemetryQueryClient<Channel>,
-}
-
-/// A method that answers page by page.
-macro_rules! paged {
-    ($(#[$documentation:meta])* $name:ident($request:ident) -> $response:ident) => {
-        $(#[$documentation])*
-        ///
-        /// Each page is asked for under the deadline, and again as the retry policy says.
-        #[must_use]
-        pub fn $name(&self, request: $request) -> Pages<$response> {
-            let this = self.clone();
-            let first_token = request.page_token.clone();
-            Pages::new(first_token, move |page_token| {
-                let (this, request) = (this.clone(), $request { page_token, ..request.clone() });
-                async move {
-                    let page = this
-                        .client
-                        .unary(Repeat::Idempotent, request, |request| {
-                            let mut inner = this.inner.clone();
-                            async move { inner.$name(request).await }
-                        })
-                        .await?;
-                    let next_page_token = page.next_page_token.clone();
-                    Ok((page, next_page_token))
-                }
-            })
-        }
-    };
 }
 
 // === impl TelemetryQuery ===

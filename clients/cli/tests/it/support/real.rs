@@ -23,9 +23,15 @@ pub(crate) struct RealServer {
 impl RealServer {
     /// Starts it; `None`, and a message, where there is none to start.
     pub(crate) fn start() -> Option<RealServer> {
+        RealServer::start_with(&[])
+    }
+
+    /// As [`RealServer::start`], with settings such as `("EVSERVE_ALERTS__LIFE__LOWER_AFTER", "0s")`.
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Option<RealServer> {
         let mut command = Command::new(program()?);
         command
             .arg("demo")
+            .envs(settings.iter().copied())
             .env("EVSERVE_GRPC__ADDRESS", "127.0.0.1:0")
             .env("EVSERVE_TELEMETRY__ADDRESS", "127.0.0.1:0");
         Some(RealServer::run(command))
