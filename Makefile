@@ -22,7 +22,7 @@ setup: ## Install what building and testing need (Debian, Ubuntu), or say what t
 .PHONY: demo
 demo: ## Build and start a server with the bundled models; nothing else is needed
 	@scripts/setup.sh build
-	cargo build --release --package ev-server --package evctl
+	cargo build --release --package ev-server --package evctl --package evsim
 	@printf '\nIn another terminal:\n\n  target/release/evctl predict range --make Tesla --model "Model 3" --battery-kwh 60\n  target/release/evctl doctor\n\n'
 	$${CARGO_TARGET_DIR:-target}/release/evserve demo
 

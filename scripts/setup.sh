@@ -37,8 +37,9 @@ for purpose in "${purposes[@]}"; do
       need python3 'command -v python3'
       need python3-venv 'python3 -c "import venv, ensurepip"'
       need valgrind 'command -v valgrind'
-      # Tests of the shared feature store start servers of their own.
+      # Tests of the shared feature store and of telemetry start servers of their own.
       need redis-server 'command -v redis-server'
+      need postgresql 'compgen -G "/usr/lib/postgresql/*/bin/initdb"'
       ;;
     bench)
       need python3 'command -v python3'
