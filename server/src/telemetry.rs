@@ -1,7 +1,8 @@
 //! Telemetry in the process: its store, its ingestor, and a runtime of their own.
 
 use std::{
-    path::PathBuf,
+    fs::TryLockError,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -26,6 +27,8 @@ const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Telemetry {
     /// Taken when it stops.
     runtime: Option<Runtime>,
+    /// Locked as long as it is open: what a store holds in memory is right for one process only.
+    _lock: fs_err::File,
     pub(crate) ingestor: Arc<Ingestor>,
     pub(crate) catalogue: Arc<Catalogue>,
 }
@@ -51,6 +54,12 @@ pub enum TelemetryStartError {
         /// Why.
         #[source]
         source: OverlayError,
+    },
+    /// Another process takes telemetry into the same directory.
+    #[error("{path} is in use: stop the other evserve, or give this one a data directory of its own")]
+    InUse {
+        /// The file that is locked.
+        path: PathBuf,
     },
     /// The store cannot be opened.
     #[error("cannot open the telemetry store {path}")]
@@ -102,25 +111,32 @@ impl Telemetry {
         catalogue: Arc<Catalogue>,
         apply: Vec<Arc<dyn Apply>>,
     ) -> Result<Telemetry, TelemetryStartError> {
+        let path = directory.join("telemetry.db");
+        let failed = |source| TelemetryStartError::Store { path: path.clone(), source };
+        fs_err::create_dir_all(&directory)
+            .map_err(|source| failed(TelemetryError::Storage { doing: "make its folder", source: Arc::new(source) }))?;
+        let lock = lock(&directory)?;
+        let options = SqliteOptions { vehicles_max: config.vehicles_max, ..SqliteOptions::new(&path) };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("telemetry")
             .enable_all()
             .build()
             .map_err(TelemetryStartError::Threads)?;
-        let path = directory.join("telemetry.db");
-        let failed = |source| TelemetryStartError::Store { path: path.clone(), source };
-        fs_err::create_dir_all(&directory)
-            .map_err(|source| failed(TelemetryError::Storage { doing: "make its folder", source: Arc::new(source) }))?;
-        let options = SqliteOptions { vehicles_max: config.vehicles_max, ..SqliteOptions::new(&path) };
         let opening = Arc::clone(&catalogue);
         // On its own runtime, whose drivers its connections keep.
         let opened = runtime.spawn(async move { SqliteTelemetryStore::open(options, &opening).await }).await;
-        let opened = opened.unwrap_or(Err(TelemetryError::ShuttingDown));
-        let store: Arc<dyn TelemetryStore> = Arc::new(opened.map_err(failed)?);
+        let store: Arc<dyn TelemetryStore> = match opened.unwrap_or(Err(TelemetryError::ShuttingDown)) {
+            Ok(store) => Arc::new(store),
+            Err(error) => {
+                // Dropping it waits, which may not be done on the runtime this is called on.
+                runtime.shutdown_background();
+                return Err(failed(error));
+            }
+        };
         let ingestor = Ingestor::start(Arc::clone(&store), config.ingest(), apply, runtime.handle());
         runtime.spawn(expire(store, config.clone()));
-        Ok(Telemetry { runtime: Some(runtime), ingestor: Arc::new(ingestor), catalogue })
+        Ok(Telemetry { runtime: Some(runtime), _lock: lock, ingestor: Arc::new(ingestor), catalogue })
     }
 
     /// Its runtime.
@@ -150,6 +166,21 @@ impl Drop for Telemetry {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Keeps a second process out of the directory until the file is closed, however this one ends.
+fn lock(directory: &Path) -> Result<fs_err::File, TelemetryStartError> {
+    let path = directory.join("telemetry.lock");
+    let failed = |source: std::io::Error| TelemetryStartError::Store {
+        path: path.clone(),
+        source: TelemetryError::Storage { doing: "lock it", source: Arc::new(source) },
+    };
+    let file = fs_err::File::create(&path).map_err(failed)?;
+    match file.file().try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TelemetryStartError::InUse { path }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

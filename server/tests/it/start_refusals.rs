@@ -2,7 +2,10 @@
 
 use ev_server::Config;
 
-use crate::support::{process::run, server::start_in};
+use crate::support::{
+    process::run,
+    server::{TestServer, start_in},
+};
 
 /// Runs `evserve` to its end: exit code 1 and one line that says these words.
 async fn refused(arguments: &[&str], words: &[&str]) {
@@ -54,6 +57,26 @@ async fn a_data_directory_that_cannot_be_written_is_named() {
         "127.0.0.1:0",
     ];
     refused(&arguments, &[&data, "choose a directory this process may write to"]).await;
+}
+
+#[tokio::test]
+async fn a_data_directory_in_use_is_named() {
+    let server = TestServer::start(&[]).await;
+    let error = start_in(server.data(), &[]).await.err().expect("refused").to_string();
+    assert!(error.contains("telemetry.lock is in use: stop the other evserve"), "{error}");
+    // It is free again as soon as the other has ended.
+    let directory = server.stop().await;
+    TestServer::start_on(directory, &[]).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_telemetry_database_that_is_none_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("telemetry/telemetry.db");
+    fs_err::create_dir_all(file.parent().expect("a folder")).expect("made");
+    fs_err::write(&file, b"a shopping list, and nothing that SQLite knows").expect("written");
+    let error = start_in(directory.path(), &[]).await.err().expect("refused").to_string();
+    assert_eq!(error, format!("cannot open the telemetry store {}", file.display()));
 }
 
 #[tokio::test]
