@@ -36,8 +36,8 @@ mod serving;
 mod telemetry;
 
 pub use config::{
-    BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, ImagesConfig, LogFormat, ModelBatching,
-    ObservabilityConfig, TelemetryConfig,
+    BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, ImagesConfig, LogFormat,
+    ModelBatching, ObservabilityConfig, TelemetryConfig,
 };
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};

@@ -10,6 +10,6 @@ mod stream;
 mod watch;
 
 pub(super) use encode::timestamp;
-pub(crate) use ingest::{INGEST_SERVICE, IngestDispatch, IngestService};
+pub(crate) use ingest::{INGEST_SERVICE, INGEST_SIZE_KEY, IngestDispatch, IngestService};
 pub(crate) use query::QueryService;
 pub(super) use query::vehicle;

@@ -147,8 +147,13 @@ impl TelemetryStore for SqliteTelemetryStore {
         self.read_vehicle(vehicle).await
     }
 
-    async fn gaps(&self, vehicle: &VehicleId) -> Result<Vec<SourceSequence>, TelemetryError> {
-        self.read_gaps(vehicle).await
+    async fn gaps(
+        &self,
+        vehicle: &VehicleId,
+        after: Option<&Source>,
+        limit: u32,
+    ) -> Result<Vec<SourceSequence>, TelemetryError> {
+        self.read_gaps(vehicle, after, limit).await
     }
 
     async fn maintain(&self) -> Result<bool, TelemetryError> {
