@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use ev_domain::{Catalogue, VehicleId};
 use ev_features::{
-    Counts, FeatureReads, Features, Ingested, MemoryOnlineStore, OnlineStore, Plan, RedisOnlineStore, SettingsError,
-    StoreError, TieredOnlineStore, Views, ViewsError,
+    Counts, FeatureReads, FeatureValue, Features, Ingested, MemoryOnlineStore, OnlineStore, Plan, RedisOnlineStore,
+    SettingsError, StoreError, TieredOnlineStore, Views, ViewsError, WriteError,
 };
 use ev_telemetry::{AppliedBatch, Apply};
 use futures_util::StreamExt as _;
@@ -63,7 +63,6 @@ pub enum FeaturesStartError {
 
 // === impl VehicleFeatures ===
 
-#[allow(dead_code, reason = "predictions by vehicle id and the feature service follow")]
 impl VehicleFeatures {
     /// Reads the views and connects them to a store, whose connections live on `runtime`. A Redis that cannot be reached
     /// is no reason not to start.
@@ -101,6 +100,27 @@ impl VehicleFeatures {
     /// Dropping it changes nothing.
     pub(crate) async fn read(&self, vehicle: &VehicleId, plan: &Plan) -> Result<FeatureReads, StoreError> {
         self.features.read(vehicle, plan, now_us()).await
+    }
+
+    /// Writes features of a view that is written from outside; they hold from `event_time_us`, or from now. Says whether
+    /// they were written: they are not when a newer value of one of them is there.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`] names what is wrong.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves open whether they are written, all or none.
+    pub(crate) async fn put(
+        &self,
+        vehicle: &VehicleId,
+        view: &str,
+        values: &[(&str, FeatureValue)],
+        event_time_us: Option<i64>,
+    ) -> Result<bool, WriteError> {
+        let now_us = now_us();
+        self.features.put(vehicle, view, values, event_time_us.unwrap_or(now_us), now_us).await
     }
 
     /// The views that features are declared in.

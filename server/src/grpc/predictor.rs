@@ -32,7 +32,6 @@ pub(crate) struct Predictor {
     /// What `ThermalRisk` tells beside its assessments.
     pub(crate) alerts: Arc<Alerts>,
     /// What is known of vehicles.
-    #[allow(dead_code, reason = "predictions by vehicle id and the feature service follow")]
     pub(crate) features: Arc<VehicleFeatures>,
 }
 
