@@ -224,6 +224,7 @@ impl Server {
             memory,
             Arc::clone(&telemetry.ingestor),
             Arc::clone(&predictor.alerts),
+            Arc::clone(&features),
         );
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
