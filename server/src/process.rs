@@ -9,6 +9,7 @@ use std::{
 use ev_alerts::{Alerts, webhook::Webhook};
 use ev_batching::Budget;
 use ev_registry::{Registry, RegistryConfig, RegistryError};
+use ev_telemetry::Apply;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -18,6 +19,7 @@ use crate::{
     Config, ListenError, bundled,
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes},
+    features::{FeaturesStartError, VehicleFeatures},
     grpc::{
         DeadlineLayer, Dispatch, Health, IngestDispatch, IngestService, MessageMemory, Origins, Predictor,
         QueryService, ReasonLayer, RegistryService, ServiceLimits, TraceLayer, WebConfig, WebService,
@@ -46,6 +48,7 @@ pub struct Server {
     cores: Arc<Cores>,
     ingest: Arc<Cores>,
     telemetry: Telemetry,
+    features: Arc<VehicleFeatures>,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
     deployer: Arc<Deployer>,
@@ -88,6 +91,9 @@ pub enum StartError {
     /// Telemetry cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryStartError),
+    /// Features cannot be computed or shared as configured.
+    #[error(transparent)]
+    Features(#[from] FeaturesStartError),
     /// The alerts' configuration is refused.
     #[error(transparent)]
     Alerts(#[from] ev_alerts::ConfigError),
@@ -141,7 +147,11 @@ impl Server {
         let directory = config.data.directory.join("telemetry");
         let alerts = Arc::new(Alerts::new(config.alerts.life.clone(), fastrand::u64(..)));
         let lane = Arc::new(Lane::new(&config.alerts, Arc::clone(&alerts))?);
-        let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, vec![lane]).await?;
+        let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
+        let features = Arc::new(features);
+        // Whoever judges a reading finds what it changed.
+        let apply: Vec<Arc<dyn Apply>> = vec![Arc::clone(&features) as _, lane];
+        let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, apply).await?;
         Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
         Lane::log(alerts.subscribe(), &telemetry.handle());
         for webhook in config.alerts.webhooks.clone() {
@@ -155,6 +165,7 @@ impl Server {
             draining: draining.clone(),
             batch_rows_max: config.grpc.batch_rows_max,
             alerts,
+            features: Arc::clone(&features),
         });
         let reporter = HealthReporter::new();
         let health_service = || HealthService::from_health_reporter(reporter.clone());
@@ -245,6 +256,7 @@ impl Server {
             cores,
             ingest,
             telemetry,
+            features,
             background: vec![http_task, health_task],
             registry,
             deployer,
@@ -284,6 +296,7 @@ impl Server {
             cores,
             ingest,
             telemetry,
+            features,
             background,
             registry,
             deployer,
@@ -302,6 +315,7 @@ impl Server {
             tokio::join!(drain(cores, config.shutdown.grace, &abort), drain(ingest, config.shutdown.grace, &abort));
         let drained = calls && streams;
         telemetry.stop().await;
+        features.flush(ends.saturating_duration_since(Instant::now())).await;
         deployer.retire(ends.saturating_duration_since(Instant::now())).await;
         stop_http.cancel();
         for task in background {

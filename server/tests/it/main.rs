@@ -31,6 +31,7 @@ mod bad_input;
 mod candle;
 mod deadline;
 mod drain;
+mod features;
 mod full_disk;
 mod golden_gate;
 mod health;
