@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use ev_domain::{Catalogue, VehicleId};
 use ev_features::{
-    Counts, FeatureReads, FeatureValue, Features, Ingested, MemoryOnlineStore, OnlineStore, Plan, RedisOnlineStore,
-    SettingsError, StoreError, TieredOnlineStore, Views, ViewsError, WriteError,
+    Counts, FeatureReads, FeatureValue, Features, Fetched, Ingested, MemoryOnlineStore, OnlineStore, Plan,
+    RedisOnlineStore, SettingsError, StoreError, TieredOnlineStore, ViewId, Views, ViewsError, WriteError,
 };
 use ev_telemetry::{AppliedBatch, Apply};
 use futures_util::StreamExt as _;
@@ -29,6 +29,8 @@ pub(crate) struct VehicleFeatures {
     features: Arc<Features>,
     /// Memory before Redis, where there is one.
     tiered: Option<Arc<TieredOnlineStore>>,
+    /// Every view.
+    all: Vec<ViewId>,
     counts: Mutex<Counts>,
 }
 
@@ -85,8 +87,9 @@ impl VehicleFeatures {
         } else {
             (Arc::new(MemoryOnlineStore::new(config.memory()).map_err(refuse)?), None)
         };
+        let all = views.iter().map(|(id, _)| id).collect();
         let features = Arc::new(Features::new(views, config.aggregator(), store).map_err(refuse)?);
-        Ok(VehicleFeatures { features, tiered, counts: Mutex::default() })
+        Ok(VehicleFeatures { features, tiered, all, counts: Mutex::default() })
     }
 
     /// What is known of a vehicle now.
@@ -100,6 +103,19 @@ impl VehicleFeatures {
     /// Dropping it changes nothing.
     pub(crate) async fn read(&self, vehicle: &VehicleId, plan: &Plan) -> Result<FeatureReads, StoreError> {
         self.features.read(vehicle, plan, now_us()).await
+    }
+
+    /// All rows of a vehicle, by the places of the views: for whoever evaluates several plans over them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when nothing can be said at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub(crate) async fn known(&self, vehicle: &VehicleId) -> Result<Fetched, StoreError> {
+        self.features.fetch(vehicle, &self.all).await
     }
 
     /// Writes features of a view that is written from outside; they hold from `event_time_us`, or from now. Says whether
@@ -124,7 +140,7 @@ impl VehicleFeatures {
     }
 
     /// The views that features are declared in.
-    pub(crate) fn views(&self) -> &Views {
+    pub(crate) fn views(&self) -> &Arc<Views> {
         self.features.views()
     }
 

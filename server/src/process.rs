@@ -127,6 +127,9 @@ impl Server {
         let (draining, abort, stop_http) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
 
+        let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
+        let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
+        let features = Arc::new(features);
         let opened = open_registry(&config).await;
         let registry = Arc::new(opened.map_err(|source| registry_error(&config, source))?);
         let deployer = Arc::new(Deployer::new(
@@ -138,17 +141,15 @@ impl Server {
                 quota,
                 budget: Budget::new(config.batching.workers(quota)),
                 pictures: config.images.limits(),
+                views: Arc::clone(features.views()),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
             },
         ));
 
-        let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let directory = config.data.directory.join("telemetry");
         let alerts = Arc::new(Alerts::new(config.alerts.life.clone(), fastrand::u64(..)));
         let lane = Arc::new(Lane::new(&config.alerts, Arc::clone(&alerts))?);
-        let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
-        let features = Arc::new(features);
         // Whoever judges a reading finds what it changed.
         let apply: Vec<Arc<dyn Apply>> = vec![Arc::clone(&features) as _, lane];
         let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, apply).await?;

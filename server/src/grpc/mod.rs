@@ -2,6 +2,7 @@
 
 mod alerts;
 mod battery;
+mod by_vehicle;
 mod charging;
 mod deadline;
 mod dispatch;

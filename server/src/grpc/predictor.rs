@@ -46,9 +46,9 @@ pub(super) enum Reply<A> {
 }
 
 /// Rows of a batch by the deployment that answers them, and the refusals of those that have none.
-struct Grouped<A> {
-    results: Vec<Option<Result<A, PredictError>>>,
-    groups: Vec<(Arc<Deployment>, Vec<usize>)>,
+pub(super) struct Grouped<A> {
+    pub(super) results: Vec<Option<Result<A, PredictError>>>,
+    pub(super) groups: Vec<(Arc<Deployment>, Vec<usize>)>,
 }
 
 /// What comes of the rows of a batch, in order, or of the batch as a whole.
@@ -155,7 +155,7 @@ impl Predictor {
         self.submitted(deployment, submitted, answer)
     }
 
-    fn submitted<A>(
+    pub(super) fn submitted<A>(
         self: &Arc<Self>,
         deployment: &Arc<Deployment>,
         submitted: Result<QueuedRow, PredictError>,
@@ -256,7 +256,7 @@ impl Predictor {
 
     /// Which deployment answers which row.
     #[inline]
-    fn group<Q, A>(
+    pub(super) fn group<Q, A>(
         &self,
         task: Task,
         requests: &[Q],
@@ -301,13 +301,15 @@ impl Predictor {
             feature_coverage: outcome.coverage,
             timings: Some(timings(&outcome.timings)),
             batch: outcome.batch.map(batch),
+            features: Vec::new(),
+            degraded: false,
         }
     }
 }
 
 /// Every row was answered or refused.
 #[inline]
-fn in_order<A>(results: Vec<Option<Result<A, PredictError>>>) -> Vec<Result<A, PredictError>> {
+pub(super) fn in_order<A>(results: Vec<Option<Result<A, PredictError>>>) -> Vec<Result<A, PredictError>> {
     results.into_iter().map(|result| result.unwrap_or(Err(PredictError::Panicked))).collect()
 }
 
@@ -333,7 +335,7 @@ pub(super) fn deadline<T>(request: &Request<T>) -> Result<Option<Instant>, Statu
 }
 
 #[inline]
-fn selected(selector: Option<&ModelSelector>) -> (&str, Option<VersionChoice<'_>>) {
+pub(super) fn selected(selector: Option<&ModelSelector>) -> (&str, Option<VersionChoice<'_>>) {
     let Some(ModelSelector { name, version_choice }) = selector else { return ("", None) };
     let choice = version_choice.as_ref().map(|choice| match choice {
         model_selector::VersionChoice::Version(version) => VersionChoice::Number(*version),

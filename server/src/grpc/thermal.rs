@@ -1,7 +1,10 @@
 //! `ev.thermal.v1.ThermalRisk`.
 
+use std::{sync::Arc, time::Instant};
+
 use ev_domain::{Feature, RiskClass, Severity, Value};
 use ev_models_core::manifest::Task;
+use ev_proto::ev::common::v1::PredictionInfo;
 use ev_proto::ev::thermal::v1::{
     AcknowledgeAlertRequest, AcknowledgeAlertResponse, AssessBatchRequest, AssessBatchResponse, AssessBatchResult,
     AssessRequest, AssessResponse, AssessStreamRequest, AssessStreamResponse, ClassProbability, ListAlertsRequest,
@@ -10,8 +13,8 @@ use ev_proto::ev::thermal::v1::{
 };
 
 use super::{
-    alerts,
-    predictor::{self, Predictor},
+    alerts, by_vehicle,
+    predictor::{self, Predictor, Reply, Results},
     service::single_model_service,
     status, stream,
 };
@@ -23,7 +26,6 @@ use crate::{
 single_model_service! {
     /// Thermal-risk assessments.
     ThermalService: ThermalRisk,
-    task: Task::ThermalRisk,
     unary: assess(AssessRequest) -> AssessResponse,
     batch: assess_batch(AssessBatchRequest) -> AssessBatchResponse of AssessBatchResult / assess_batch_result::Result,
     stream: assess_stream(AssessStreamRequest) -> AssessStreamResponse / assess_stream_response::Result as AssessStreamStream,
@@ -54,6 +56,35 @@ single_model_service! {
     },
 }
 
+#[inline]
+fn one(predictor: &Arc<Predictor>, request: &AssessRequest, deadline: Option<Instant>) -> Reply<AssessResponse> {
+    let selector = request.model_selector.as_ref();
+    if request.vehicle_id.is_empty() {
+        return predictor.row(Task::ThermalRisk, selector, request, deadline, |predictor, deployment, outcome| {
+            answer(deployment, &outcome, predictor.info(deployment, &outcome))
+        });
+    }
+    by_vehicle::predict(predictor, &request.vehicle_id, request, deadline, move |predictor, request, known| {
+        let (task, selector) = (Task::ThermalRisk, request.model_selector.as_ref());
+        predictor.row_of_vehicle(task, selector, request, known, deadline, |deployment, outcome, info| {
+            answer(deployment, &outcome, info)
+        })
+    })
+}
+
+async fn many(predictor: &Predictor, rows: &[AssessRequest], deadline: Option<Instant>) -> Results<AssessResponse> {
+    let task = Task::ThermalRisk;
+    if rows.iter().all(|row| row.vehicle_id.is_empty()) {
+        let answer = |deployment: &Deployment, outcome: Outcome| {
+            answer(deployment, &outcome, predictor.info(deployment, &outcome))
+        };
+        return predictor.rows(task, rows, |row| row.model_selector.as_ref(), deadline, answer).await;
+    }
+    let answer = |deployment: &Deployment, outcome: Outcome, info| answer(deployment, &outcome, info);
+    let vehicle_id = |index: usize| rows[index].vehicle_id.as_str();
+    predictor.rows_of_vehicles(task, rows, |row| row.model_selector.as_ref(), vehicle_id, deadline, answer).await
+}
+
 impl Features for AssessRequest {
     #[inline]
     #[expect(clippy::cast_precision_loss, reason = "plausible counts are far below 2^24; others are refused")]
@@ -77,6 +108,7 @@ impl Features for AssessRequest {
             vibration_mg,
             pressure_kpa,
             model_selector: _,
+            vehicle_id: _,
         } = self;
         for (feature, number) in [
             (Feature::CellTemperatureMaxCelsius, *cell_temperature_max_celsius),
@@ -106,8 +138,7 @@ impl Features for AssessRequest {
     }
 }
 
-fn answer(predictor: &Predictor, deployment: &Deployment, outcome: Outcome) -> AssessResponse {
-    let info = predictor.info(deployment, &outcome);
+fn answer(deployment: &Deployment, outcome: &Outcome, info: PredictionInfo) -> AssessResponse {
     let names = &deployment.manifest.outputs[0].classes;
     let found = match &outcome.estimate {
         Estimate::Classes(probabilities) => probabilities.as_slice(),

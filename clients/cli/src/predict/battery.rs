@@ -12,7 +12,7 @@ use ev_client::proto::ev::{
 use super::{
     FileOption, SelectionOptions,
     battery_fields::BatteryFields,
-    info::{show_info, show_interval},
+    info::{show_features, show_info, show_interval},
     service::Battery,
     stream,
 };
@@ -34,11 +34,13 @@ use crate::{
     arg_required_else_help = true,
     after_help = "\
 Everything the given options suffice for is answered; for the rest, the missing options are named.
+With --vehicle, what is not given is read from what is known of the vehicle.
 
 Examples:
   evctl predict battery --cycles 120 --ambient-c 24 --discharge-voltage-end-v 3.2
   evctl predict battery --target rul --cell-family nmc_lco_18650_2800mah --cycles 400
   evctl predict battery --target temperature --ambient-c 24 --c-rate 1
+  evctl predict battery --vehicle bus-7
   evctl predict battery --file cells.jsonl > health.jsonl"
 )]
 pub(crate) struct BatteryCommand {
@@ -168,20 +170,26 @@ fn interval_block(name: &str, unit: &str, quantiles: [f32; 3], info: Option<&Pre
     let mut listing = Listing::default();
     show_interval(&mut listing, name, unit, Interval { q10, q50, q90 });
     show_info(&mut listing, info);
-    listing.render()
+    listing.render() + &show_features(info)
 }
 
 fn block(name: &str, value: &str, info: Option<&PredictionInfo>) -> String {
     let mut listing = Listing::default();
     listing.line(name, value);
     show_info(&mut listing, info);
-    listing.render()
+    listing.render() + &show_features(info)
 }
 
 fn unanswered_block(unanswered: &[Unanswered]) -> String {
     let mut listing = Listing::default();
     for answer in unanswered {
         let name = answer.target().as_str_name().trim_start_matches("TARGET_").to_lowercase().replace('_', " ");
+        if !answer.field_violations.is_empty() {
+            let whys: Vec<String> =
+                answer.field_violations.iter().map(|why| format!("{} {}", why.field, why.description)).collect();
+            listing.line(name, format!("not answered; {}", whys.join("; ")));
+            continue;
+        }
         let missing: Vec<String> =
             answer.missing_fields.iter().map(|field| option_of(field).unwrap_or_else(|| field.clone())).collect();
         listing.line(name, format!("not answered; add {}", missing.join(" ")));
@@ -192,6 +200,8 @@ fn unanswered_block(unanswered: &[Unanswered]) -> String {
 #[cfg(test)]
 mod tests {
     use anstream::adapter::strip_str;
+
+    use ev_client::proto::ev::common::v1::FieldViolation;
 
     use super::*;
 
@@ -208,17 +218,29 @@ mod tests {
         let response = PredictResponse {
             failure: Some(FailureAnswer { failure_probability: 0.25, info: None }),
             remaining_useful_life: Some(RemainingUsefulLife { estimate: None, info: None }),
-            unanswered: vec![Unanswered {
-                target: Target::CycleLife.into(),
-                missing_fields: vec!["cycle_count".to_owned(), "capacity_cycle_2_ah".to_owned()],
-            }],
+            unanswered: vec![
+                Unanswered {
+                    target: Target::CycleLife.into(),
+                    missing_fields: vec!["cycle_count".to_owned(), "capacity_cycle_2_ah".to_owned()],
+                    ..Unanswered::default()
+                },
+                Unanswered {
+                    target: Target::Temperature.into(),
+                    missing_fields: vec!["c_rate".to_owned()],
+                    field_violations: vec![FieldViolation {
+                        field: "c_rate".to_owned(),
+                        description: "is 1h old, expected at most 1m".to_owned(),
+                    }],
+                },
+            ],
             ..PredictResponse::default()
         };
         assert_eq!(
             strip_str(&render(&response)).to_string(),
             "remaining useful life   no estimate\n\n\
              failure probability   25.0 %  ████████························\n\n\
-             cycle life   not answered; add --cycles --capacity-cycle-2-ah\n"
+             cycle life    not answered; add --cycles --capacity-cycle-2-ah\n\
+             temperature   not answered; c_rate is 1h old, expected at most 1m\n"
         );
     }
 }

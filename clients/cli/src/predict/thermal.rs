@@ -6,7 +6,12 @@ use ev_client::proto::ev::{
     thermal::v1::{AssessRequest, AssessResponse, RecommendedAction, RiskClass},
 };
 
-use super::{FileOption, SelectionOptions, info::show_info, service::Thermal, stream};
+use super::{
+    FileOption, SelectionOptions,
+    info::{show_features, show_info},
+    service::Thermal,
+    stream,
+};
 use crate::{
     cli::GlobalOptions,
     exit::Exit,
@@ -24,10 +29,12 @@ use crate::{
     allow_negative_numbers = true,
     after_help = "\
 Only --temperature-c is required; whatever is missing lowers the feature coverage.
+With --vehicle, what is not given is read from what the vehicle sent last.
 
 Examples:
   evctl predict thermal --temperature-c 41 --voltage-v 396 --current-a 80 --humidity 55
   evctl predict thermal --temperature-c 92 --temperature-rate-c-per-s 1.4 --cell-voltage-drop-percent 30
+  evctl predict thermal --vehicle bus-7
   evctl predict thermal --file packs.jsonl > risks.jsonl"
 )]
 pub(crate) struct ThermalCommand {
@@ -44,12 +51,15 @@ pub(crate) struct ThermalCommand {
 #[group(id = "fields", multiple = true)]
 #[command(next_help_heading = "The pack, now")]
 struct ThermalFields {
+    /// Vehicle whose latest readings stand in for what is not given.
+    #[arg(long = "vehicle", alias = "vehicle-id", value_name = "ID")]
+    vehicle_id: Option<String>,
     /// Highest cell temperature in °C.
     #[arg(
         long = "temperature-c",
         alias = "cell-temperature-max-celsius",
         value_name = "C",
-        required_unless_present = "file"
+        required_unless_present_any = ["file", "vehicle_id"]
     )]
     cell_temperature_max_celsius: Option<f32>,
     /// Lowest cell temperature in °C.
@@ -135,7 +145,7 @@ fn render(response: &AssessResponse) -> String {
         listing.line(name, format!("{percent:5.1} %  {}", share_bar(class.probability)));
     }
     show_info(&mut listing, response.info.as_ref());
-    listing.render()
+    listing.render() + &show_features(response.info.as_ref())
 }
 
 fn class_name(class: RiskClass) -> &'static str {
@@ -147,6 +157,7 @@ fn class_name(class: RiskClass) -> &'static str {
 impl ThermalFields {
     fn into_request(self, model_selector: Option<ModelSelector>) -> AssessRequest {
         let ThermalFields {
+            vehicle_id,
             cell_temperature_max_celsius,
             cell_temperature_min_celsius,
             cell_temperature_mean_celsius,
@@ -184,6 +195,7 @@ impl ThermalFields {
             vibration_mg,
             pressure_kpa,
             model_selector,
+            vehicle_id: vehicle_id.unwrap_or_default(),
         }
     }
 }
