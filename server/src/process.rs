@@ -153,6 +153,8 @@ impl Server {
         // Whoever judges a reading finds what it changed.
         let apply: Vec<Arc<dyn Apply>> = vec![Arc::clone(&features) as _, lane];
         let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, apply).await?;
+        let (replayed, stored) = (Arc::clone(&features), Arc::clone(telemetry.ingestor.store()));
+        telemetry.handle().spawn(async move { replayed.replay(&*stored).await });
         Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
         Lane::log(alerts.subscribe(), &telemetry.handle());
         for webhook in config.alerts.webhooks.clone() {

@@ -21,6 +21,14 @@ pub struct FeaturesConfig {
     /// How late a reading may come and still count.
     #[serde(with = "humantime_serde")]
     pub lateness: Duration,
+    /// How far back stored readings are taken in again at a start; zero: not at all.
+    #[serde(with = "humantime_serde")]
+    pub replay: Duration,
+    /// Most readings of that.
+    pub replay_readings_max: u64,
+    /// Longest time for it.
+    #[serde(with = "humantime_serde")]
+    pub replay_time_max: Duration,
     /// Redis behind memory.
     pub redis: RedisConfig,
 }
@@ -78,6 +86,12 @@ impl FeaturesConfig {
             return Err(invalid(format!("features.vehicles_max is {found}, expected 1 to 100000000")));
         }
         self.aggregator().check().map_err(|error| invalid(format!("features.{} {}", error.setting, error.problem)))?;
+        let day = Duration::from_secs(86_400);
+        for (name, value) in [("replay", self.replay), ("replay_time_max", self.replay_time_max)] {
+            if value > day {
+                return Err(invalid(format!("features.{name} is {value:?}, expected at most a day")));
+            }
+        }
         if self.redis.is_used() {
             let settings = self.redis.settings(None);
             let refuse = |error: ev_features::SettingsError| {

@@ -759,6 +759,7 @@ mod tests {
         check("features.memory_max", "1KiB", "features.memory_max is 1.0 KiB, expected 1MiB to 1TiB");
         check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");
         check("features.lateness", "2days", "features.lateness is 172800s, expected at most a day");
+        check("features.replay", "2days", "features.replay is 172800s, expected at most a day");
         check("features.redis.url", "redis://a", "unknown field `url`");
         check("features.redis.urls", "redis://a,redis://b", "features.redis.urls needs one URL, or with `cluster`");
         check("features.redis.urls", "http://a", "features.redis.urls 1 cannot be used, expected such as redis://");

@@ -10,7 +10,7 @@ use prost_types::Timestamp;
 
 use crate::support::{
     assert_eventually,
-    process::run,
+    process::{Evserve, run},
     refusal::Refusal,
     server::{Endpoint, TestServer, shared},
 };
@@ -34,10 +34,16 @@ impl Packs {
 
     /// Sends temperature and current, each with its age in seconds, and waits until they are durable.
     pub(crate) async fn send(&self, vehicle: &str, readings: impl IntoIterator<Item = (f64, f32, f32)>) {
+        let at = |age_s| SystemTime::now() - Duration::from_secs_f64(age_s);
+        self.send_at(vehicle, readings.into_iter().map(|(age_s, celsius, current_a)| (at(age_s), celsius, current_a)))
+            .await;
+    }
+
+    /// The same, each with its time.
+    async fn send_at(&self, vehicle: &str, readings: impl IntoIterator<Item = (SystemTime, f32, f32)>) {
         let mut batch = Readings::new();
-        for (age_s, celsius, current_a) in readings {
+        for (time, celsius, current_a) in readings {
             let [temperature, current] = self.signals;
-            let time = SystemTime::now() - Duration::from_secs_f64(age_s);
             batch.push(time, [(temperature, celsius), (current, current_a)]);
         }
         self.gateway.send(vehicle, batch).await.expect("sent");
@@ -256,6 +262,44 @@ async fn bad_requests_are_told_what_was_expected() {
     refused(at(Some(Timestamp { seconds: 0, nanos: -1 }))).await.is_field("OUT_OF_RANGE", "event_time", description);
     let found = feature(&client, "car-1", "battery", "chemistry").await;
     assert_eq!(found.status(), FeatureStatus::Missing, "nothing of it was written");
+}
+
+#[tokio::test]
+async fn a_running_discharge_goes_on_after_a_kill() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let began = SystemTime::now() - Duration::from_secs(400);
+    // A charge that has ended, and a discharge a reading a second.
+    let reading = |second: u32| {
+        let current = if second < 120 { 30.0 } else { -20.0 - 0.01 * second as f32 };
+        (began + Duration::from_secs(second.into()), 25.0 + 0.01 * second as f32, current)
+    };
+    let evserve = Evserve::start(directory.path(), &[]).await;
+    let packs = Packs::connect(evserve.endpoint()).await;
+    for seconds in [0..200, 200..300, 300..301] {
+        packs.send_at("bus-1", seconds.map(reading)).await;
+    }
+    // Durable, and perhaps not applied.
+    evserve.kill().await;
+    drop(packs);
+
+    let evserve = Evserve::start(directory.path(), &[]).await;
+    Packs::connect(evserve.endpoint()).await.send_at("bus-1", (301..390).map(reading)).await;
+    let client = evserve.endpoint().client().await;
+    let elapsed = async |client| feature(client, "bus-1", "discharge_now", "discharge_elapsed_s").await.value;
+    assert_eventually!(elapsed(&client).await == Some(Value::Number(269.0)), "{:?} s", elapsed(&client).await);
+
+    let whole = TestServer::start(&[]).await;
+    Packs::connect(whole.endpoint()).await.send_at("bus-1", (0..390).map(reading)).await;
+    let uninterrupted = whole.client().await;
+    assert_eventually!(elapsed(&uninterrupted).await == Some(Value::Number(269.0)), "not applied");
+    let values = async |client: &Client| {
+        let features = get(client, "bus-1", &["pack_now", "discharge_now", "last_charge"]).await.features;
+        features.into_iter().map(|feature| (feature.name, feature.value)).collect::<Vec<_>>()
+    };
+    let expected = values(&uninterrupted).await;
+    assert!(expected.iter().filter(|(_, value)| value.is_some()).count() >= 5, "{expected:?}");
+    assert_eq!(values(&client).await, expected);
+    whole.stop().await;
 }
 
 #[tokio::test]

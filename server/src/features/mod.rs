@@ -1,23 +1,29 @@
 //! Features of vehicles in the process: fed by telemetry, read by predictions, in memory and behind it in Redis.
 
+mod replay;
+
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use ev_domain::{Catalogue, VehicleId};
+use ev_domain::{Catalogue, ReadingBatch, VehicleId};
 use ev_features::{
     Counts, FeatureReads, FeatureValue, Features, Fetched, Ingested, MemoryOnlineStore, OnlineStore, Plan,
     RedisOnlineStore, SettingsError, StoreError, TieredOnlineStore, ViewId, Views, ViewsError, WriteError,
 };
-use ev_telemetry::{AppliedBatch, Apply};
+use ev_telemetry::{AppliedBatch, Apply, TelemetryStore};
 use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
 
 use crate::{config::FeaturesConfig, telemetry::now_us};
+use replay::{Limits, Replay};
 
 /// Vehicles that Redis is asked about at one time, of a group of batches that brings new ones.
 const VEHICLES_AT_ONCE: usize = 32;
@@ -32,6 +38,8 @@ pub(crate) struct VehicleFeatures {
     /// Every view.
     all: Vec<ViewId>,
     counts: Mutex<Counts>,
+    replay: Replay,
+    replayed: AtomicU64,
 }
 
 /// Features cannot be computed or shared as configured.
@@ -89,7 +97,14 @@ impl VehicleFeatures {
         };
         let all = views.iter().map(|(id, _)| id).collect();
         let features = Arc::new(Features::new(views, config.aggregator(), store).map_err(refuse)?);
-        Ok(VehicleFeatures { features, tiered, all, counts: Mutex::default() })
+        Ok(VehicleFeatures {
+            features,
+            tiered,
+            all,
+            counts: Mutex::default(),
+            replay: Replay::new(Limits::of(config)),
+            replayed: AtomicU64::new(0),
+        })
     }
 
     /// What is known of a vehicle now.
@@ -144,6 +159,11 @@ impl VehicleFeatures {
         self.features.views()
     }
 
+    /// Takes in what was stored of late, once; readings that come meanwhile wait for those before them.
+    pub(crate) async fn replay(&self, store: &dyn TelemetryStore) {
+        self.replay.run(self, store).await;
+    }
+
     /// Waits until Redis has what memory has, for at most `grace`.
     pub(crate) async fn flush(&self, grace: Duration) {
         let Some(tiered) = &self.tiered else { return };
@@ -160,18 +180,33 @@ impl VehicleFeatures {
         for applied in batches {
             let Ingested { applied, store } = self.features.ingest(&applied.batch, applied.received_us).await;
             counts += applied.counts;
-            if let Err(error) = store {
-                // Neither memory nor what is before Redis refuses.
-                tracing::error!(%error, "features could not be kept");
-            }
+            log(store);
         }
         counts
+    }
+}
+
+impl VehicleFeatures {
+    /// Takes in what was stored before the start.
+    async fn replayed(&self, batch: &ReadingBatch, now_us: i64) {
+        // What it counts was counted when it came.
+        let Ingested { store, .. } = self.features.ingest(batch, now_us).await;
+        log(store);
+        self.replayed.fetch_add(batch.readings.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Takes in batches of one vehicle.
+    async fn ingest_counted(&self, batches: Vec<Arc<AppliedBatch>>) {
+        let counts = self.ingest(batches).await;
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) += counts;
     }
 }
 
 #[async_trait]
 impl Apply for VehicleFeatures {
     async fn apply(&self, batches: &[Arc<AppliedBatch>]) {
+        let ready = self.replay.put_aside(batches).await;
+        let batches = ready.as_deref().unwrap_or(batches);
         let mut of_vehicles: HashMap<&VehicleId, Vec<Arc<AppliedBatch>>> = HashMap::new();
         for applied in batches {
             of_vehicles.entry(&applied.batch.vehicle).or_default().push(Arc::clone(applied));
@@ -184,6 +219,13 @@ impl Apply for VehicleFeatures {
             sum += counts;
         }
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) += sum;
+    }
+}
+
+fn log(store: Result<(), StoreError>) {
+    if let Err(error) = store {
+        // Neither memory nor what is before Redis refuses.
+        tracing::error!(%error, "features could not be kept");
     }
 }
 
