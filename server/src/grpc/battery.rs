@@ -8,8 +8,8 @@ use ev_proto::ev::{
     battery::v1::{
         CycleLife, Failure, PredictBatchRequest, PredictBatchResponse, PredictBatchResult, PredictRequest,
         PredictResponse, PredictStreamRequest, PredictStreamResponse, RemainingUsefulLife, RemainingUsefulLifeEstimate,
-        StateOfHealth, Target, Temperature, Unanswered, battery_health_server::BatteryHealth, predict_batch_result,
-        predict_stream_response,
+        StateOfHealth, Target, Temperature, Unanswered, WatchRequest, WatchResponse,
+        battery_health_server::BatteryHealth, predict_batch_result, predict_stream_response,
     },
     common::v1::{FieldViolation, ModelSelector, PredictionInfo},
 };
@@ -18,9 +18,12 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     by_vehicle::{self, Known},
     predictor::{self, Predictor, QueuedReply, Reply},
+    renewed::Watching,
     status, stream,
+    telemetry::timestamp,
 };
 use crate::pipeline::{Estimate, Features, PredictError, Violation};
+use crate::renewal::Renewed;
 
 /// Battery predictions.
 pub(super) struct BatteryService(pub(super) Arc<Predictor>);
@@ -69,6 +72,22 @@ impl BatteryHealth for BatteryService {
             })
         });
         Ok(Response::new(answers))
+    }
+
+    type WatchStream = Watching<WatchResponse>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let batteries = self.0.renewals.batteries.subscribe();
+        let watching = self.0.watch(batteries, &request.get_ref().vehicle_ids, |renewed, missed_predictions| {
+            let Renewed { vehicle, time_us, answer } = renewed;
+            WatchResponse {
+                vehicle_id: vehicle.as_str().to_owned(),
+                prediction: Some(answer.clone()),
+                predicted_time: Some(timestamp(*time_us)),
+                missed_predictions,
+            }
+        });
+        watching.map(Response::new)
     }
 }
 
@@ -212,7 +231,11 @@ type Answered = (PredictionInfo, Estimate);
 
 /// Answers a request, after reading its vehicle where it names one.
 #[inline]
-fn one(predictor: &Arc<Predictor>, request: &PredictRequest, deadline: Option<Instant>) -> Reply<PredictResponse> {
+pub(super) fn one(
+    predictor: &Arc<Predictor>,
+    request: &PredictRequest,
+    deadline: Option<Instant>,
+) -> Reply<PredictResponse> {
     if request.vehicle_id.is_empty() {
         return answer(Asked { predictor, request, known: None, deadline });
     }

@@ -181,7 +181,11 @@ impl Predictor {
             Ok(deployment) => deployment,
             Err(error) => return Reply::Refused(error),
         };
-        let told = known.tell(deployment, request);
+        let mut told = known.tell(deployment, request);
+        if let Some(refused) = told.row.take_refusal() {
+            // The model is not asked, and does not count it.
+            return Reply::Refused(PredictError::Invalid(refused));
+        }
         if let Some(queue) = deployment.queue() {
             let row = {
                 let fill = |row: &mut RowBuilder<'_>| {

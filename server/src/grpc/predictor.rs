@@ -12,7 +12,7 @@ use ev_proto::ev::common::v1::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
-use super::{deadline::Deadline, status, stream::Answer};
+use super::{deadline::Deadline, renewed::Renewals, status, stream::Answer};
 use crate::{
     deploy::{Deployment, Queue, Routes, VersionChoice},
     features::VehicleFeatures,
@@ -33,6 +33,8 @@ pub(crate) struct Predictor {
     pub(crate) alerts: Arc<Alerts>,
     /// What is known of vehicles.
     pub(crate) features: Arc<VehicleFeatures>,
+    /// Predictions that are kept current.
+    pub(crate) renewals: Renewals,
 }
 
 /// What comes of a row.

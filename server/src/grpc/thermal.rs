@@ -9,18 +9,22 @@ use ev_proto::ev::thermal::v1::{
     AcknowledgeAlertRequest, AcknowledgeAlertResponse, AssessBatchRequest, AssessBatchResponse, AssessBatchResult,
     AssessRequest, AssessResponse, AssessStreamRequest, AssessStreamResponse, ClassProbability, ListAlertsRequest,
     ListAlertsResponse, RecommendedAction, RiskClass as ProtoClass, Severity as ProtoSeverity, WatchAlertsRequest,
-    assess_batch_result, assess_stream_response, thermal_risk_server::ThermalRisk,
+    WatchAssessmentsRequest, WatchAssessmentsResponse, assess_batch_result, assess_stream_response,
+    thermal_risk_server::ThermalRisk,
 };
 
 use super::{
     alerts, by_vehicle,
     predictor::{self, Predictor, Reply, Results},
+    renewed::Watching,
     service::single_model_service,
     status, stream,
+    telemetry::timestamp,
 };
 use crate::{
     deploy::Deployment,
     pipeline::{Estimate, Features, Outcome},
+    renewal::Renewed,
 };
 
 single_model_service! {
@@ -40,6 +44,25 @@ single_model_service! {
             alerts::watch(&self.0.alerts, request.into_inner(), draining).map(tonic::Response::new)
         }
 
+        type WatchAssessmentsStream = Watching<WatchAssessmentsResponse>;
+
+        async fn watch_assessments(
+            &self,
+            request: tonic::Request<WatchAssessmentsRequest>,
+        ) -> Result<tonic::Response<Self::WatchAssessmentsStream>, tonic::Status> {
+            let assessments = self.0.renewals.assessments.subscribe();
+            let watching = self.0.watch(assessments, &request.get_ref().vehicle_ids, |renewed, missed_assessments| {
+                let Renewed { vehicle, time_us, answer } = renewed;
+                WatchAssessmentsResponse {
+                    vehicle_id: vehicle.as_str().to_owned(),
+                    assessment: Some(answer.clone()),
+                    assessed_time: Some(timestamp(*time_us)),
+                    missed_assessments,
+                }
+            });
+            watching.map(tonic::Response::new)
+        }
+
         async fn list_alerts(
             &self,
             request: tonic::Request<ListAlertsRequest>,
@@ -57,7 +80,11 @@ single_model_service! {
 }
 
 #[inline]
-fn one(predictor: &Arc<Predictor>, request: &AssessRequest, deadline: Option<Instant>) -> Reply<AssessResponse> {
+pub(super) fn one(
+    predictor: &Arc<Predictor>,
+    request: &AssessRequest,
+    deadline: Option<Instant>,
+) -> Reply<AssessResponse> {
     let selector = request.model_selector.as_ref();
     if request.vehicle_id.is_empty() {
         return predictor.row(Task::ThermalRisk, selector, request, deadline, |predictor, deployment, outcome| {

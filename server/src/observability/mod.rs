@@ -3,6 +3,7 @@
 mod logs;
 mod metrics;
 mod queues;
+mod renewals;
 mod traces;
 mod vehicles;
 

@@ -49,6 +49,8 @@ pub(crate) struct StoredInput {
 pub(crate) struct StoredRow {
     pub(crate) features: Vec<StoredFeature>,
     refused: Vec<Violation>,
+    /// The request gives nothing, so that nothing of it can be wrong.
+    is_all: bool,
 }
 
 /// An input as the store has it.
@@ -134,7 +136,8 @@ impl StoredInputs {
         let rows: Vec<Option<FeatureRow>> =
             self.plan.views().iter().map(|view| rows.get(view.index()).cloned().flatten()).collect();
         let mut reads: Vec<_> = self.plan.evaluate(&rows, now_us).into_iter().map(Some).collect();
-        let mut row = StoredRow { features: Vec::with_capacity(self.inputs.len()), refused: Vec::new() };
+        let features = Vec::with_capacity(self.inputs.len());
+        let mut row = StoredRow { features, refused: Vec::new(), is_all: given.0 == 0 };
         for (index, input) in self.inputs.iter().enumerate() {
             if given.has(input.feature) {
                 continue;
@@ -245,6 +248,11 @@ fn seconds(duration: Duration) -> humantime::FormattedDuration {
 // === impl StoredRow ===
 
 impl StoredRow {
+    /// What the store lacks, where that is all that there is to be told.
+    pub(crate) fn take_refusal(&mut self) -> Option<Vec<Violation>> {
+        (self.is_all && !self.refused.is_empty()).then(|| std::mem::take(&mut self.refused))
+    }
+
     /// Gives the model what the store has, and refuses the row for what it lacks.
     pub(crate) fn fill(&self, inputs: &StoredInputs, builder: &mut RowBuilder<'_>) {
         for stored in self.features.iter().filter(|stored| !stored.is_model_default) {

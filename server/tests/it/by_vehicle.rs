@@ -448,3 +448,56 @@ async fn rows_of_all_kinds_are_answered_side_by_side_in_every_way() {
     assert!(ways[1][0].is_ok() && ways[1][1].is_ok() && ways[1][2].is_err(), "{ways:?}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn predictions_are_kept_current_and_can_be_watched() {
+    let server = TestServer::start(&[("predictions.renew_interval", "200ms")]).await;
+    let client = server.client().await;
+    put_battery(server.endpoint(), "car-1").await;
+    let mut batteries = client.battery().watch(vec!["car-1".to_owned()]).await.expect("watching");
+    let mut packs = client.thermal().watch_assessments(Vec::new()).await.expect("watching");
+    let mut gateway = Gateway::open(server.endpoint()).await;
+    gateway.send("car-2", &[(0, CALM)]).await;
+    gateway.send("car-1", &drives()).await;
+
+    let first = packs.next().await.expect("watching").expect("an assessment");
+    let assessment = first.assessment.as_ref().expect("an assessment");
+    assert_eq!((first.vehicle_id.as_str(), assessment.risk_class()), ("car-2", RiskClass::Normal));
+    assert!(!assessment.info.as_ref().expect("info").prediction_id.is_empty() && first.assessed_time.is_some());
+    let second = packs.next().await.expect("watching").expect("an assessment");
+    assert_eq!(second.vehicle_id, "car-1");
+
+    let battery = batteries.next().await.expect("watching").expect("a prediction");
+    assert_eq!((battery.vehicle_id.as_str(), battery.missed_predictions), ("car-1", 0));
+    let asked = predict(&client, of_car("car-1")).await.expect("answered");
+    assert_eq!(battery.prediction.expect("a prediction").bits(), asked.bits());
+
+    // However often it sends: once a second, and of the last readings.
+    let started = std::time::Instant::now();
+    let mut hot = CALM;
+    for celsius in 0..40u8 {
+        hot[0] = 26.0 + f32::from(celsius);
+        gateway.send("car-2", &[(0, hot)]).await;
+    }
+    let mut seen = 0u32;
+    loop {
+        let next = packs.next().await.expect("watching").expect("an assessment");
+        seen += u32::from(next.vehicle_id == "car-2");
+        let info = next.assessment.as_ref().and_then(|assessment| assessment.info.as_ref()).expect("info");
+        if next.vehicle_id == "car-2" && number(info, "cell_temperature_max_celsius") == 65.0 {
+            break;
+        }
+    }
+    let seconds = u32::try_from(started.elapsed().as_secs()).expect("small");
+    assert!(seen <= seconds + 2, "{seen} assessments in {seconds} s");
+    let renewed = server.endpoint().metric("ev_predictions_renewed_total{kind=\"thermal\"}").await;
+    assert!(renewed >= f64::from(seen) + 2.0, "{renewed}");
+
+    let refused = client.thermal().watch_assessments(vec!["a b".to_owned()]).await.map_err(Refusal::from);
+    let refused = refused.err().expect("refused");
+    assert_eq!((refused.code, refused.fields[0].0.as_str()), (Code::InvalidArgument, "vehicle_ids[0]"), "{refused:?}");
+    let (server, _directory) = server.into_parts();
+    server.stop().await;
+    let ended = packs.next().await.map_err(Refusal::from).expect_err("the server is gone");
+    assert_eq!((ended.code, ended.reason.as_str()), (Code::Unavailable, "SHUTTING_DOWN"), "{ended:?}");
+}

@@ -15,6 +15,7 @@ use super::{
     info::{show_features, show_info, show_interval},
     service::Battery,
     stream,
+    watch::{self, WatchOption},
 };
 use crate::{
     cli::GlobalOptions,
@@ -41,6 +42,7 @@ Examples:
   evctl predict battery --target rul --cell-family nmc_lco_18650_2800mah --cycles 400
   evctl predict battery --target temperature --ambient-c 24 --c-rate 1
   evctl predict battery --vehicle bus-7
+  evctl predict battery --watch
   evctl predict battery --file cells.jsonl > health.jsonl"
 )]
 pub(crate) struct BatteryCommand {
@@ -51,6 +53,8 @@ pub(crate) struct BatteryCommand {
     fields: BatteryFields,
     #[command(flatten)]
     file: FileOption,
+    #[command(flatten)]
+    watch: WatchOption,
     #[command(flatten)]
     selection: SelectionOptions,
 }
@@ -90,7 +94,7 @@ impl TargetName {
 
 impl BatteryCommand {
     pub(crate) async fn run(self, global: &GlobalOptions, output: &Output) -> Result<Exit, Failure> {
-        let BatteryCommand { targets, fields, file, selection } = self;
+        let BatteryCommand { targets, fields, file, watch, selection } = self;
         let models = target_models(&targets, selection.selector())?;
         let client = global.connect().await?;
         if let Some(file) = &file.file {
@@ -104,7 +108,15 @@ impl BatteryCommand {
             };
             return stream::run::<Battery>(&client, file, global.reply_timeout(), adjust).await;
         }
-        let response = client.battery().predict(fields.into_request(&targets, models)).await?;
+        let request = fields.into_request(&targets, models);
+        if watch.watch {
+            let vehicle = request.vehicle_id.clone();
+            if request != (PredictRequest { vehicle_id: vehicle.clone(), ..PredictRequest::default() }) {
+                return Err(watch::refused());
+            }
+            return watch.batteries(&client, &vehicle, output).await;
+        }
+        let response = client.battery().predict(request).await?;
         output.answer(&Json::new("ev.battery.v1.PredictResponse", &response), || render(&response))?;
         Ok(Exit::Ok)
     }

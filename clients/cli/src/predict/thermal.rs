@@ -11,6 +11,7 @@ use super::{
     info::{show_features, show_info},
     service::Thermal,
     stream,
+    watch::{self, WatchOption},
 };
 use crate::{
     cli::GlobalOptions,
@@ -35,6 +36,7 @@ Examples:
   evctl predict thermal --temperature-c 41 --voltage-v 396 --current-a 80 --humidity 55
   evctl predict thermal --temperature-c 92 --temperature-rate-c-per-s 1.4 --cell-voltage-drop-percent 30
   evctl predict thermal --vehicle bus-7
+  evctl predict thermal --watch
   evctl predict thermal --file packs.jsonl > risks.jsonl"
 )]
 pub(crate) struct ThermalCommand {
@@ -42,6 +44,8 @@ pub(crate) struct ThermalCommand {
     fields: ThermalFields,
     #[command(flatten)]
     file: FileOption,
+    #[command(flatten)]
+    watch: WatchOption,
     #[command(flatten)]
     selection: SelectionOptions,
 }
@@ -59,7 +63,7 @@ struct ThermalFields {
         long = "temperature-c",
         alias = "cell-temperature-max-celsius",
         value_name = "C",
-        required_unless_present_any = ["file", "vehicle_id"]
+        required_unless_present_any = ["file", "vehicle_id", "watch"]
     )]
     cell_temperature_max_celsius: Option<f32>,
     /// Lowest cell temperature in °C.
@@ -116,7 +120,7 @@ struct ThermalFields {
 
 impl ThermalCommand {
     pub(crate) async fn run(self, global: &GlobalOptions, output: &Output) -> Result<Exit, Failure> {
-        let ThermalCommand { fields, file, selection } = self;
+        let ThermalCommand { fields, file, watch, selection } = self;
         let selector = selection.selector();
         let client = global.connect().await?;
         if let Some(file) = &file.file {
@@ -125,7 +129,15 @@ impl ThermalCommand {
             };
             return stream::run::<Thermal>(&client, file, global.reply_timeout(), adjust).await;
         }
-        let response = client.thermal().assess(fields.into_request(selector)).await?;
+        let request = fields.into_request(selector);
+        if watch.watch {
+            let vehicle = request.vehicle_id.clone();
+            if request != (AssessRequest { vehicle_id: vehicle.clone(), ..AssessRequest::default() }) {
+                return Err(watch::refused());
+            }
+            return watch.packs(&client, &vehicle, output).await;
+        }
+        let response = client.thermal().assess(request).await?;
         output.answer(&Json::new("ev.thermal.v1.AssessResponse", &response), || render(&response))?;
         Ok(Exit::Ok)
     }
