@@ -26,7 +26,7 @@ use crate::{
         keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
-    lane::Lane,
+    lane::{Lane, Predicted},
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
@@ -156,7 +156,8 @@ impl Server {
         let lane = Arc::new(Lane::new(&config.alerts, Arc::clone(&alerts))?);
         let renewal = Arc::new(Renewal::new(ASSESS_EVERY, config.predictions.renew_interval));
         // The rule waits for no store; what is predicted anew finds what its readings changed.
-        let apply: Vec<Arc<dyn Apply>> = vec![lane, Arc::clone(&features) as _, Arc::clone(&renewal) as _];
+        let apply: Vec<Arc<dyn Apply>> =
+            vec![Arc::clone(&lane) as _, Arc::clone(&features) as _, Arc::clone(&renewal) as _];
         let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, apply).await?;
         let (replayed, stored) = (Arc::clone(&features), Arc::clone(telemetry.ingestor.store()));
         telemetry.handle().spawn(async move { replayed.replay(&*stored).await });
@@ -176,7 +177,8 @@ impl Server {
             features: Arc::clone(&features),
             renewals: Renewals::new(telemetry.handle()),
         });
-        keep_predictions_current(&renewal, &predictor);
+        let predicted = Predicted::new(&config.predictions, &config.alerts.fleet, Arc::clone(&predictor.alerts));
+        keep_predictions_current(&renewal, &predictor, &lane, &Arc::new(predicted));
         let reporter = HealthReporter::new();
         let health_service = || HealthService::from_health_reporter(reporter.clone());
         let registry_service = RegistryService {

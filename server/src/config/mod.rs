@@ -764,6 +764,8 @@ mod tests {
         check("features.memory_max", "1KiB", "features.memory_max is 1.0 KiB, expected 1MiB to 1TiB");
         check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");
         check("predictions.renew_interval", "1ms", "predictions.renew_interval is 1ms, expected 100ms to 1day");
+        let expected = "predictions.alert_probability_min is 1.5, expected 0 to 1";
+        check("predictions.alert_probability_min", "1.5", expected);
         check("features.lateness", "2days", "features.lateness is 172800s, expected at most a day");
         check("features.replay", "2days", "features.replay is 172800s, expected at most a day");
         check("features.redis.url", "redis://a", "unknown field `url`");

@@ -37,6 +37,8 @@ pub(crate) struct VehicleFeatures {
     tiered: Option<Arc<TieredOnlineStore>>,
     /// Every view.
     all: Vec<ViewId>,
+    /// Where the chemistry of a battery is; none where no view has it.
+    chemistry: Option<Plan>,
     counts: Mutex<Counts>,
     replay: Replay,
     replayed: AtomicU64,
@@ -96,11 +98,13 @@ impl VehicleFeatures {
             (Arc::new(MemoryOnlineStore::new(config.memory()).map_err(refuse)?), None)
         };
         let all = views.iter().map(|(id, _)| id).collect();
+        let chemistry = Plan::new(&views, &["chemistry"], &[]).ok();
         let features = Arc::new(Features::new(views, config.aggregator(), store).map_err(refuse)?);
         Ok(VehicleFeatures {
             features,
             tiered,
             all,
+            chemistry,
             counts: Mutex::default(),
             replay: Replay::new(Limits::of(config)),
             replayed: AtomicU64::new(0),
@@ -152,6 +156,24 @@ impl VehicleFeatures {
     ) -> Result<bool, WriteError> {
         let now_us = now_us();
         self.features.put(vehicle, view, values, event_time_us.unwrap_or(now_us), now_us).await
+    }
+
+    /// Chemistry of a vehicle's battery, as it was written; none where it was not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when nothing can be said at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub(crate) async fn chemistry(&self, vehicle: &VehicleId) -> Result<Option<String>, StoreError> {
+        let Some(plan) = &self.chemistry else { return Ok(None) };
+        let reads = self.read(vehicle, plan).await?;
+        Ok(reads.features.into_iter().find_map(|read| match read.value {
+            Some(FeatureValue::Text(text)) => Some(text),
+            _ => None,
+        }))
     }
 
     /// The views that features are declared in.

@@ -1,10 +1,12 @@
 //! Predictions that are kept current: made for [`crate::renewal`], and told to whoever watches.
 
-use std::{collections::HashSet, pin::Pin, sync::Arc};
+use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
 
-use ev_domain::VehicleId;
+use ev_domain::{Feature, RiskClass, VehicleId};
 use ev_proto::ev::{
     battery::v1::{PredictRequest, PredictResponse},
+    common::v1::{PredictionInfo, PredictionStatus},
+    features::v1::feature,
     thermal::v1::{AssessRequest, AssessResponse},
 };
 use futures_core::Stream;
@@ -16,7 +18,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{battery, predictor::Predictor, status, telemetry::vehicle, thermal};
-use crate::renewal::{Renewal, Renewed, WATCHED_MAX};
+use crate::{
+    lane::{Condition, Lane, Opinion, Predicted},
+    renewal::{Renewal, Renewed, WATCHED_MAX},
+    telemetry::now_us,
+};
 
 /// Messages that wait for a watcher to read them, beyond those in the queue of all.
 const WAITING_MAX: usize = 64;
@@ -34,26 +40,88 @@ pub(crate) struct Renewals {
     runtime: Handle,
 }
 
-/// Begins to renew predictions, on telemetry's threads, until the server drains.
-pub(crate) fn start(renewal: &Renewal, predictor: &Arc<Predictor>) {
+/// Begins to renew predictions, on telemetry's threads, until the server drains. The lane is told of them.
+pub(crate) fn start(renewal: &Renewal, predictor: &Arc<Predictor>, lane: &Arc<Lane>, predicted: &Arc<Predicted>) {
     let renewals = &predictor.renewals;
-    let asked = Arc::clone(predictor);
+    let (asked, lane, told) = (Arc::clone(predictor), Arc::clone(lane), Arc::clone(predicted));
     let assess = move |vehicle: VehicleId| {
-        let request = AssessRequest { vehicle_id: vehicle.as_str().to_owned(), ..AssessRequest::default() };
-        let reply = thermal::one(&asked, &request, None);
-        async move { (vehicle, reply.done().await.ok()) }
+        let (asked, lane, told) = (Arc::clone(&asked), Arc::clone(&lane), Arc::clone(&told));
+        async move {
+            if let Ok(chemistry) = asked.features.chemistry(&vehicle).await {
+                lane.learn(&vehicle, chemistry.as_deref());
+            }
+            let request = AssessRequest { vehicle_id: vehicle.as_str().to_owned(), ..AssessRequest::default() };
+            let answer = thermal::one(&asked, &request, None).done().await.ok();
+            let now_us = now_us();
+            if let Some(opinion) = answer.as_ref().and_then(|answer| opinion(answer, now_us)) {
+                told.assessed(&vehicle, &opinion, now_us);
+            }
+            (vehicle, answer)
+        }
     };
-    let asked = Arc::clone(predictor);
+    let (asked, told) = (Arc::clone(predictor), Arc::clone(predicted));
     let predict = move |vehicle: VehicleId| {
-        let request = PredictRequest { vehicle_id: vehicle.as_str().to_owned(), ..PredictRequest::default() };
-        let reply = battery::one(&asked, &request, None);
-        async move { (vehicle, reply.done().await.ok()) }
+        let (asked, told) = (Arc::clone(&asked), Arc::clone(&told));
+        async move {
+            let request = PredictRequest { vehicle_id: vehicle.as_str().to_owned(), ..PredictRequest::default() };
+            let answer = battery::one(&asked, &request, None).done().await.ok();
+            if let Some(answer) = &answer {
+                told.predicted(&vehicle, &condition(answer), now_us());
+            }
+            (vehicle, answer)
+        }
     };
     let draining = || predictor.draining.clone();
     let (told, track) = (renewals.assessments.clone(), Arc::clone(&renewal.assessments));
     renewals.runtime.spawn(track.run(told, draining(), assess));
     let (told, track) = (renewals.batteries.clone(), Arc::clone(&renewal.batteries));
     renewals.runtime.spawn(track.run(told, draining(), predict));
+}
+
+/// What the model thinks of a pack.
+fn opinion(answer: &AssessResponse, now_us: i64) -> Option<Opinion> {
+    let info = answer.info.as_ref()?;
+    let mut probabilities = [0.0; RiskClass::ALL.len()];
+    for (place, found) in probabilities.iter_mut().zip(&answer.probabilities) {
+        *place = found.probability;
+    }
+    let ages = info.features.iter().filter(|feature| feature.value.is_some()).filter_map(|feature| feature.age);
+    let youngest = ages.filter_map(|age| Duration::try_from(age).ok()).min().unwrap_or_default();
+    Some(Opinion {
+        probabilities,
+        coverage: info.feature_coverage,
+        is_inside: info.status() == PredictionStatus::Ok,
+        event_time_us: now_us.saturating_sub(i64::try_from(youngest.as_micros()).unwrap_or(i64::MAX)),
+    })
+}
+
+/// What the models think of a battery, as far as they were trained on such.
+fn condition(answer: &PredictResponse) -> Condition {
+    fn trusted<'a, T>(answer: Option<&'a T>, info: impl Fn(&'a T) -> Option<&'a PredictionInfo>) -> Option<&'a T> {
+        answer.filter(|answer| info(answer).is_some_and(|info| info.status() == PredictionStatus::Ok))
+    }
+    let health = trusted(answer.state_of_health.as_ref(), |health| health.info.as_ref());
+    let failure = trusted(answer.failure.as_ref(), |failure| failure.info.as_ref());
+    let remaining = trusted(answer.remaining_useful_life.as_ref(), |life| life.info.as_ref());
+    let remaining = remaining.and_then(|life| life.estimate.as_ref()).map(|life| life.rul_q50_cycles);
+    let whole = trusted(answer.cycle_life.as_ref(), |life| life.info.as_ref()).map(|life| life.cycle_life_q50_cycles);
+    // Where no model states a life, what has passed and what remains are one.
+    let passed = health.and_then(|health| cycles(health.info.as_ref()?));
+    let life = whole.or_else(|| Some(passed? + remaining?)).filter(|life| *life > 0.0);
+    Condition {
+        failure_probability: failure.map(|failure| failure.failure_probability),
+        remaining_life_percent: remaining.zip(life).map(|(remaining, life)| 100.0 * remaining / life),
+        state_of_health_percent: health.map(|health| health.soh_q50_percent),
+    }
+}
+
+/// The cycles so far that a prediction was made from.
+fn cycles(info: &PredictionInfo) -> Option<f32> {
+    let found = info.features.iter().find(|feature| feature.name == Feature::CycleCount.name())?;
+    match found.value {
+        Some(feature::Value::Number(cycles)) => Some(cycles),
+        _ => None,
+    }
 }
 
 // === impl Renewals ===
