@@ -234,6 +234,7 @@ impl Server {
             memory,
             Arc::clone(&telemetry.ingestor),
             Arc::clone(&predictor.alerts),
+            Arc::clone(&features),
         )
         .with_renewal(renewal);
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });

@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use ev_domain::{Catalogue, ReadingBatch, VehicleId};
 use ev_features::{
-    Counts, FeatureReads, FeatureValue, Features, Fetched, Ingested, MemoryOnlineStore, OnlineStore, Plan,
-    RedisOnlineStore, SettingsError, StoreError, TieredOnlineStore, ViewId, Views, ViewsError, WriteError,
+    Counts, FeatureReads, FeatureValue, Features, Fetched, Ingested, MemoryOnlineStore, MemoryUsage, OnlineStore, Plan,
+    RedisOnlineStore, SettingsError, StoreError, TieredOnlineStore, TieredStats, ViewId, Views, ViewsError, WriteError,
 };
 use ev_telemetry::{AppliedBatch, Apply, TelemetryStore};
 use futures_util::StreamExt as _;
@@ -32,9 +32,8 @@ const FLUSH_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What is known of vehicles.
 pub(crate) struct VehicleFeatures {
-    features: Arc<Features>,
-    /// Memory before Redis, where there is one.
-    tiered: Option<Arc<TieredOnlineStore>>,
+    features: Features,
+    store: Store,
     /// Every view.
     all: Vec<ViewId>,
     /// Where the chemistry of a battery is; none where no view has it.
@@ -42,6 +41,23 @@ pub(crate) struct VehicleFeatures {
     counts: Mutex<Counts>,
     replay: Replay,
     replayed: AtomicU64,
+}
+
+/// Where rows are kept.
+enum Store {
+    Memory(Arc<MemoryOnlineStore>),
+    Tiered(Arc<TieredOnlineStore>),
+}
+
+/// What happened since the start, and how full memory is.
+pub(crate) struct FeatureStats {
+    /// Of readings.
+    pub(crate) counts: Counts,
+    /// Readings that were replayed.
+    pub(crate) replayed: u64,
+    pub(crate) memory: MemoryUsage,
+    /// None without Redis.
+    pub(crate) redis: Option<TieredStats>,
 }
 
 /// Features cannot be computed or shared as configured.
@@ -89,20 +105,19 @@ impl VehicleFeatures {
     ) -> Result<VehicleFeatures, FeaturesStartError> {
         let refuse = FeaturesStartError::Settings;
         let views = Arc::new(views(config, catalogue)?);
-        let (store, tiered): (Arc<dyn OnlineStore>, _) = if config.redis.is_used() {
+        let store = if config.redis.is_used() {
             let redis = RedisOnlineStore::new(Arc::clone(&views), config.redis.settings(pem(config)?), runtime.clone());
             let tiered = TieredOnlineStore::start(config.memory(), redis.map_err(refuse)?, runtime).map_err(refuse)?;
-            let tiered = Arc::new(tiered);
-            (Arc::clone(&tiered) as _, Some(tiered))
+            Store::Tiered(Arc::new(tiered))
         } else {
-            (Arc::new(MemoryOnlineStore::new(config.memory()).map_err(refuse)?), None)
+            Store::Memory(Arc::new(MemoryOnlineStore::new(config.memory()).map_err(refuse)?))
         };
         let all = views.iter().map(|(id, _)| id).collect();
         let chemistry = Plan::new(&views, &["chemistry"], &[]).ok();
-        let features = Arc::new(Features::new(views, config.aggregator(), store).map_err(refuse)?);
+        let features = Features::new(views, config.aggregator(), store.shared()).map_err(refuse)?;
         Ok(VehicleFeatures {
             features,
-            tiered,
+            store,
             all,
             chemistry,
             counts: Mutex::default(),
@@ -188,13 +203,27 @@ impl VehicleFeatures {
 
     /// Waits until Redis has what memory has, for at most `grace`.
     pub(crate) async fn flush(&self, grace: Duration) {
-        let Some(tiered) = &self.tiered else { return };
+        let Store::Tiered(tiered) = &self.store else { return };
         // Of one that does not answer nothing is expected.
         let grace = if tiered.stats().is_open { Duration::ZERO } else { grace.min(FLUSH_WAIT_MAX) };
         let vehicles = tiered.flush(grace).await;
         if vehicles > 0 {
             tracing::warn!(vehicles, "the shared feature store did not get the newest features of some vehicles");
         }
+    }
+
+    /// What happened since the start.
+    pub(crate) fn stats(&self) -> FeatureStats {
+        let (memory, redis) = match &self.store {
+            Store::Memory(memory) => (memory.usage(), None),
+            Store::Tiered(tiered) => {
+                let stats = tiered.stats();
+                let TieredStats { vehicles, bytes, evicted, .. } = stats;
+                (MemoryUsage { vehicles, bytes, evicted }, Some(stats))
+            }
+        };
+        let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        FeatureStats { counts, replayed: self.replayed.load(Ordering::Relaxed), memory, redis }
     }
 
     async fn ingest(&self, batches: Vec<Arc<AppliedBatch>>) -> Counts {
@@ -241,6 +270,17 @@ impl Apply for VehicleFeatures {
             sum += counts;
         }
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) += sum;
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    fn shared(&self) -> Arc<dyn OnlineStore> {
+        match self {
+            Store::Memory(memory) => Arc::clone(memory) as _,
+            Store::Tiered(tiered) => Arc::clone(tiered) as _,
+        }
     }
 }
 

@@ -11,9 +11,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{queues, renewals, vehicles};
+use super::{features, queues, renewals, vehicles};
 use crate::{
     deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
+    features::VehicleFeatures,
     grpc::MessageMemory,
     renewal::Renewal,
 };
@@ -56,6 +57,19 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_predictions_renewed",
     "ev_predictions_refused",
     "ev_predictions_waiting",
+    "ev_features_readings",
+    "ev_features_readings_replayed",
+    "ev_features_vehicles",
+    "ev_features_memory_size_bytes",
+    "ev_features_vehicles_evicted",
+    "ev_features_redis_available",
+    "ev_features_redis_behind",
+    "ev_features_redis_lost",
+    "ev_features_redis_hits",
+    "ev_features_redis_fetches",
+    "ev_features_redis_failures",
+    "ev_features_redis_damaged",
+    "ev_features_redis_heard",
 ];
 
 /// Renders `/metrics`.
@@ -69,6 +83,7 @@ struct Source {
     memory: Arc<MessageMemory>,
     ingestor: Arc<Ingestor>,
     alerts: Arc<Alerts>,
+    features: Arc<VehicleFeatures>,
 }
 
 impl fmt::Debug for Source {
@@ -86,9 +101,10 @@ impl Metrics {
         memory: Arc<MessageMemory>,
         ingestor: Arc<Ingestor>,
         alerts: Arc<Alerts>,
+        features: Arc<VehicleFeatures>,
     ) -> Metrics {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Source { routes, connections, memory, ingestor, alerts }));
+        registry.register_collector(Box::new(Source { routes, connections, memory, ingestor, alerts, features }));
         Metrics(registry)
     }
 
@@ -144,7 +160,8 @@ impl Collector for Source {
             |stats| &stats.inference_seconds,
         )?;
         queues::encode(&mut encoder, &snapshot)?;
-        vehicles::encode(&mut encoder, &self.ingestor, &self.alerts)
+        vehicles::encode(&mut encoder, &self.ingestor, &self.alerts)?;
+        features::encode(&mut encoder, &self.features)
     }
 }
 
