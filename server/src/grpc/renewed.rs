@@ -183,3 +183,57 @@ impl Predictor {
         Ok(Box::pin(ReceiverStream::new(messages)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ev_proto::ev::{
+        battery::v1::{CycleLife, Failure, RemainingUsefulLife, RemainingUsefulLifeEstimate, StateOfHealth},
+        features::v1::Feature as ProtoFeature,
+    };
+
+    use super::*;
+
+    fn info(status: PredictionStatus) -> Option<PredictionInfo> {
+        let cycles = ProtoFeature {
+            name: "cycle_count".to_owned(),
+            value: Some(feature::Value::Number(300.0)),
+            ..ProtoFeature::default()
+        };
+        Some(PredictionInfo { status: status.into(), features: vec![cycles], ..PredictionInfo::default() })
+    }
+
+    #[test]
+    fn only_what_a_model_was_trained_on_is_held_against_limits() {
+        let check = |health: PredictionStatus, life: PredictionStatus, whole: Option<f32>, expected: Condition| {
+            let estimate = RemainingUsefulLifeEstimate { rul_q50_cycles: 100.0, ..Default::default() };
+            let answer = PredictResponse {
+                state_of_health: Some(StateOfHealth {
+                    soh_q50_percent: 80.0,
+                    info: info(health),
+                    ..Default::default()
+                }),
+                failure: Some(Failure { failure_probability: 0.25, info: info(health) }),
+                remaining_useful_life: Some(RemainingUsefulLife { estimate: Some(estimate), info: info(life) }),
+                cycle_life: whole.map(|whole| CycleLife {
+                    cycle_life_q50_cycles: whole,
+                    info: info(PredictionStatus::Ok),
+                    ..Default::default()
+                }),
+                ..PredictResponse::default()
+            };
+            assert_eq!(condition(&answer), expected);
+        };
+        let (inside, outside) = (PredictionStatus::Ok, PredictionStatus::OutOfDistribution);
+        let all = Condition {
+            failure_probability: Some(0.25),
+            remaining_life_percent: Some(25.0),
+            state_of_health_percent: Some(80.0),
+        };
+        check(inside, inside, None, all);
+        check(inside, inside, Some(1_000.0), Condition { remaining_life_percent: Some(10.0), ..all });
+        check(inside, outside, None, Condition { remaining_life_percent: None, ..all });
+        // The cycles so far are no longer those that a model knows.
+        check(outside, inside, None, Condition::default());
+        assert_eq!(condition(&PredictResponse::default()), Condition::default());
+    }
+}

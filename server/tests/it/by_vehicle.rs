@@ -17,7 +17,10 @@ use ev_proto::ev::{
         Batch, Column, Durability, Open, SignalDeclaration, SignalNaming, StreamRequest, StreamResponse,
         stream_request, stream_response::Message, telemetry_ingest_client::TelemetryIngestClient,
     },
-    thermal::v1::{AssessRequest, AssessResponse, RiskClass},
+    thermal::v1::{
+        Alert, AlertFilter, AlertOrigin, AlertTopic, AssessRequest, AssessResponse, ListAlertsRequest, RiskClass,
+        Severity,
+    },
 };
 use prost_types::Timestamp;
 use serde_json::Value as Json;
@@ -26,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::support::{
-    golden,
+    assert_eventually, golden,
     refusal::Refusal,
     server::{Endpoint, TestServer},
     services::{Answer as _, assert_alike, battery_three_ways, thermal_three_ways},
@@ -500,4 +503,100 @@ async fn predictions_are_kept_current_and_can_be_watched() {
     server.stop().await;
     let ended = packs.next().await.map_err(Refusal::from).expect_err("the server is gone");
     assert_eq!((ended.code, ended.reason.as_str()), (Code::Unavailable, "SHUTTING_DOWN"), "{ended:?}");
+}
+
+async fn alerts(client: &Client, filter: AlertFilter) -> Vec<Alert> {
+    let request = ListAlertsRequest { filter: Some(filter), ..ListAlertsRequest::default() };
+    client.thermal().list_alerts(request).next().await.expect("answered").map(|page| page.alerts).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_model_raises_an_alert_for_what_the_rule_does_not_see() {
+    let server = TestServer::start(&[("alerts.life.raise_after.medium", "0s")]).await;
+    let client = server.client().await;
+    let mut gateway = Gateway::open(server.endpoint()).await;
+    put(server.endpoint(), "wet", "battery", &[("cells_in_series", feature_value::Value::Number(96.0))]).await;
+    // Warm, but for the rule not too warm; moist and with a high resistance, which the rule does not read.
+    let mut wet = CALM;
+    (wet[0], wet[1], wet[2]) = (44.0, 43.0, 42.0);
+    (wet[10], wet[11], wet[12]) = (15.0, 95.0, 1.0);
+    let thermal = AlertFilter { topic: AlertTopic::Thermal.into(), ..AlertFilter::default() };
+    assert_eventually!(
+        {
+            gateway.send("wet", &[(0, wet)]).await;
+            gateway.send("dry", &[(0, CALM)]).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            !alerts(&client, thermal.clone()).await.is_empty()
+        },
+        "no alert"
+    );
+    let [alert] = &alerts(&client, thermal).await[..] else { panic!("one alert, of one vehicle") };
+    assert_eq!((alert.vehicle_id.as_str(), alert.origin()), ("wet", AlertOrigin::Model));
+    assert_eq!((alert.risk_class(), alert.severity()), (RiskClass::Warning, Severity::Medium));
+    assert_eq!(alert.sign, "risk_class");
+    assert!((0.9..=1.0).contains(&alert.value), "{alert:?}");
+    let response = assess(&client, of_pack("wet")).await.expect("answered");
+    assert_eq!(response.risk_class(), RiskClass::Warning);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn limits_on_what_is_predicted_of_a_battery_raise_alerts() {
+    let overrides = [
+        ("predictions.renew_interval", "100ms"),
+        ("alerts.life.raise_after.medium", "0s"),
+        ("alerts.life.raise_after.low", "0s"),
+    ];
+    let server = TestServer::start(&overrides).await;
+    let client = server.client().await;
+    let mut gateway = Gateway::open(server.endpoint()).await;
+    put_battery(server.endpoint(), "cold").await;
+    // A drive in the cold, after which the cells come back to 3.3 V: what the models know as a worn cell.
+    let mut drive = drives();
+    for (_, reading) in &mut drive {
+        (reading[0], reading[1], reading[2]) = (12.0, 11.0, 10.0);
+        (reading[9], reading[15]) = (4.0, 80.0);
+        if reading[6] == 0.0 {
+            reading[3] = 3.3;
+        }
+    }
+    gateway.send("cold", &drive).await;
+    let of = |topic: AlertTopic| AlertFilter { topic: topic.into(), ..AlertFilter::default() };
+    assert_eventually!(!alerts(&client, of(AlertTopic::StateOfHealth)).await.is_empty(), "no alert");
+    let health = &alerts(&client, of(AlertTopic::StateOfHealth)).await[0];
+    assert_eq!((health.origin(), health.severity(), health.limit), (AlertOrigin::Fleet, Severity::Medium, 75.0));
+    let predicted = predict(&client, of_car("cold")).await.expect("answered");
+    assert_eq!(health.value, predicted.state_of_health.expect("an answer").soh_q50_percent);
+    let failure = &alerts(&client, of(AlertTopic::FailureProbability)).await[0];
+    assert_eq!((failure.severity(), failure.limit, failure.unit.as_str()), (Severity::Medium, 0.3, "1"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_rule_has_the_thresholds_of_the_chemistry_that_was_written() {
+    let server = TestServer::start(&[("alerts.rule.chemistries.lfp.temperature_max_celsius", "56")]).await;
+    let client = server.client().await;
+    let mut gateway = Gateway::open(server.endpoint()).await;
+    put(server.endpoint(), "lfp-1", "battery", &[("chemistry", feature_value::Value::Text("LFP".to_owned()))]).await;
+    let mut warm = CALM;
+    (warm[0], warm[1], warm[2]) = (57.0, 56.5, 56.0);
+    let thermal = AlertFilter {
+        topic: AlertTopic::Thermal.into(),
+        severity_min: Severity::High.into(),
+        ..AlertFilter::default()
+    };
+    assert_eventually!(
+        {
+            for vehicle in ["lfp-1", "nmc-1"] {
+                gateway.send(vehicle, &[(0, warm)]).await;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            !alerts(&client, thermal.clone()).await.is_empty()
+        },
+        "57 degrees are above the maximum of such cells"
+    );
+    let [alert] = &alerts(&client, thermal).await[..] else { panic!("one alert, of one vehicle") };
+    assert_eq!((alert.vehicle_id.as_str(), alert.origin()), ("lfp-1", AlertOrigin::Rule));
+    assert_eq!(alert.limit, 56.0);
+    server.stop().await;
 }
