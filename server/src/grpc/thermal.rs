@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     deploy::Deployment,
-    pipeline::{Estimate, Features, Outcome},
+    pipeline::{Estimate, Features, Outcome, PredictError},
     renewal::Renewed,
 };
 
@@ -97,6 +97,24 @@ pub(super) fn one(
             answer(deployment, &outcome, info)
         })
     })
+}
+
+const RUN_MAX: usize = stream::RUN_MAX;
+
+#[inline]
+fn together<'r>(
+    predictor: &Predictor,
+    rows: usize,
+    row: impl Fn(usize) -> &'r AssessRequest,
+    answered: impl FnMut(Result<AssessResponse, PredictError>),
+) -> bool {
+    // What is known of a vehicle may have to be waited for.
+    if (0..rows).any(|index| !row(index).vehicle_id.is_empty()) {
+        return false;
+    }
+    let answer =
+        |deployment: &Deployment, outcome: Outcome| answer(deployment, &outcome, predictor.info(deployment, &outcome));
+    predictor.together(Task::ThermalRisk, rows, row, |row| row.model_selector.as_ref(), answer, answered)
 }
 
 async fn many(predictor: &Predictor, rows: &[AssessRequest], deadline: Option<Instant>) -> Results<AssessResponse> {

@@ -497,7 +497,7 @@ async fn predictions_are_kept_current_and_can_be_watched() {
     assert!(renewed >= f64::from(seen) + 2.0, "{renewed}");
 
     let refused = client.thermal().watch_assessments(vec!["a b".to_owned()]).await.map_err(Refusal::from);
-    let refused = refused.err().expect("refused");
+    let Err(refused) = refused else { panic!("a blank is in no vehicle's id") };
     assert_eq!((refused.code, refused.fields[0].0.as_str()), (Code::InvalidArgument, "vehicle_ids[0]"), "{refused:?}");
     let (server, _directory) = server.into_parts();
     server.stop().await;

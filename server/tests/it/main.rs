@@ -46,6 +46,7 @@ mod registry_refusals;
 mod selector;
 mod start;
 mod start_refusals;
+mod streams;
 mod telemetry;
 mod traces;
 mod typed;
