@@ -770,7 +770,7 @@ mod tests {
         check("features.replay", "2days", "features.replay is 172800s, expected at most a day");
         check("features.redis.url", "redis://a", "unknown field `url`");
         check("features.redis.urls", "redis://a,redis://b", "features.redis.urls needs one URL, or with `cluster`");
-        check("features.redis.urls", "http://a", "features.redis.urls 1 cannot be used, expected such as redis://");
+        check("features.redis.urls", "http://a", "features.redis.urls cannot be used, number 1: ");
         check("grpc.address", "localhost", "invalid socket address");
         check("grpc.batch_rows_max", "many", "`many` is not a whole number");
         check("grpc.batch_rows_max", "0", "grpc.batch_rows_max is 0, expected 1 to 1000000");
