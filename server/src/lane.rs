@@ -2,9 +2,11 @@
 //!
 //! Nothing here is shed, queued behind predictions or asked over a network.
 
+mod predicted;
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +18,8 @@ use ev_alerts::{
 use ev_domain::{Readings, Severity, SignalId, VehicleId, signals};
 use ev_telemetry::{AppliedBatch, Apply};
 use tokio::runtime::Handle;
+
+pub(crate) use predicted::{Condition, Opinion, Predicted};
 
 /// Packs that are remembered, about a kilobyte each; beyond that the longest silent are forgotten.
 const PACKS_MAX: usize = 200_000;
@@ -31,7 +35,10 @@ const LIMITED: [(Quantity, SignalId); 2] =
 /// Judges readings.
 pub(crate) struct Lane {
     alerts: Arc<Alerts>,
+    /// Of packs whose chemistry is not known.
     thresholds: Thresholds,
+    /// By the name of the chemistry.
+    chemistries: Vec<(String, Thresholds)>,
     fleet: FleetConfig,
     packs: Mutex<HashMap<VehicleId, Watched>>,
 }
@@ -40,6 +47,8 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct Watched {
     pack: Pack,
+    /// Place of its chemistry among those that are configured.
+    chemistry: Option<usize>,
     /// What the rule said last.
     rule: Severity,
     /// What each limit said last, in the order of [`LIMITED`].
@@ -64,7 +73,19 @@ impl Lane {
     /// When the default chemistry is not one of those that are configured.
     pub(crate) fn new(config: &AlertsConfig, alerts: Arc<Alerts>) -> Result<Lane, ConfigError> {
         let thresholds = config.rule.thresholds(None)?;
-        Ok(Lane { alerts, thresholds, fleet: config.fleet.clone(), packs: Mutex::default() })
+        let of = |name: &String| Ok((name.clone(), config.rule.thresholds(Some(name))?));
+        let chemistries = config.rule.chemistries.keys().map(of).collect::<Result<_, ConfigError>>()?;
+        Ok(Lane { alerts, thresholds, chemistries, fleet: config.fleet.clone(), packs: Mutex::default() })
+    }
+
+    /// Notes the chemistry of a pack, as it is written in its features; of one that is not configured nothing is known.
+    /// The rule waits for nobody who could say it: until it is noted, and after it is forgotten, a pack has the usual one.
+    pub(crate) fn learn(&self, vehicle: &VehicleId, chemistry: Option<&str>) {
+        let place = |name: &str| self.chemistries.iter().position(|(known, _)| known.eq_ignore_ascii_case(name.trim()));
+        let chemistry = chemistry.and_then(place);
+        if let Some(watched) = self.packs().get_mut(vehicle) {
+            watched.chemistry = chemistry;
+        }
     }
 
     /// Ends what nobody confirms any more, every second, as long as the runtime lives.
@@ -94,8 +115,10 @@ impl Lane {
     fn judge(&self, watched: &mut Watched, applied: &AppliedBatch) {
         let (vehicle, readings, now_us) = (&applied.batch.vehicle, &applied.batch.readings, applied.received_us);
         watched.seen_us = now_us;
+        let known = watched.chemistry.and_then(|place| self.chemistries.get(place));
+        let thresholds = known.map_or(&self.thresholds, |(_, thresholds)| thresholds);
         for sample in Samples::of(readings).iter() {
-            if let Some(assessment) = watched.pack.observe(&self.thresholds, &sample, now_us) {
+            if let Some(assessment) = watched.pack.observe(thresholds, &sample, now_us) {
                 let report = Report::of_rule(vehicle, &assessment);
                 // Most readings say that all is well of a pack of which that is known.
                 if report.severity != Severity::None || watched.rule != Severity::None {
@@ -117,13 +140,17 @@ impl Lane {
             *limit = Limit { severity: report.severity, time_us };
         }
     }
+
+    /// Taken for a group of batches, and for moments by whoever learns something.
+    fn packs(&self) -> MutexGuard<'_, HashMap<VehicleId, Watched>> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
 impl Apply for Lane {
     async fn apply(&self, batches: &[Arc<AppliedBatch>]) {
-        // Only this and nobody else takes the lock: there is one lane.
-        let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut packs = self.packs();
         for applied in batches {
             let vehicle = &applied.batch.vehicle;
             let watched = match packs.get_mut(vehicle) {
@@ -170,18 +197,30 @@ fn log(event: &AlertEvent) {
     }
 }
 
+/// Something of a vehicle that can be forgotten.
+trait Seen {
+    /// When it was last heard of.
+    fn seen_us(&self) -> i64;
+}
+
+impl Seen for Watched {
+    fn seen_us(&self) -> i64 {
+        self.seen_us
+    }
+}
+
 /// Makes room for one more pack.
-fn forget(packs: &mut HashMap<VehicleId, Watched>, max: usize) {
+fn forget<T: Seen>(packs: &mut HashMap<VehicleId, T>, max: usize) {
     if packs.len() < max {
         return;
     }
-    let mut seen: Vec<i64> = packs.values().map(|watched| watched.seen_us).collect();
+    let mut seen: Vec<i64> = packs.values().map(Seen::seen_us).collect();
     let part = (seen.len() / FORGOTTEN_PART).min(seen.len() - 1);
     let (_, &mut until, _) = seen.select_nth_unstable(part);
     // At least one goes, even where all were seen at the same time.
     let mut left = part + 1;
     packs.retain(|_, watched| {
-        let goes = watched.seen_us <= until && left > 0;
+        let goes = watched.seen_us() <= until && left > 0;
         left -= usize::from(goes);
         !goes
     });

@@ -33,12 +33,13 @@ mod libraries;
 mod observability;
 mod pipeline;
 mod process;
+mod renewal;
 mod serving;
 mod telemetry;
 
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
-    LogFormat, ModelBatching, ObservabilityConfig, RedisConfig, RedisUrl, TelemetryConfig,
+    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, TelemetryConfig,
 };
 pub use features::FeaturesStartError;
 pub use observability::{METRIC_NAMES, start_logs};

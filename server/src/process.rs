@@ -22,17 +22,21 @@ use crate::{
     features::{FeaturesStartError, VehicleFeatures},
     grpc::{
         DeadlineLayer, Dispatch, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory, Origins,
-        Predictor, QueryService, ReasonLayer, RegistryService, ServiceLimits, TraceLayer, WebConfig, WebService,
-        keep_health_current, now_ms,
+        Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer, WebConfig,
+        WebService, keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
-    lane::Lane,
+    lane::{Lane, Predicted},
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
+    renewal::Renewal,
     serving::{ConnectionConfig, Cores, accept, listen},
     telemetry::{self, Telemetry, TelemetryStartError, now_us},
 };
+
+/// How often the thermal risk of a pack is assessed anew at most.
+const ASSESS_EVERY: Duration = Duration::from_secs(1);
 
 /// A running server.
 pub struct Server {
@@ -127,6 +131,9 @@ impl Server {
         let (draining, abort, stop_http) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
 
+        let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
+        let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
+        let features = Arc::new(features);
         let opened = open_registry(&config).await;
         let registry = Arc::new(opened.map_err(|source| registry_error(&config, source))?);
         let deployer = Arc::new(Deployer::new(
@@ -138,19 +145,19 @@ impl Server {
                 quota,
                 budget: Budget::new(config.batching.workers(quota)),
                 pictures: config.images.limits(),
+                views: Arc::clone(features.views()),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
             },
         ));
 
-        let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let directory = config.data.directory.join("telemetry");
         let alerts = Arc::new(Alerts::new(config.alerts.life.clone(), fastrand::u64(..)));
         let lane = Arc::new(Lane::new(&config.alerts, Arc::clone(&alerts))?);
-        let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
-        let features = Arc::new(features);
-        // Whoever judges a reading finds what it changed.
-        let apply: Vec<Arc<dyn Apply>> = vec![Arc::clone(&features) as _, lane];
+        let renewal = Arc::new(Renewal::new(ASSESS_EVERY, config.predictions.renew_interval));
+        // The rule waits for no store; what is predicted anew finds what its readings changed.
+        let apply: Vec<Arc<dyn Apply>> =
+            vec![Arc::clone(&lane) as _, Arc::clone(&features) as _, Arc::clone(&renewal) as _];
         let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, apply).await?;
         let (replayed, stored) = (Arc::clone(&features), Arc::clone(telemetry.ingestor.store()));
         telemetry.handle().spawn(async move { replayed.replay(&*stored).await });
@@ -168,7 +175,10 @@ impl Server {
             batch_rows_max: config.grpc.batch_rows_max,
             alerts,
             features: Arc::clone(&features),
+            renewals: Renewals::new(telemetry.handle()),
         });
+        let predicted = Predicted::new(&config.predictions, &config.alerts.fleet, Arc::clone(&predictor.alerts));
+        keep_predictions_current(&renewal, &predictor, &lane, &Arc::new(predicted));
         let reporter = HealthReporter::new();
         let health_service = || HealthService::from_health_reporter(reporter.clone());
         let registry_service = RegistryService {
@@ -227,7 +237,8 @@ impl Server {
             Arc::clone(&telemetry.ingestor),
             Arc::clone(&predictor.alerts),
             Arc::clone(&features),
-        );
+        )
+        .with_renewal(renewal);
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.

@@ -222,6 +222,8 @@ mod tests {
             "evctl predict range --file x.jsonl --make Tesla",
             "evctl predict range --make A --model B --model-version 1 --alias canary",
             "evctl predict thermal",
+            "evctl predict thermal --watch --file x.jsonl",
+            "evctl predict battery --vehicle a --count 3",
             "evctl models show a:b",
             "evctl models alias ev-range production 0",
             "evctl predict image",

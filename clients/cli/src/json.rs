@@ -81,7 +81,8 @@ mod tests {
             json,
             "{\"range_q10_km\":0.0,\"range_q50_km\":314.2,\"range_q90_km\":0.0,\"info\":{\"prediction_id\":\"\",\
              \"status\":\"PREDICTION_STATUS_OK\",\"out_of_distribution\":[],\"feature_coverage\":0.0,\
-             \"timings\":{\"queue_ns\":0,\"features_ns\":0,\"inference_ns\":0,\"total_ns\":9007199254740991}}}"
+             \"timings\":{\"queue_ns\":0,\"features_ns\":0,\"inference_ns\":0,\"total_ns\":9007199254740991},\
+             \"features\":[],\"degraded\":false}}"
         );
     }
 

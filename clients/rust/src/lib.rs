@@ -47,6 +47,7 @@ mod retry;
 mod telemetry;
 mod upload;
 mod version;
+mod watch;
 
 pub use client::{Client, Ping};
 pub use config::Config;

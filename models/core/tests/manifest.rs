@@ -179,6 +179,20 @@ fn the_canonical_form_reads_back_and_names_the_content() {
 }
 
 #[test]
+fn what_an_old_value_means_is_part_of_the_content_unless_it_is_usual() {
+    let digest = |lines: &str| {
+        let text = GOOD.replace("unit = \"kWh\"", &format!("unit = \"kWh\"\nmax_age = \"90s\"\n{lines}"));
+        let manifest = Manifest::parse(&text).expect("valid");
+        assert_eq!(manifest.inputs[1].max_age(), Some(std::time::Duration::from_secs(90)));
+        assert_eq!(Manifest::parse_canonical(&manifest.canonical()).as_ref(), Ok(&manifest));
+        manifest.digest()
+    };
+    assert_eq!(digest(""), digest("if_stale = \"missing\""));
+    assert_ne!(digest(""), digest("if_stale = \"use\""));
+    assert_ne!(digest("if_stale = \"use\""), digest("if_stale = \"refuse\""));
+}
+
+#[test]
 fn mistakes_are_refused_with_their_place() {
     let check = |from: &str, to: &str, expected: &str| {
         let error = refused(GOOD, from, to);
@@ -195,6 +209,13 @@ fn mistakes_are_refused_with_their_place() {
     check("encode = [1.5, 2.5]", "encode = [1.5]", "`inputs[0].encode`: has 1 entries");
     check("[\"Tesla\", \"Kia\"]", "[\"Tesla\", \" tesla\"]", "twice (case and outer blanks do not count)");
     check("required = true", "required = true\ndefault = \"Kia\"", "`inputs[0].default`");
+    check(
+        "unit = \"kWh\"",
+        "unit = \"kWh\"\nmax_age = \"soon\"",
+        "`inputs[1].max_age`: is `soon`, expected a duration",
+    );
+    check("unit = \"kWh\"", "unit = \"kWh\"\nmax_age = \"0s\"", "`inputs[1].max_age`: is `0s`");
+    check("unit = \"kWh\"", "unit = \"kWh\"\nif_stale = \"guess\"", "unknown variant `guess`");
     check("name = \"family\"", "name = \"make\"", "`inputs[2].name`: `make` stands twice");
     check("op = \"ln\"", "op = \"ratio\"", "`derived[0].of`: has 1 names, expected 2");
     check("of = [\"capacity_kwh\"]", "of = [\"nothing\"]", "`derived[0].of`: names `nothing`");

@@ -60,7 +60,8 @@ def table(item: Input) -> dict:
         content["match"] = None if item.match == "exact" else item.match
         content["encode"] = list(item.encode) if item.encode else None
     content["required"] = True if item.required else None
-    content |= {"default": item.default, "max_age": item.max_age, "vss": item.vss, "aggregate": item.aggregate}
+    content |= {"default": item.default, "max_age": item.max_age, "if_stale": item.if_stale}
+    content |= {"vss": item.vss, "aggregate": item.aggregate}
     content["description"] = item.description
     return {key: value for key, value in content.items() if value is not None}
 

@@ -27,6 +27,7 @@ class Input:
     """The vocabulary and its encoding are learned from the training rows."""
     trained_range: tuple[float, float] | None = None
     max_age: str | None = None
+    if_stale: str | None = None
     vss: str | None = None
     aggregate: str | None = None
 

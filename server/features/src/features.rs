@@ -117,6 +117,19 @@ impl Features {
         Ok(FeatureReads { features: plan.evaluate(&rows, now_us), degraded, damaged })
     }
 
+    /// Fetches rows of a vehicle, in the order of `views`, for whoever evaluates several plans over them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store can say nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub async fn fetch(&self, vehicle: &VehicleId, views: &[ViewId]) -> Result<Fetched, StoreError> {
+        self.store.get(vehicle, views).await
+    }
+
     /// Writes features of a view that is written from outside; its others stay as they are. They hold from
     /// `event_time_us`. Says whether they were written: they are not when a newer value of one of them is there.
     ///

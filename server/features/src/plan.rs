@@ -27,8 +27,9 @@ pub enum Status {
 pub struct FeatureRead {
     /// Its value; none when it is missing.
     pub value: Option<FeatureValue>,
-    /// How long before the read the reading was made that it was last computed from, or since when it holds. None when
-    /// it is missing or defaulted.
+    /// How long before the read the reading was made that it was last computed from; of one that follows from others,
+    /// the oldest reading among them. Of what is written from outside alone, since when it holds. None when it is missing
+    /// or defaulted.
     pub age: Option<Duration>,
     /// Whether it can be relied on.
     pub status: Status,
@@ -62,6 +63,7 @@ struct Place {
     fetched: usize,
     position: usize,
     ttl: Duration,
+    written: bool,
     schema: u32,
     default: Option<FeatureValue>,
 }
@@ -140,6 +142,7 @@ impl Plan {
             fetched,
             position,
             ttl: view.map_or(Duration::ZERO, |view| view.ttl),
+            written: view.is_some_and(|view| view.written),
             schema: view.map_or(0, |view| view.schema),
             default: view.and_then(|view| view.features.get(position)).and_then(|feature| feature.default.clone()),
         }
@@ -167,16 +170,19 @@ impl Wanted {
     }
 }
 
-/// As old as the oldest, and as reliable as the least reliable of what it is made of.
+/// As old as the oldest reading, and as reliable as the least reliable of what it is made of. What a battery is was
+/// written long ago and still holds: it makes a load that was measured now no older.
 fn derive(rule: &Rule, inputs: &[Place], rows: &[Option<FeatureRow>], now_us: i64) -> Option<FeatureRead> {
     let mut values = Vec::with_capacity(inputs.len());
-    let (mut oldest, mut worst) = (None, Status::Fresh);
+    let (mut read, mut written, mut worst) = (None, None, Status::Fresh);
     for input in inputs {
         let (value, age, status) = input.known(rows, now_us)?;
         values.push(value);
-        oldest = oldest.max(age);
+        let oldest = if input.written { &mut written } else { &mut read };
+        *oldest = age.max(*oldest);
         worst = worst.max(status);
     }
+    let oldest = read.or(written);
     let value = rule.apply(values)?;
     let name = ev_domain::Feature::by_name(rule.feature);
     let plausible = name.is_none_or(|feature| feature.check(Value::Number(value)).is_ok());

@@ -86,6 +86,16 @@ async fn a_feature_older_than_its_time_to_live_is_never_fresh() {
 }
 
 #[tokio::test]
+async fn what_a_battery_is_makes_a_load_no_older() {
+    let fixture = Fixture::new();
+    assert!(fixture.write(&[("rated_capacity_ah", FeatureValue::Number(50.0))], 0).await.unwrap());
+    let year = 365 * 86_400;
+    fixture.ingest(&[year], &[(signals::PACK_CURRENT, &[-100.0])]).await;
+    let read = fixture.read("discharge_now", "c_rate", year + 3).await;
+    assert_eq!((read.value, read.age), (Some(FeatureValue::Number(2.0)), Some(Duration::from_secs(3))));
+}
+
+#[tokio::test]
 async fn a_drive_and_a_charge_give_what_the_battery_models_take() {
     let fixture = Fixture::new();
     let pack = [

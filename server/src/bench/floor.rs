@@ -121,6 +121,8 @@ fn answer(batch: Option<BatchInfo>) -> PredictResponse {
             feature_coverage: 0.9,
             timings: Some(Timings { queue_ns: 0, features_ns: 500, inference_ns: 3_000, total_ns: 4_000 }),
             batch,
+            features: Vec::new(),
+            degraded: false,
         }),
     }
 }

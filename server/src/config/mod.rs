@@ -2,6 +2,7 @@
 
 mod database_url;
 mod features;
+mod predictions;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,6 +22,7 @@ use toml::{Table, Value};
 
 pub use database_url::DatabaseUrl;
 pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
+pub use predictions::PredictionsConfig;
 
 use crate::{grpc::Origins, pipeline::PictureLimits};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub data: DataConfig,
     /// What is known of vehicles, and where it is shared.
     pub features: FeaturesConfig,
+    /// Predictions that are kept current.
+    pub predictions: PredictionsConfig,
     /// The gRPC listener.
     pub grpc: GrpcConfig,
     /// Native libraries of inference engines.
@@ -437,6 +441,7 @@ impl Config {
         }
         self.telemetry.check()?;
         self.features.check()?;
+        self.predictions.check()?;
         self.alerts.check().map_err(|error| invalid(format!("alerts: {error}")))?;
         for (name, address) in [
             ("grpc.address", self.grpc.address),
@@ -793,6 +798,9 @@ mod tests {
         check("telemetry.keep_readings", "1h", "telemetry.keep_readings is 3600s, expected 86400s");
         check("features.memory_max", "1KiB", "features.memory_max is 1.0 KiB, expected 1MiB to 1TiB");
         check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");
+        check("predictions.renew_interval", "1ms", "predictions.renew_interval is 1ms, expected 100ms to 1day");
+        let expected = "predictions.alert_probability_min is 1.5, expected 0 to 1";
+        check("predictions.alert_probability_min", "1.5", expected);
         check("features.lateness", "2days", "features.lateness is 172800s, expected at most a day");
         check("features.replay", "2days", "features.replay is 172800s, expected at most a day");
         check("features.redis.url", "redis://a", "unknown field `url`");

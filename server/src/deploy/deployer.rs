@@ -7,6 +7,7 @@ use std::{
 };
 
 use ev_batching::Budget;
+use ev_features::Views;
 use ev_models_core::{Backend, LoadError, manifest::Task};
 use ev_registry::{Page, Registry, RegistryError, VersionRecord};
 use tokio::sync::{Mutex, watch};
@@ -14,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 use super::{Deployment, ModelRoutes, QueueConfig, Routes, Snapshot, VersionStatus, check_vocabulary, warmup};
 use crate::{
     config::BatchingConfig,
-    pipeline::{PictureLimits, Pictures},
+    pipeline::{PictureLimits, Pictures, StoredInputs},
 };
 
 /// What the deployer needs to know.
@@ -29,6 +30,8 @@ pub(crate) struct DeployerConfig {
     pub(crate) budget: Budget,
     /// What pictures may take.
     pub(crate) pictures: PictureLimits,
+    /// Where features of vehicles are.
+    pub(crate) views: Arc<Views>,
     /// The model that answers each task.
     pub(crate) tasks: HashMap<Task, String>,
     /// Engines of this build.
@@ -195,6 +198,11 @@ impl Deployer {
         let batching = self.config.batching.of(&manifest.model.name, manifest.preprocessing.is_some());
         let execution = batching.policy();
         let queue = QueueConfig { settings: batching.settings(self.config.quota), budget: self.config.budget.clone() };
+        let stored = StoredInputs::resolve(&manifest, &self.config.views);
+        if let Some(missing) = stored.as_ref().map(StoredInputs::without_view).filter(|missing| !missing.is_empty()) {
+            let (model, inputs) = (&manifest.model.name, missing.join(", "));
+            tracing::warn!(model, version, inputs, "requests by vehicle id must give these: no feature view has them");
+        }
         let mut pictures = self.config.pictures.clone();
         // What no queue could hold need not be received.
         pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);
@@ -202,7 +210,7 @@ impl Deployer {
             let refused = |error: LoadError| format!("FAILED_PRECONDITION: {error}");
             let pictures = Pictures::load(&manifest, &artifact, pictures).map_err(refused)?;
             let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count);
-            let mut deployment = deployment.map_err(refused)?.with_pictures(pictures);
+            let mut deployment = deployment.map_err(refused)?.with_pictures(pictures).with_stored(stored);
             let golden = warmup::warm_up(&deployment, &artifact);
             let golden = golden.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
             let settled = deployment.settle(execution, &queue);

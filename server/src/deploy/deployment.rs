@@ -13,7 +13,7 @@ use super::{
     queue::{Queue, QueueConfig, QueueError},
     stats::Stats,
 };
-use crate::pipeline::{BodyInstances, BodyModels, CoreState, HeadsModel, Pictures, Plan};
+use crate::pipeline::{BodyInstances, BodyModels, CoreState, HeadsModel, Pictures, Plan, StoredInputs};
 
 thread_local! {
     /// Which serving core this thread is; threads that serve nothing share the last state.
@@ -35,6 +35,8 @@ pub(crate) struct Deployment {
     plan: Plan,
     /// How pictures become its rows; none of a model that takes none.
     pictures: Option<Arc<Pictures>>,
+    /// What is read of its inputs for a vehicle; none of a model that is not asked by vehicle.
+    stored: Option<StoredInputs>,
     bodies: Vec<BodyModels>,
     /// What runs it; none when it runs inline.
     queue: Option<Queue>,
@@ -103,12 +105,19 @@ impl Deployment {
         let mut cores: Vec<_> = (0..core_count).map(|_| Mutex::new(CoreState::new(Vec::new()))).collect();
         cores.push(Mutex::new(CoreState::new(instances(&bodies)?)));
         let (cores, queue, row_cost_ns) = (cores.into(), None, AtomicU64::new(1_000));
-        Ok(Deployment { manifest, version, digest, plan, pictures: None, bodies, queue, cores, row_cost_ns })
+        let (pictures, stored) = (None, None);
+        Ok(Deployment { manifest, version, digest, plan, pictures, stored, bodies, queue, cores, row_cost_ns })
     }
 
     /// The same, taking pictures.
     pub(crate) fn with_pictures(mut self, pictures: Option<Arc<Pictures>>) -> Deployment {
         self.pictures = pictures;
+        self
+    }
+
+    /// The same, asked by vehicle.
+    pub(crate) fn with_stored(mut self, stored: Option<StoredInputs>) -> Deployment {
+        self.stored = stored;
         self
     }
 
@@ -159,6 +168,11 @@ impl Deployment {
     #[inline]
     pub(crate) fn pictures(&self) -> Option<&Arc<Pictures>> {
         self.pictures.as_ref()
+    }
+
+    /// What is read of its inputs for a vehicle; none of a model that is not asked by vehicle.
+    pub(crate) fn stored(&self) -> Option<&StoredInputs> {
+        self.stored.as_ref()
     }
 
     /// What a picture goes through, once the deployment serves; none of a model that takes none.

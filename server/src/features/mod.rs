@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use ev_domain::{Catalogue, ReadingBatch, VehicleId};
 use ev_features::{
-    Counts, FeatureReads, FeatureValue, Features, Ingested, MemoryOnlineStore, MemoryUsage, OnlineStore, Plan,
-    RedisOnlineStore, SettingsError, StoreError, TieredOnlineStore, TieredStats, Views, ViewsError, WriteError,
+    Counts, FeatureReads, FeatureValue, Features, Fetched, Ingested, MemoryOnlineStore, MemoryUsage, OnlineStore, Plan,
+    RedisOnlineStore, SettingsError, StoreError, TieredOnlineStore, TieredStats, ViewId, Views, ViewsError, WriteError,
 };
 use ev_telemetry::{AppliedBatch, Apply, TelemetryStore};
 use futures_util::StreamExt as _;
@@ -34,6 +34,10 @@ const FLUSH_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct VehicleFeatures {
     features: Features,
     store: Store,
+    /// Every view.
+    all: Vec<ViewId>,
+    /// Where the chemistry of a battery is; none where no view has it.
+    chemistry: Option<Plan>,
     counts: Mutex<Counts>,
     replay: Replay,
     replayed: AtomicU64,
@@ -108,10 +112,14 @@ impl VehicleFeatures {
         } else {
             Store::Memory(Arc::new(MemoryOnlineStore::new(config.memory()).map_err(refuse)?))
         };
+        let all = views.iter().map(|(id, _)| id).collect();
+        let chemistry = Plan::new(&views, &["chemistry"], &[]).ok();
         let features = Features::new(views, config.aggregator(), store.shared()).map_err(refuse)?;
         Ok(VehicleFeatures {
             features,
             store,
+            all,
+            chemistry,
             counts: Mutex::default(),
             replay: Replay::new(Limits::of(config)),
             replayed: AtomicU64::new(0),
@@ -129,6 +137,19 @@ impl VehicleFeatures {
     /// Dropping it changes nothing.
     pub(crate) async fn read(&self, vehicle: &VehicleId, plan: &Plan) -> Result<FeatureReads, StoreError> {
         self.features.read(vehicle, plan, now_us()).await
+    }
+
+    /// All rows of a vehicle, by the places of the views: for whoever evaluates several plans over them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when nothing can be said at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub(crate) async fn known(&self, vehicle: &VehicleId) -> Result<Fetched, StoreError> {
+        self.features.fetch(vehicle, &self.all).await
     }
 
     /// Writes features of a view that is written from outside; they hold from `event_time_us`, or from now. Says whether
@@ -152,8 +173,26 @@ impl VehicleFeatures {
         self.features.put(vehicle, view, values, event_time_us.unwrap_or(now_us), now_us).await
     }
 
+    /// Chemistry of a vehicle's battery, as it was written; none where it was not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when nothing can be said at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub(crate) async fn chemistry(&self, vehicle: &VehicleId) -> Result<Option<String>, StoreError> {
+        let Some(plan) = &self.chemistry else { return Ok(None) };
+        let reads = self.read(vehicle, plan).await?;
+        Ok(reads.features.into_iter().find_map(|read| match read.value {
+            Some(FeatureValue::Text(text)) => Some(text),
+            _ => None,
+        }))
+    }
+
     /// The views that features are declared in.
-    pub(crate) fn views(&self) -> &Views {
+    pub(crate) fn views(&self) -> &Arc<Views> {
         self.features.views()
     }
 

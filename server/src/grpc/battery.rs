@@ -8,18 +8,22 @@ use ev_proto::ev::{
     battery::v1::{
         CycleLife, Failure, PredictBatchRequest, PredictBatchResponse, PredictBatchResult, PredictRequest,
         PredictResponse, PredictStreamRequest, PredictStreamResponse, RemainingUsefulLife, RemainingUsefulLifeEstimate,
-        StateOfHealth, Target, Temperature, Unanswered, battery_health_server::BatteryHealth, predict_batch_result,
-        predict_stream_response,
+        StateOfHealth, Target, Temperature, Unanswered, WatchRequest, WatchResponse,
+        battery_health_server::BatteryHealth, predict_batch_result, predict_stream_response,
     },
-    common::v1::{ModelSelector, PredictionInfo},
+    common::v1::{FieldViolation, ModelSelector, PredictionInfo},
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    by_vehicle::{self, Known},
     predictor::{self, Predictor, QueuedReply, Reply},
+    renewed::Watching,
     status, stream,
+    telemetry::timestamp,
 };
 use crate::pipeline::{Estimate, Features, PredictError, Violation};
+use crate::renewal::Renewed;
 
 /// Battery predictions.
 pub(super) struct BatteryService(pub(super) Arc<Predictor>);
@@ -36,7 +40,7 @@ impl BatteryHealth for BatteryService {
 
     async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
         let deadline = predictor::deadline(&request)?;
-        let reply = answer(&self.0, request.get_ref(), deadline);
+        let reply = one(&self.0, request.get_ref(), deadline);
         reply.done().await.map(Response::new).map_err(status::of_predict)
     }
 
@@ -58,7 +62,7 @@ impl BatteryHealth for BatteryService {
         let predictor = Arc::clone(&self.0);
         let draining = predictor.draining.clone();
         let answers = stream::answers(request.into_inner(), &draining, deadline, move |message| {
-            let reply = answer(&predictor, &message.request.unwrap_or_default(), deadline);
+            let reply = one(&predictor, &message.request.unwrap_or_default(), deadline);
             reply.in_stream(move |answered| {
                 let result = match answered {
                     Ok(response) => predict_stream_response::Result::Response(response),
@@ -68,6 +72,22 @@ impl BatteryHealth for BatteryService {
             })
         });
         Ok(Response::new(answers))
+    }
+
+    type WatchStream = Watching<WatchResponse>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let batteries = self.0.renewals.batteries.subscribe();
+        let watching = self.0.watch(batteries, &request.get_ref().vehicle_ids, |renewed, missed_predictions| {
+            let Renewed { vehicle, time_us, answer } = renewed;
+            WatchResponse {
+                vehicle_id: vehicle.as_str().to_owned(),
+                prediction: Some(answer.clone()),
+                predicted_time: Some(timestamp(*time_us)),
+                missed_predictions,
+            }
+        });
+        watching.map(Response::new)
     }
 }
 
@@ -113,6 +133,7 @@ impl Features for PredictRequest {
             state_of_health_percent,
             charge_duration_constant_current_ratio,
             target_models: _,
+            vehicle_id: _,
         } = self;
         if let Some(text) = cell_family {
             visit(Feature::CellFamily, Value::Text(text));
@@ -181,7 +202,7 @@ async fn answer_many(
             return Err(PredictError::DeadlineExceeded);
         }
         // All of a slice are asked before the first is waited for, so that those of queued models run together.
-        let replies: Vec<Reply<PredictResponse>> = slice.iter().map(|row| answer(predictor, row, deadline)).collect();
+        let replies: Vec<Reply<PredictResponse>> = slice.iter().map(|row| one(predictor, row, deadline)).collect();
         for reply in replies {
             let result = match reply.done().await {
                 Ok(response) => predict_batch_result::Result::Response(response),
@@ -199,6 +220,8 @@ struct Partial {
     response: PredictResponse,
     /// Why a model could not be asked.
     unavailable: Option<PredictError>,
+    /// What the store lacks of the vehicle for targets that were not asked for by name.
+    of_store: Vec<Violation>,
     /// Targets whose models are queued: asked, and not yet answered.
     queued: Vec<(Target, QueuedReply<Answered>)>,
 }
@@ -206,20 +229,42 @@ struct Partial {
 /// What a model says about a target.
 type Answered = (PredictionInfo, Estimate);
 
-/// Answers the targets asked for; without any, those the given fields suffice for.
-fn answer(predictor: &Arc<Predictor>, request: &PredictRequest, deadline: Option<Instant>) -> Reply<PredictResponse> {
+/// Answers a request, after reading its vehicle where it names one.
+#[inline]
+pub(super) fn one(
+    predictor: &Arc<Predictor>,
+    request: &PredictRequest,
+    deadline: Option<Instant>,
+) -> Reply<PredictResponse> {
+    if request.vehicle_id.is_empty() {
+        return answer(Asked { predictor, request, known: None, deadline });
+    }
+    by_vehicle::predict(predictor, &request.vehicle_id, request, deadline, move |predictor, request, known| {
+        answer(Asked { predictor, request, known: Some(known), deadline })
+    })
+}
+
+/// What every target of a request is answered with.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    predictor: &'a Arc<Predictor>,
+    request: &'a PredictRequest,
+    /// Of the request's vehicle, read once for all targets.
+    known: Option<&'a Known>,
+    deadline: Option<Instant>,
+}
+
+/// Answers the targets asked for; without any, those that what is given and known suffices for.
+fn answer(asked: Asked<'_>) -> Reply<PredictResponse> {
+    let request = asked.request;
     let mut partial = Partial::default();
-    let asked = if request.targets.is_empty() {
-        partial.ask_all(predictor, request, deadline)
-    } else {
-        partial.ask(predictor, request, deadline)
-    };
+    let asked = if request.targets.is_empty() { partial.ask_all(asked) } else { partial.ask(asked) };
     let every = request.targets.is_empty();
-    let Partial { mut response, unavailable, queued } = partial;
+    let Partial { mut response, unavailable, of_store, queued } = partial;
     if let Err(error) = asked {
         return Reply::Refused(error);
     }
-    let finish = move |response| if every { enough(response, unavailable) } else { Ok(response) };
+    let finish = move |response| if every { enough(response, unavailable, &of_store) } else { Ok(response) };
     if queued.is_empty() {
         return match finish(response) {
             Ok(response) => Reply::Answered(response),
@@ -235,19 +280,17 @@ fn answer(predictor: &Arc<Predictor>, request: &PredictRequest, deadline: Option
 }
 
 impl Partial {
-    fn ask_all(
-        &mut self,
-        predictor: &Arc<Predictor>,
-        request: &PredictRequest,
-        deadline: Option<Instant>,
-    ) -> Result<(), PredictError> {
+    fn ask_all(&mut self, asked: Asked<'_>) -> Result<(), PredictError> {
         for target in TARGETS {
-            match self.ask_target(predictor, request, deadline, target) {
+            match self.ask_target(asked, target) {
                 Ok(()) => {}
                 // A model that is not there, does not serve, or is not given enough, leaves the others alone.
                 Err(PredictError::Invalid(violations)) => {
-                    let missing = missing_fields(violations)?;
-                    self.response.unanswered.push(Unanswered { target: target.into(), missing_fields: missing });
+                    let (missing_fields, of_store) = missing_fields(violations)?;
+                    let field_violations = of_store.iter().map(told).collect();
+                    self.of_store.extend(of_store);
+                    let target = target.into();
+                    self.response.unanswered.push(Unanswered { target, missing_fields, field_violations });
                 }
                 Err(
                     error @ (PredictError::UnknownModel { .. }
@@ -255,7 +298,7 @@ impl Partial {
                     | PredictError::NotServable { .. }
                     | PredictError::Loading { .. }),
                 ) => {
-                    self.response.unanswered.push(Unanswered { target: target.into(), missing_fields: Vec::new() });
+                    self.response.unanswered.push(Unanswered { target: target.into(), ..Unanswered::default() });
                     self.unavailable.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
@@ -264,13 +307,8 @@ impl Partial {
         Ok(())
     }
 
-    fn ask(
-        &mut self,
-        predictor: &Arc<Predictor>,
-        request: &PredictRequest,
-        deadline: Option<Instant>,
-    ) -> Result<(), PredictError> {
-        for target in &request.targets {
+    fn ask(&mut self, asked: Asked<'_>) -> Result<(), PredictError> {
+        for target in &asked.request.targets {
             match Target::try_from(*target) {
                 Ok(
                     target @ (Target::StateOfHealth
@@ -278,7 +316,7 @@ impl Partial {
                     | Target::Temperature
                     | Target::Failure
                     | Target::CycleLife),
-                ) => self.ask_target(predictor, request, deadline, target)?,
+                ) => self.ask_target(asked, target)?,
                 Ok(Target::Unspecified) | Err(_) => {
                     return Err(PredictError::Invalid(vec![Violation {
                         field: "targets".to_owned(),
@@ -291,13 +329,8 @@ impl Partial {
         Ok(())
     }
 
-    fn ask_target(
-        &mut self,
-        predictor: &Arc<Predictor>,
-        request: &PredictRequest,
-        deadline: Option<Instant>,
-        target: Target,
-    ) -> Result<(), PredictError> {
+    fn ask_target(&mut self, asked: Asked<'_>, target: Target) -> Result<(), PredictError> {
+        let Asked { predictor, request, known, deadline } = asked;
         let task = match target {
             Target::StateOfHealth => Task::BatterySoh,
             Target::RemainingUsefulLife => Task::BatteryRul,
@@ -307,9 +340,13 @@ impl Partial {
             Target::Unspecified => return Ok(()),
         };
         let selector = selector(request, target);
-        let reply = predictor.row(task, selector, request, deadline, |predictor, deployment, outcome| {
-            (predictor.info(deployment, &outcome), outcome.estimate)
-        });
+        let reply = match known {
+            None => predictor.row(task, selector, request, deadline, |predictor, deployment, outcome| {
+                (predictor.info(deployment, &outcome), outcome.estimate)
+            }),
+            Some(known) => predictor
+                .row_of_vehicle(task, selector, request, known, deadline, |_, outcome, info| (info, outcome.estimate)),
+        };
         match reply {
             Reply::Answered(answered) => take(target, answered, &mut self.response),
             Reply::Refused(error) => return Err(error),
@@ -319,22 +356,31 @@ impl Partial {
     }
 }
 
-/// The names of fields that are merely missing.
+/// The names of fields that are merely missing, and what the store lacks of a vehicle.
 ///
 /// # Errors
 ///
 /// [`PredictError::Invalid`] when a field that was given is wrong.
-fn missing_fields(violations: Vec<Violation>) -> Result<Vec<String>, PredictError> {
-    if violations.iter().all(|violation| violation.reason == "MISSING_FIELD") {
-        Ok(violations.into_iter().map(|violation| violation.field).collect())
-    } else {
-        let wrong = violations.into_iter().filter(|violation| violation.reason != "MISSING_FIELD");
-        Err(PredictError::Invalid(wrong.collect()))
+fn missing_fields(violations: Vec<Violation>) -> Result<(Vec<String>, Vec<Violation>), PredictError> {
+    let is_missing = |violation: &Violation| violation.reason == "MISSING_FIELD" || violation.is_of_store();
+    if !violations.iter().all(is_missing) {
+        let wrong = violations.into_iter().filter(|violation| !is_missing(violation));
+        return Err(PredictError::Invalid(wrong.collect()));
     }
+    let fields = violations.iter().map(|violation| violation.field.clone()).collect();
+    Ok((fields, violations.into_iter().filter(Violation::is_of_store).collect()))
+}
+
+fn told(Violation { field, reason: _, description }: &Violation) -> FieldViolation {
+    FieldViolation { field: field.clone(), description: description.clone() }
 }
 
 /// Refuses a request that sufficed for nothing, naming what each target would take, or why no model could be asked.
-fn enough(response: PredictResponse, unavailable: Option<PredictError>) -> Result<PredictResponse, PredictError> {
+fn enough(
+    response: PredictResponse,
+    unavailable: Option<PredictError>,
+    of_store: &[Violation],
+) -> Result<PredictResponse, PredictError> {
     if response.unanswered.len() < TARGETS.len() {
         return Ok(response);
     }
@@ -343,7 +389,7 @@ fn enough(response: PredictResponse, unavailable: Option<PredictError>) -> Resul
         return Err(error);
     }
     let mut wanted: Vec<(String, Vec<&str>)> = Vec::new();
-    for Unanswered { target, missing_fields } in response.unanswered {
+    for Unanswered { target, missing_fields, field_violations: _ } in response.unanswered {
         let target = Target::try_from(target).map_or("", |target| target.as_str_name());
         for field in missing_fields {
             match wanted.iter_mut().find(|(known, _)| *known == field) {
@@ -352,10 +398,13 @@ fn enough(response: PredictResponse, unavailable: Option<PredictError>) -> Resul
             }
         }
     }
-    let violation = |(field, targets): (String, Vec<&str>)| Violation {
-        field,
-        reason: "MISSING_FIELD",
-        description: format!("is missing, expected a value: required for {}", targets.join(", ")),
+    let violation = |(field, targets): (String, Vec<&str>)| {
+        let of_store = of_store.iter().find(|violation| violation.field == field);
+        let (reason, problem) = of_store.map_or(("MISSING_FIELD", "is missing, expected a value: "), |violation| {
+            (violation.reason, violation.description.as_str())
+        });
+        let joint = if of_store.is_some() { "; " } else { "" };
+        Violation { field, reason, description: format!("{problem}{joint}required for {}", targets.join(", ")) }
     };
     Err(PredictError::Invalid(wanted.into_iter().map(violation).collect()))
 }

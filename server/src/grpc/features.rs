@@ -59,26 +59,8 @@ impl FeatureService {
     }
 
     fn encode(&self, wanted: &Wanted, read: FeatureRead) -> Feature {
-        let FeatureRead { value, age, status } = read;
-        let status = match status {
-            FeatureStatus::Fresh => ProtoStatus::Fresh,
-            FeatureStatus::Stale => ProtoStatus::Stale,
-            FeatureStatus::Defaulted => ProtoStatus::Defaulted,
-            FeatureStatus::Missing => ProtoStatus::Missing,
-        };
-        let value = value.map(|value| match value {
-            FeatureValue::Number(number) => ProtoValue::Number(number),
-            FeatureValue::Text(text) => ProtoValue::Text(text),
-            FeatureValue::Flag(flag) => ProtoValue::Flag(flag),
-        });
-        let view = self.features.views().view(wanted.view).map(|view| view.name.clone());
-        Feature {
-            name: wanted.name.clone(),
-            view: view.unwrap_or_default(),
-            value,
-            age: age.map(duration),
-            status: status.into(),
-        }
+        let view = self.features.views().view(wanted.view);
+        feature(&wanted.name, view.map_or("", |view| &view.name), read)
     }
 
     /// What is wrong with a write, in the words of its request.
@@ -161,6 +143,23 @@ impl FeatureStore for FeatureService {
         let written = put.map_err(|error| self.refuse(&error, &request))?;
         Ok(Response::new(PutFeaturesResponse { written }))
     }
+}
+
+/// A feature as it was read.
+pub(super) fn feature(name: &str, view: &str, read: FeatureRead) -> Feature {
+    let FeatureRead { value, age, status } = read;
+    let status = match status {
+        FeatureStatus::Fresh => ProtoStatus::Fresh,
+        FeatureStatus::Stale => ProtoStatus::Stale,
+        FeatureStatus::Defaulted => ProtoStatus::Defaulted,
+        FeatureStatus::Missing => ProtoStatus::Missing,
+    };
+    let value = value.map(|value| match value {
+        FeatureValue::Number(number) => ProtoValue::Number(number),
+        FeatureValue::Text(text) => ProtoValue::Text(text),
+        FeatureValue::Flag(flag) => ProtoValue::Flag(flag),
+    });
+    Feature { name: name.to_owned(), view: view.to_owned(), value, age: age.map(duration), status: status.into() }
 }
 
 /// Names and values, each name once.

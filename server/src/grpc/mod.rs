@@ -2,6 +2,7 @@
 
 mod alerts;
 mod battery;
+mod by_vehicle;
 mod charging;
 mod deadline;
 mod dispatch;
@@ -14,6 +15,7 @@ mod predictor;
 mod range;
 mod reason;
 mod registry;
+mod renewed;
 mod service;
 mod status;
 mod stream;
@@ -30,6 +32,7 @@ pub(crate) use held::MessageMemory;
 pub(crate) use predictor::Predictor;
 pub(crate) use reason::ReasonLayer;
 pub(crate) use registry::{RegistryService, now_ms};
+pub(crate) use renewed::{Renewals, start as keep_predictions_current};
 pub(crate) use telemetry::{INGEST_SIZE_KEY, IngestDispatch, IngestService, QueryService};
 pub(crate) use trace::TraceLayer;
 pub(crate) use web::{Origins, WebConfig, WebService};

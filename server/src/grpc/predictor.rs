@@ -12,7 +12,7 @@ use ev_proto::ev::common::v1::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
-use super::{deadline::Deadline, status, stream::Answer};
+use super::{deadline::Deadline, renewed::Renewals, status, stream::Answer};
 use crate::{
     deploy::{Deployment, Queue, Routes, VersionChoice},
     features::VehicleFeatures,
@@ -34,6 +34,8 @@ pub(crate) struct Predictor {
     pub(crate) alerts: Arc<Alerts>,
     /// What is known of vehicles.
     pub(crate) features: Arc<VehicleFeatures>,
+    /// Predictions that are kept current.
+    pub(crate) renewals: Renewals,
 }
 
 /// What comes of a row.
@@ -47,9 +49,9 @@ pub(super) enum Reply<A> {
 }
 
 /// Rows of a batch by the deployment that answers them, and the refusals of those that have none.
-struct Grouped<A> {
-    results: Vec<Option<Result<A, PredictError>>>,
-    groups: Vec<(Arc<Deployment>, Vec<usize>)>,
+pub(super) struct Grouped<A> {
+    pub(super) results: Vec<Option<Result<A, PredictError>>>,
+    pub(super) groups: Vec<(Arc<Deployment>, Vec<usize>)>,
 }
 
 /// What comes of the rows of a batch, in order, or of the batch as a whole.
@@ -187,7 +189,7 @@ impl Predictor {
         self.submitted(deployment, submitted, answer)
     }
 
-    fn submitted<A>(
+    pub(super) fn submitted<A>(
         self: &Arc<Self>,
         deployment: &Arc<Deployment>,
         submitted: Result<QueuedRow, PredictError>,
@@ -288,7 +290,7 @@ impl Predictor {
 
     /// Which deployment answers which row.
     #[inline]
-    fn group<Q, A>(
+    pub(super) fn group<Q, A>(
         &self,
         task: Task,
         requests: &[Q],
@@ -333,13 +335,15 @@ impl Predictor {
             feature_coverage: outcome.coverage,
             timings: Some(timings(&outcome.timings)),
             batch: outcome.batch.map(batch),
+            features: Vec::new(),
+            degraded: false,
         }
     }
 }
 
 /// Every row was answered or refused.
 #[inline]
-fn in_order<A>(results: Vec<Option<Result<A, PredictError>>>) -> Vec<Result<A, PredictError>> {
+pub(super) fn in_order<A>(results: Vec<Option<Result<A, PredictError>>>) -> Vec<Result<A, PredictError>> {
     results.into_iter().map(|result| result.unwrap_or(Err(PredictError::Panicked))).collect()
 }
 
@@ -365,7 +369,7 @@ pub(super) fn deadline<T>(request: &Request<T>) -> Result<Option<Instant>, Statu
 }
 
 #[inline]
-fn selected(selector: Option<&ModelSelector>) -> (&str, Option<VersionChoice<'_>>) {
+pub(super) fn selected(selector: Option<&ModelSelector>) -> (&str, Option<VersionChoice<'_>>) {
     let Some(ModelSelector { name, version_choice }) = selector else { return ("", None) };
     let choice = version_choice.as_ref().map(|choice| match choice {
         model_selector::VersionChoice::Version(version) => VersionChoice::Number(*version),

@@ -301,9 +301,12 @@ pub(super) fn memory_full(max: usize) -> Status {
 
 fn describe(error: PredictError) -> Described {
     let (code, reason, retry) = match &error {
-        PredictError::Invalid(violations) => {
-            (Code::InvalidArgument, violations.first().map_or("INVALID", |violation| violation.reason), None)
-        }
+        PredictError::Invalid(violations) => match violations.first() {
+            None => (Code::InvalidArgument, "INVALID", None),
+            // What the caller gave is checked first: where it is right, only the store is at fault.
+            Some(first) if first.is_of_store() => (Code::FailedPrecondition, first.reason, None),
+            Some(first) => (Code::InvalidArgument, first.reason, None),
+        },
         PredictError::UnknownModel { .. } => (Code::NotFound, "UNKNOWN_MODEL", None),
         PredictError::UnknownVersion { .. } => (Code::NotFound, "UNKNOWN_VERSION", None),
         PredictError::UnknownAlias { .. } => (Code::NotFound, "UNKNOWN_ALIAS", None),
@@ -317,6 +320,8 @@ fn describe(error: PredictError) -> Described {
         PredictError::WouldMissDeadline => (Code::DeadlineExceeded, "WOULD_MISS_DEADLINE", None),
         PredictError::QueueFull { retry_after, .. } => (Code::ResourceExhausted, "QUEUE_FULL", Some(*retry_after)),
         PredictError::Displaced { retry_after } => (Code::ResourceExhausted, "DISPLACED", Some(*retry_after)),
+        PredictError::UnknownVehicle { .. } => (Code::NotFound, "UNKNOWN_VEHICLE", None),
+        PredictError::FeaturesUnavailable { .. } => (Code::Unavailable, "STORE_UNREACHABLE", Some(RETRY_DELAY)),
         PredictError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN", Some(RETRY_DELAY)),
         PredictError::Backend(source) => {
             tracing::error!(error = source as &dyn Error, "a model could not be run");

@@ -1,29 +1,35 @@
 //! `ev.thermal.v1.ThermalRisk`.
 
+use std::{sync::Arc, time::Instant};
+
 use ev_domain::{Feature, RiskClass, Severity, Value};
 use ev_models_core::manifest::Task;
+use ev_proto::ev::common::v1::PredictionInfo;
 use ev_proto::ev::thermal::v1::{
     AcknowledgeAlertRequest, AcknowledgeAlertResponse, AssessBatchRequest, AssessBatchResponse, AssessBatchResult,
     AssessRequest, AssessResponse, AssessStreamRequest, AssessStreamResponse, ClassProbability, ListAlertsRequest,
     ListAlertsResponse, RecommendedAction, RiskClass as ProtoClass, Severity as ProtoSeverity, WatchAlertsRequest,
-    assess_batch_result, assess_stream_response, thermal_risk_server::ThermalRisk,
+    WatchAssessmentsRequest, WatchAssessmentsResponse, assess_batch_result, assess_stream_response,
+    thermal_risk_server::ThermalRisk,
 };
 
 use super::{
-    alerts,
-    predictor::{self, Predictor},
+    alerts, by_vehicle,
+    predictor::{self, Predictor, Reply, Results},
+    renewed::Watching,
     service::single_model_service,
     status, stream,
+    telemetry::timestamp,
 };
 use crate::{
     deploy::Deployment,
-    pipeline::{Estimate, Features, Outcome},
+    pipeline::{Estimate, Features, Outcome, PredictError},
+    renewal::Renewed,
 };
 
 single_model_service! {
     /// Thermal-risk assessments.
     ThermalService: ThermalRisk,
-    task: Task::ThermalRisk,
     unary: assess(AssessRequest) -> AssessResponse,
     batch: assess_batch(AssessBatchRequest) -> AssessBatchResponse of AssessBatchResult / assess_batch_result::Result,
     stream: assess_stream(AssessStreamRequest) -> AssessStreamResponse / assess_stream_response::Result as AssessStreamStream,
@@ -36,6 +42,25 @@ single_model_service! {
         ) -> Result<tonic::Response<Self::WatchAlertsStream>, tonic::Status> {
             let draining = self.0.draining.clone();
             alerts::watch(&self.0.alerts, request.into_inner(), draining).map(tonic::Response::new)
+        }
+
+        type WatchAssessmentsStream = Watching<WatchAssessmentsResponse>;
+
+        async fn watch_assessments(
+            &self,
+            request: tonic::Request<WatchAssessmentsRequest>,
+        ) -> Result<tonic::Response<Self::WatchAssessmentsStream>, tonic::Status> {
+            let assessments = self.0.renewals.assessments.subscribe();
+            let watching = self.0.watch(assessments, &request.get_ref().vehicle_ids, |renewed, missed_assessments| {
+                let Renewed { vehicle, time_us, answer } = renewed;
+                WatchAssessmentsResponse {
+                    vehicle_id: vehicle.as_str().to_owned(),
+                    assessment: Some(answer.clone()),
+                    assessed_time: Some(timestamp(*time_us)),
+                    missed_assessments,
+                }
+            });
+            watching.map(tonic::Response::new)
         }
 
         async fn list_alerts(
@@ -52,6 +77,57 @@ single_model_service! {
             alerts::acknowledge(&self.0.alerts, request.get_ref()).map(tonic::Response::new)
         }
     },
+}
+
+#[inline]
+pub(super) fn one(
+    predictor: &Arc<Predictor>,
+    request: &AssessRequest,
+    deadline: Option<Instant>,
+) -> Reply<AssessResponse> {
+    let selector = request.model_selector.as_ref();
+    if request.vehicle_id.is_empty() {
+        return predictor.row(Task::ThermalRisk, selector, request, deadline, |predictor, deployment, outcome| {
+            answer(deployment, &outcome, predictor.info(deployment, &outcome))
+        });
+    }
+    by_vehicle::predict(predictor, &request.vehicle_id, request, deadline, move |predictor, request, known| {
+        let (task, selector) = (Task::ThermalRisk, request.model_selector.as_ref());
+        predictor.row_of_vehicle(task, selector, request, known, deadline, |deployment, outcome, info| {
+            answer(deployment, &outcome, info)
+        })
+    })
+}
+
+const RUN_MAX: usize = stream::RUN_MAX;
+
+#[inline]
+fn together<'r>(
+    predictor: &Predictor,
+    rows: usize,
+    row: impl Fn(usize) -> &'r AssessRequest,
+    answered: impl FnMut(Result<AssessResponse, PredictError>),
+) -> bool {
+    // What is known of a vehicle may have to be waited for.
+    if (0..rows).any(|index| !row(index).vehicle_id.is_empty()) {
+        return false;
+    }
+    let answer =
+        |deployment: &Deployment, outcome: Outcome| answer(deployment, &outcome, predictor.info(deployment, &outcome));
+    predictor.together(Task::ThermalRisk, rows, row, |row| row.model_selector.as_ref(), answer, answered)
+}
+
+async fn many(predictor: &Predictor, rows: &[AssessRequest], deadline: Option<Instant>) -> Results<AssessResponse> {
+    let task = Task::ThermalRisk;
+    if rows.iter().all(|row| row.vehicle_id.is_empty()) {
+        let answer = |deployment: &Deployment, outcome: Outcome| {
+            answer(deployment, &outcome, predictor.info(deployment, &outcome))
+        };
+        return predictor.rows(task, rows, |row| row.model_selector.as_ref(), deadline, answer).await;
+    }
+    let answer = |deployment: &Deployment, outcome: Outcome, info| answer(deployment, &outcome, info);
+    let vehicle_id = |index: usize| rows[index].vehicle_id.as_str();
+    predictor.rows_of_vehicles(task, rows, |row| row.model_selector.as_ref(), vehicle_id, deadline, answer).await
 }
 
 impl Features for AssessRequest {
@@ -77,6 +153,7 @@ impl Features for AssessRequest {
             vibration_mg,
             pressure_kpa,
             model_selector: _,
+            vehicle_id: _,
         } = self;
         for (feature, number) in [
             (Feature::CellTemperatureMaxCelsius, *cell_temperature_max_celsius),
@@ -106,8 +183,7 @@ impl Features for AssessRequest {
     }
 }
 
-fn answer(predictor: &Predictor, deployment: &Deployment, outcome: Outcome) -> AssessResponse {
-    let info = predictor.info(deployment, &outcome);
+fn answer(deployment: &Deployment, outcome: &Outcome, info: PredictionInfo) -> AssessResponse {
     let names = &deployment.manifest.outputs[0].classes;
     let found = match &outcome.estimate {
         Estimate::Classes(probabilities) => probabilities.as_slice(),

@@ -11,11 +11,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{features, queues, vehicles};
+use super::{features, queues, renewals, vehicles};
 use crate::{
     deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
     features::VehicleFeatures,
     grpc::MessageMemory,
+    renewal::Renewal,
 };
 
 /// Every metric as a scrape names it. `docs/metrics.md` explains them, and a test compares the three.
@@ -53,6 +54,9 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_alerts_raised",
     "ev_alerts_displaced",
     "ev_alerts_refused",
+    "ev_predictions_renewed",
+    "ev_predictions_refused",
+    "ev_predictions_waiting",
     "ev_features_readings",
     "ev_features_readings_replayed",
     "ev_features_vehicles",
@@ -102,6 +106,12 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Source { routes, connections, memory, ingestor, alerts, features }));
         Metrics(registry)
+    }
+
+    /// The same, telling of what is kept current.
+    pub(crate) fn with_renewal(mut self, renewal: Arc<Renewal>) -> Metrics {
+        self.0.register_collector(Box::new(renewals::Renewals(renewal)));
+        self
     }
 
     /// The OpenMetrics text.

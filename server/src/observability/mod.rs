@@ -4,6 +4,7 @@ mod features;
 mod logs;
 mod metrics;
 mod queues;
+mod renewals;
 mod traces;
 mod vehicles;
 

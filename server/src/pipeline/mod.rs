@@ -12,6 +12,7 @@ mod plan;
 mod postprocess;
 mod queued;
 mod run;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -29,3 +30,4 @@ pub(crate) use queued::{QueuedRow, predict_pictures, submit_picture, submit_row}
 pub(crate) use run::{
     BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row, predict_together, rehearse_picture,
 };
+pub(crate) use stored::{Given, StoredFeature, StoredInputs, StoredRow};

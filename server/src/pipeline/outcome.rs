@@ -198,6 +198,23 @@ pub(crate) enum PredictError {
         /// When there should be room.
         retry_after: Duration,
     },
+    /// Nothing is known of the vehicle.
+    #[error(
+        "nothing is known of vehicle `{vehicle}`: stream its readings to ev.telemetry.v1.TelemetryIngest, write its \
+         features with ev.features.v1.FeatureStore, or give the fields without `vehicle_id`"
+    )]
+    UnknownVehicle {
+        /// What was asked for.
+        vehicle: String,
+    },
+    /// The feature store cannot say what is known of the vehicle.
+    #[error("the features of vehicle `{vehicle}` cannot be read: {problem}")]
+    FeaturesUnavailable {
+        /// What was asked for.
+        vehicle: String,
+        /// Why.
+        problem: String,
+    },
     /// The server is going away.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -29,6 +29,7 @@ mod support;
 
 mod alerts;
 mod bad_input;
+mod by_vehicle;
 mod candle;
 mod deadline;
 mod drain;

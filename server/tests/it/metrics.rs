@@ -41,7 +41,7 @@ async fn every_name_has_a_meaning_and_only_closed_labels() {
     for name in METRIC_NAMES {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
     }
-    let allowed = ["model", "version", "backend", "outcome", "reason", "state", "le"];
+    let allowed = ["model", "version", "backend", "outcome", "reason", "state", "kind", "le"];
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((_, labels)) = line.split_once('{') else { continue };
         let labels = labels.split_once('}').expect("closed").0;

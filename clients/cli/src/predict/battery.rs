@@ -12,9 +12,10 @@ use ev_client::proto::ev::{
 use super::{
     FileOption, SelectionOptions,
     battery_fields::BatteryFields,
-    info::{show_info, show_interval},
+    info::{show_features, show_info, show_interval},
     service::Battery,
     stream,
+    watch::{self, WatchOption},
 };
 use crate::{
     cli::GlobalOptions,
@@ -34,11 +35,14 @@ use crate::{
     arg_required_else_help = true,
     after_help = "\
 Everything the given options suffice for is answered; for the rest, the missing options are named.
+With --vehicle, what is not given is read from what is known of the vehicle.
 
 Examples:
   evctl predict battery --cycles 120 --ambient-c 24 --discharge-voltage-end-v 3.2
   evctl predict battery --target rul --cell-family nmc_lco_18650_2800mah --cycles 400
   evctl predict battery --target temperature --ambient-c 24 --c-rate 1
+  evctl predict battery --vehicle bus-7
+  evctl predict battery --watch
   evctl predict battery --file cells.jsonl > health.jsonl"
 )]
 pub(crate) struct BatteryCommand {
@@ -49,6 +53,8 @@ pub(crate) struct BatteryCommand {
     fields: BatteryFields,
     #[command(flatten)]
     file: FileOption,
+    #[command(flatten)]
+    watch: WatchOption,
     #[command(flatten)]
     selection: SelectionOptions,
 }
@@ -88,7 +94,7 @@ impl TargetName {
 
 impl BatteryCommand {
     pub(crate) async fn run(self, global: &GlobalOptions, output: &Output) -> Result<Exit, Failure> {
-        let BatteryCommand { targets, fields, file, selection } = self;
+        let BatteryCommand { targets, fields, file, watch, selection } = self;
         let models = target_models(&targets, selection.selector())?;
         let client = global.connect().await?;
         if let Some(file) = &file.file {
@@ -102,7 +108,15 @@ impl BatteryCommand {
             };
             return stream::run::<Battery>(&client, file, global.reply_timeout(), adjust).await;
         }
-        let response = client.battery().predict(fields.into_request(&targets, models)).await?;
+        let request = fields.into_request(&targets, models);
+        if watch.watch {
+            let vehicle = request.vehicle_id.clone();
+            if request != (PredictRequest { vehicle_id: vehicle.clone(), ..PredictRequest::default() }) {
+                return Err(watch::refused());
+            }
+            return watch.batteries(&client, &vehicle, output).await;
+        }
+        let response = client.battery().predict(request).await?;
         output.answer(&Json::new("ev.battery.v1.PredictResponse", &response), || render(&response))?;
         Ok(Exit::Ok)
     }
@@ -168,20 +182,26 @@ fn interval_block(name: &str, unit: &str, quantiles: [f32; 3], info: Option<&Pre
     let mut listing = Listing::default();
     show_interval(&mut listing, name, unit, Interval { q10, q50, q90 });
     show_info(&mut listing, info);
-    listing.render()
+    listing.render() + &show_features(info)
 }
 
 fn block(name: &str, value: &str, info: Option<&PredictionInfo>) -> String {
     let mut listing = Listing::default();
     listing.line(name, value);
     show_info(&mut listing, info);
-    listing.render()
+    listing.render() + &show_features(info)
 }
 
 fn unanswered_block(unanswered: &[Unanswered]) -> String {
     let mut listing = Listing::default();
     for answer in unanswered {
         let name = answer.target().as_str_name().trim_start_matches("TARGET_").to_lowercase().replace('_', " ");
+        if !answer.field_violations.is_empty() {
+            let whys: Vec<String> =
+                answer.field_violations.iter().map(|why| format!("{} {}", why.field, why.description)).collect();
+            listing.line(name, format!("not answered; {}", whys.join("; ")));
+            continue;
+        }
         let missing: Vec<String> =
             answer.missing_fields.iter().map(|field| option_of(field).unwrap_or_else(|| field.clone())).collect();
         listing.line(name, format!("not answered; add {}", missing.join(" ")));
@@ -192,6 +212,8 @@ fn unanswered_block(unanswered: &[Unanswered]) -> String {
 #[cfg(test)]
 mod tests {
     use anstream::adapter::strip_str;
+
+    use ev_client::proto::ev::common::v1::FieldViolation;
 
     use super::*;
 
@@ -208,17 +230,29 @@ mod tests {
         let response = PredictResponse {
             failure: Some(FailureAnswer { failure_probability: 0.25, info: None }),
             remaining_useful_life: Some(RemainingUsefulLife { estimate: None, info: None }),
-            unanswered: vec![Unanswered {
-                target: Target::CycleLife.into(),
-                missing_fields: vec!["cycle_count".to_owned(), "capacity_cycle_2_ah".to_owned()],
-            }],
+            unanswered: vec![
+                Unanswered {
+                    target: Target::CycleLife.into(),
+                    missing_fields: vec!["cycle_count".to_owned(), "capacity_cycle_2_ah".to_owned()],
+                    ..Unanswered::default()
+                },
+                Unanswered {
+                    target: Target::Temperature.into(),
+                    missing_fields: vec!["c_rate".to_owned()],
+                    field_violations: vec![FieldViolation {
+                        field: "c_rate".to_owned(),
+                        description: "is 1h old, expected at most 1m".to_owned(),
+                    }],
+                },
+            ],
             ..PredictResponse::default()
         };
         assert_eq!(
             strip_str(&render(&response)).to_string(),
             "remaining useful life   no estimate\n\n\
              failure probability   25.0 %  ████████························\n\n\
-             cycle life   not answered; add --cycles --capacity-cycle-2-ah\n"
+             cycle life    not answered; add --cycles --capacity-cycle-2-ah\n\
+             temperature   not answered; c_rate is 1h old, expected at most 1m\n"
         );
     }
 }

@@ -10,6 +10,9 @@ use super::battery::TargetName;
 #[group(id = "fields", multiple = true)]
 #[command(next_help_heading = "The cell or pack")]
 pub(crate) struct BatteryFields {
+    /// Vehicle whose readings and written features stand in for what is not given.
+    #[arg(long = "vehicle", alias = "vehicle-id", value_name = "ID")]
+    vehicle_id: Option<String>,
     /// Cell family, such as nmc_lco_18650_2800mah.
     #[arg(long, value_name = "NAME")]
     cell_family: Option<String>,
@@ -125,6 +128,7 @@ pub(crate) struct BatteryFields {
 impl BatteryFields {
     pub(crate) fn into_request(self, targets: &[TargetName], target_models: Vec<TargetModel>) -> PredictRequest {
         let BatteryFields {
+            vehicle_id,
             cell_family,
             rated_capacity_ah,
             cycle_count,
@@ -201,6 +205,7 @@ impl BatteryFields {
             state_of_health_percent,
             charge_duration_constant_current_ratio,
             target_models,
+            vehicle_id: vehicle_id.unwrap_or_default(),
         }
     }
 }

@@ -1,15 +1,20 @@
 //! What every answer carries beside its value, for a person.
 
-use ev_client::proto::ev::common::v1::{
-    BatchCut, BatchInfo, ModelVersion, OutOfDistributionField, OutOfDistributionReason, PredictionInfo,
-    PredictionStatus, Timings,
+use std::time::Duration;
+
+use ev_client::proto::ev::{
+    common::v1::{
+        BatchCut, BatchInfo, ModelVersion, OutOfDistributionField, OutOfDistributionReason, PredictionInfo,
+        PredictionStatus, Timings,
+    },
+    features::v1::{Feature, FeatureStatus, feature::Value},
 };
 
 use crate::{
     failure::option_of,
     interval::{Interval, number},
     style::{BOLD, DIM, GOOD, WARN},
-    table::Listing,
+    table::{Cell, Listing, Table},
 };
 
 /// Hexadecimal digits of a digest that are shown.
@@ -36,6 +41,55 @@ pub(crate) fn show_info(listing: &mut Listing, info: Option<&PredictionInfo>) {
         listing.line("time in the server", show_timings(*timings));
     }
     show_batch(listing, info);
+    if info.degraded {
+        let text = "the shared feature store could not be reached; this server's memory answered";
+        listing.line("degraded", format!("{WARN}{text}{WARN:#}"));
+    }
+}
+
+/// Features of the vehicle that the model was given, with their age, and what was left out; empty where none were read.
+pub(crate) fn show_features(info: Option<&PredictionInfo>) -> String {
+    let features = info.map_or(&[][..], |info| info.features.as_slice());
+    if features.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["feature", "value", "age", "status", "view"]);
+    for found in features {
+        let Feature { name, view, value, age, status: _ } = found;
+        let value = match value {
+            Some(Value::Number(number)) => crate::interval::number(*number),
+            Some(Value::Text(text)) => text.clone(),
+            Some(Value::Flag(flag)) => flag.to_string(),
+            None => "-".to_owned(),
+        };
+        let (style, status) = match found.status() {
+            FeatureStatus::Fresh => (GOOD, "fresh"),
+            FeatureStatus::Defaulted => (WARN, "default"),
+            FeatureStatus::Stale if found.value.is_none() => (WARN, "stale, not used"),
+            FeatureStatus::Stale => (WARN, "stale"),
+            FeatureStatus::Missing => (DIM, "missing"),
+            FeatureStatus::Unspecified => (DIM, "unknown"),
+        };
+        table.row([
+            name.as_str().into(),
+            value.into(),
+            age.map_or_else(|| "-".to_owned(), age_text).into(),
+            Cell::styled(status, style),
+            view.as_str().into(),
+        ]);
+    }
+    format!("\n{}", table.render())
+}
+
+/// To the second, or better where it is below one.
+fn age_text(age: prost_types::Duration) -> String {
+    let age = Duration::try_from(age).unwrap_or_default();
+    let shown = if age < Duration::from_secs(1) {
+        Duration::from_millis(age.subsec_millis().into())
+    } else {
+        Duration::from_secs(age.as_secs())
+    };
+    humantime::format_duration(shown).to_string()
 }
 
 /// As [`show_info`], for a photo: it is all of the input, decoding it is most of the assembling, and all of it takes
@@ -158,6 +212,8 @@ mod tests {
             feature_coverage: 0.1666,
             timings: Some(Timings { queue_ns: 0, features_ns: 1_250, inference_ns: 2_049, total_ns: 3_500_000 }),
             batch: Some(BatchInfo { rows: 4, cut: BatchCut::Preferred.into() }),
+            features: Vec::new(),
+            degraded: true,
         };
         let mut listing = Listing::default();
         show_interval(&mut listing, "range", "km", Interval { q10: 250.0, q50: 314.0, q90: 371.0 });
@@ -174,6 +230,40 @@ model                 ev-range version 3 sha256:0123456789ab
 prediction id         p-1
 time in the server    3500.0 us (queue 0.0, features 1.3, inference 2.0)
 ran in a batch of     4 (a preferred size)
+degraded              the shared feature store could not be reached; this server's memory answered
+"
+        );
+        assert_eq!(show_features(Some(&info)), "");
+    }
+
+    #[test]
+    fn features_are_shown_with_age_and_status() {
+        let feature = |name: &str, value, age_ms: Option<u64>, status: FeatureStatus| Feature {
+            name: name.to_owned(),
+            view: "pack_now".to_owned(),
+            value,
+            age: age_ms.and_then(|age| Duration::from_millis(age).try_into().ok()),
+            status: status.into(),
+        };
+        let info = PredictionInfo {
+            features: vec![
+                feature("pack_voltage_v", Some(Value::Number(396.0)), Some(230), FeatureStatus::Fresh),
+                feature("cell_family", Some(Value::Text("nmc".to_owned())), Some(90_500), FeatureStatus::Stale),
+                feature("humidity_percent", None, Some(3_600_000), FeatureStatus::Stale),
+                feature("moisture_detected", Some(Value::Flag(true)), None, FeatureStatus::Defaulted),
+                feature("pressure_kpa", None, None, FeatureStatus::Missing),
+            ],
+            ..PredictionInfo::default()
+        };
+        assert_eq!(
+            strip_str(&show_features(Some(&info))).to_string(),
+            "
+FEATURE             VALUE   AGE      STATUS            VIEW
+pack_voltage_v      396     230ms    fresh             pack_now
+cell_family         nmc     1m 30s   stale             pack_now
+humidity_percent    -       1h       stale, not used   pack_now
+moisture_detected   true    -        default           pack_now
+pressure_kpa        -       -        missing           pack_now
 "
         );
     }

@@ -10,6 +10,7 @@ mod service;
 mod stream;
 mod thermal;
 mod utilization;
+mod watch;
 
 use std::path::PathBuf;
 

@@ -6,7 +6,13 @@ use ev_client::proto::ev::{
     thermal::v1::{AssessRequest, AssessResponse, RecommendedAction, RiskClass},
 };
 
-use super::{FileOption, SelectionOptions, info::show_info, service::Thermal, stream};
+use super::{
+    FileOption, SelectionOptions,
+    info::{show_features, show_info},
+    service::Thermal,
+    stream,
+    watch::{self, WatchOption},
+};
 use crate::{
     cli::GlobalOptions,
     exit::Exit,
@@ -24,10 +30,13 @@ use crate::{
     allow_negative_numbers = true,
     after_help = "\
 Only --temperature-c is required; whatever is missing lowers the feature coverage.
+With --vehicle, what is not given is read from what the vehicle sent last.
 
 Examples:
   evctl predict thermal --temperature-c 41 --voltage-v 396 --current-a 80 --humidity 55
   evctl predict thermal --temperature-c 92 --temperature-rate-c-per-s 1.4 --cell-voltage-drop-percent 30
+  evctl predict thermal --vehicle bus-7
+  evctl predict thermal --watch
   evctl predict thermal --file packs.jsonl > risks.jsonl"
 )]
 pub(crate) struct ThermalCommand {
@@ -35,6 +44,8 @@ pub(crate) struct ThermalCommand {
     fields: ThermalFields,
     #[command(flatten)]
     file: FileOption,
+    #[command(flatten)]
+    watch: WatchOption,
     #[command(flatten)]
     selection: SelectionOptions,
 }
@@ -44,12 +55,15 @@ pub(crate) struct ThermalCommand {
 #[group(id = "fields", multiple = true)]
 #[command(next_help_heading = "The pack, now")]
 struct ThermalFields {
+    /// Vehicle whose latest readings stand in for what is not given.
+    #[arg(long = "vehicle", alias = "vehicle-id", value_name = "ID")]
+    vehicle_id: Option<String>,
     /// Highest cell temperature in °C.
     #[arg(
         long = "temperature-c",
         alias = "cell-temperature-max-celsius",
         value_name = "C",
-        required_unless_present = "file"
+        required_unless_present_any = ["file", "vehicle_id", "watch"]
     )]
     cell_temperature_max_celsius: Option<f32>,
     /// Lowest cell temperature in °C.
@@ -106,7 +120,7 @@ struct ThermalFields {
 
 impl ThermalCommand {
     pub(crate) async fn run(self, global: &GlobalOptions, output: &Output) -> Result<Exit, Failure> {
-        let ThermalCommand { fields, file, selection } = self;
+        let ThermalCommand { fields, file, watch, selection } = self;
         let selector = selection.selector();
         let client = global.connect().await?;
         if let Some(file) = &file.file {
@@ -115,7 +129,15 @@ impl ThermalCommand {
             };
             return stream::run::<Thermal>(&client, file, global.reply_timeout(), adjust).await;
         }
-        let response = client.thermal().assess(fields.into_request(selector)).await?;
+        let request = fields.into_request(selector);
+        if watch.watch {
+            let vehicle = request.vehicle_id.clone();
+            if request != (AssessRequest { vehicle_id: vehicle.clone(), ..AssessRequest::default() }) {
+                return Err(watch::refused());
+            }
+            return watch.packs(&client, &vehicle, output).await;
+        }
+        let response = client.thermal().assess(request).await?;
         output.answer(&Json::new("ev.thermal.v1.AssessResponse", &response), || render(&response))?;
         Ok(Exit::Ok)
     }
@@ -135,7 +157,7 @@ fn render(response: &AssessResponse) -> String {
         listing.line(name, format!("{percent:5.1} %  {}", share_bar(class.probability)));
     }
     show_info(&mut listing, response.info.as_ref());
-    listing.render()
+    listing.render() + &show_features(response.info.as_ref())
 }
 
 fn class_name(class: RiskClass) -> &'static str {
@@ -147,6 +169,7 @@ fn class_name(class: RiskClass) -> &'static str {
 impl ThermalFields {
     fn into_request(self, model_selector: Option<ModelSelector>) -> AssessRequest {
         let ThermalFields {
+            vehicle_id,
             cell_temperature_max_celsius,
             cell_temperature_min_celsius,
             cell_temperature_mean_celsius,
@@ -184,6 +207,7 @@ impl ThermalFields {
             vibration_mg,
             pressure_kpa,
             model_selector,
+            vehicle_id: vehicle_id.unwrap_or_default(),
         }
     }
 }

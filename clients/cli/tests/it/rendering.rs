@@ -51,7 +51,9 @@ fn json_for_scripts() {
       "features_ns": 1000,
       "inference_ns": 2000,
       "total_ns": 3500
-    }
+    },
+    "features": [],
+    "degraded": false
   }
 }
 "#

@@ -144,6 +144,7 @@ fn check_inputs(manifest: &Manifest) -> Checked {
         check_interval(input.trained_range, || place("trained_range"))?;
         check_vocabulary(input, &place)?;
         check_default(input, &place)?;
+        check_max_age(input, &place)?;
     }
     Ok(())
 }
@@ -226,6 +227,15 @@ fn check_default(input: &Input, place: &dyn Fn(&str) -> String) -> Checked {
         fits && !input.required,
         || place("default"),
         || "must be of the input's type, in its range or vocabulary, and not stand with `required`".into(),
+    )
+}
+
+fn check_max_age(input: &Input, place: &dyn Fn(&str) -> String) -> Checked {
+    let Some(max_age) = &input.max_age else { return Ok(()) };
+    ensure(
+        humantime::parse_duration(max_age).is_ok_and(|age| !age.is_zero()),
+        || place("max_age"),
+        || format!("is `{max_age}`, expected a duration such as `10s`, `15m` or `30d`"),
     )
 }
 

@@ -1,6 +1,6 @@
 //! The manifest's tables, key by key.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -178,6 +178,9 @@ pub struct Input {
     /// Oldest feature-store value that counts as fresh, such as `15m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<String>,
+    /// What an older one means.
+    #[serde(default, skip_serializing_if = "IfStale::is_missing")]
+    pub if_stale: IfStale,
     /// COVESA VSS signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vss: Option<String>,
@@ -187,6 +190,19 @@ pub struct Input {
     /// One sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+}
+
+/// What a feature-store value means that is too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfStale {
+    /// It is used all the same.
+    Use,
+    /// It counts as not given: the default stands in, and of a required input the request is refused.
+    #[default]
+    Missing,
+    /// The request is refused.
+    Refuse,
 }
 
 /// How a text is looked up; both ways ignore case and outer blanks.
@@ -762,6 +778,22 @@ impl Input {
     #[must_use]
     pub fn width(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// `max_age` as a duration.
+    #[must_use]
+    pub fn max_age(&self) -> Option<Duration> {
+        // A checked manifest's is one.
+        self.max_age.as_deref().and_then(|age| humantime::parse_duration(age).ok())
+    }
+}
+
+// === impl IfStale ===
+
+impl IfStale {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_missing(&self) -> bool {
+        *self == IfStale::Missing
     }
 }
 

@@ -135,6 +135,8 @@ fn answer(request: &PredictRequest) -> PredictResponse {
             feature_coverage: 0.25,
             timings: Some(Timings { queue_ns: 0, features_ns: 1000, inference_ns: 2000, total_ns: 3500 }),
             batch: None,
+            features: Vec::new(),
+            degraded: false,
         }),
     }
 }

@@ -91,6 +91,8 @@ fn answer(request: &ClassifyRequest) -> ClassifyResponse {
                 total_ns: 12_150_000,
             }),
             batch: None,
+            features: Vec::new(),
+            degraded: false,
         }),
     }
 }
