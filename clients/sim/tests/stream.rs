@@ -245,3 +245,40 @@ fn what_cannot_be_streamed_is_said() {
     check(&["run", "--history", "5"], "--to");
     check(&["replay", "-", "--to", "http://127.0.0.1:1", "--as-if-now"], "it needs a file");
 }
+
+/// What a newcomer sees: `evserve demo` starts the simulator beside itself.
+#[test]
+fn the_demo_alarms_within_a_minute() {
+    let Some(place) = Place::find() else { return };
+    if !place.program.with_file_name("evsim").is_file() {
+        return eprintln!("skipped: evsim has not been built beside {}", place.program.display());
+    }
+    let began = Instant::now();
+    let mut child = Command::new(&place.program)
+        .args(["demo", "--vehicles", "2", "--http-address", "127.0.0.1:0", "--set", "data.bundled_models=false"])
+        .args(["--grpc-address", &place.grpc, "--telemetry-address", &place.telemetry])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("evserve starts");
+    let lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let (sender, said) = std::sync::mpsc::channel();
+    let reading = thread::spawn(move || lines.for_each(|line| drop(sender.send(line))));
+    let server = Server { child };
+    let alarm = loop {
+        let left = Duration::from_secs(60).saturating_sub(began.elapsed());
+        let line = said.recv_timeout(left).expect("an alarm within a minute");
+        if line.contains("alert: act now") {
+            break line;
+        }
+    };
+    assert!(alarm.contains("sim-0") && alarm.contains("thermal"), "{alarm}");
+    // The fleet goes on, and what it had behind it is there.
+    let stored = place.stored();
+    assert!(stored.values().all(|(readings, completeness)| *readings > 600 && *completeness == 1.0), "{stored:?}");
+    // However the server ends, the fleet ends with it: nobody holds its output any more.
+    server.kill();
+    let ends = Instant::now();
+    reading.join().expect("no panic");
+    assert!(ends.elapsed() < Duration::from_secs(20));
+}
