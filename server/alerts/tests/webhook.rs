@@ -9,10 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use ev_alerts::{
-    Alerts, AlertsConfig, Assessment, Cause, Report,
+    Alert, AlertEvent, Alerts, AlertsConfig, Assessment, Cause, Notice, Report,
     webhook::{self, Secret, Webhook, WebhookConfig, WebhookStats},
 };
-use ev_domain::{RiskClass, VehicleId};
+use ev_domain::{RiskClass, Severity, VehicleId};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -180,4 +180,38 @@ async fn reporting_never_waits_and_what_waits_is_bounded() {
     drop(alerts);
     running.await.expect("it ends");
     assert_eq!((stats.dead_letters(), stats.dropped(), stats.missed()), (4, 6, 0));
+}
+
+#[tokio::test]
+async fn what_was_owed_is_delivered_and_what_is_settled_is_told() {
+    let (address, received) = receiver(&[]).await;
+    let alerts = alerts();
+    let mut hearing = alerts.subscribe();
+    report(&alerts, "bus-1", RiskClass::Alarm);
+    let Some(Notice::Event(owed)) = hearing.next().await else { panic!("an event") };
+    assert!(hearing.try_next().is_none());
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let tell = {
+        let told = Arc::clone(&told);
+        move |event: &AlertEvent| told.lock().expect("alone").push(event.alert.vehicle.as_str().to_owned())
+    };
+    // Room for one: the other, which is less severe, is dropped and told at once.
+    let narrow = WebhookConfig { queue_max: 1, ..config(address) };
+    let webhook = Webhook::new(narrow, Arc::new(|| NOW_S), 5).expect("a configuration");
+    let lesser = AlertEvent {
+        alert: Alert {
+            vehicle: VehicleId::new("bus-0").expect("an id"),
+            severity: Severity::Low,
+            ..owed.alert.clone()
+        },
+        ..(*owed).clone()
+    };
+    let webhook = webhook.telling(Arc::new(tell)).owing([(*owed).clone(), lesser]);
+    assert_eq!(*told.lock().expect("alone"), ["bus-0"]);
+    let subscription = alerts.subscribe();
+    drop(alerts);
+    webhook.run(subscription).await;
+    assert_eq!(*told.lock().expect("alone"), ["bus-0", "bus-1"]);
+    let received = received.lock().expect("alone");
+    assert_eq!((received.len(), &received[0].1["alert"]["id"]), (1, &owed.alert.id.to_string().into()));
 }

@@ -5,8 +5,12 @@ use std::{fmt, time::Duration};
 use ev_domain::Severity;
 use http::Uri;
 use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
-use crate::{ConfigError, error::in_range, severity};
+use crate::{AlertEvent, ConfigError, error::in_range, severity};
+
+/// Of a URL's digest, what tells receivers apart.
+const KEY_BYTES: usize = 8;
 
 /// `[[alerts.webhooks]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,6 +112,19 @@ impl WebhookConfig {
         in_range("webhooks.backoff_min", self.backoff_min, millisecond, self.backoff_max)?;
         in_range("webhooks.queue_max", self.queue_max, 1, 100_000)?;
         in_range("webhooks.concurrency", self.concurrency, 1, 64)
+    }
+
+    /// Names the receiver without telling its URL, which may hold what nobody else shall know.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let digest = Sha256::digest(self.url.as_bytes());
+        digest.iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether an event is sent to it.
+    #[must_use]
+    pub fn wants(&self, event: &AlertEvent) -> bool {
+        event.alert.peak >= self.severity_min
     }
 
     pub(super) fn uri(&self) -> Result<Uri, ConfigError> {
