@@ -27,6 +27,7 @@ mod cores;
 mod deploy;
 mod grpc;
 mod http;
+mod journal;
 mod lane;
 mod libraries;
 mod observability;
@@ -39,6 +40,7 @@ pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, ImagesConfig, LogFormat, ModelBatching,
     ObservabilityConfig, TelemetryConfig,
 };
+pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};
 pub use serving::ListenError;

@@ -24,6 +24,7 @@ use crate::{
         keep_health_current, now_ms,
     },
     http::{self, HttpState},
+    journal::{self, AlertJournal, AlertJournalError},
     lane::Lane,
     libraries,
     observability::{Metrics, Traces},
@@ -46,6 +47,7 @@ pub struct Server {
     cores: Arc<Cores>,
     ingest: Arc<Cores>,
     telemetry: Telemetry,
+    journal: journal::Running,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
     deployer: Arc<Deployer>,
@@ -88,6 +90,9 @@ pub enum StartError {
     /// Telemetry cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryStartError),
+    /// The journal of alerts cannot be opened.
+    #[error(transparent)]
+    AlertJournal(#[from] AlertJournalError),
     /// The alerts' configuration is refused.
     #[error(transparent)]
     Alerts(#[from] ev_alerts::ConfigError),
@@ -144,10 +149,13 @@ impl Server {
         let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, vec![lane]).await?;
         Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
         Lane::log(alerts.subscribe(), &telemetry.handle());
-        for webhook in config.alerts.webhooks.clone() {
-            let webhook = Webhook::new(webhook, Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
-            telemetry.handle().spawn(webhook.run(alerts.subscribe()));
+        let journal = AlertJournal::open(&config.data.directory.join("alerts"), &config.alerts.webhooks)?;
+        for webhook in &config.alerts.webhooks {
+            let (owed, settler) = (journal.owed(webhook), journal.settler(webhook));
+            let webhook = Webhook::new(webhook.clone(), Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
+            telemetry.handle().spawn(webhook.telling(settler).owing(owed).run(alerts.subscribe()));
         }
+        let journal = journal.start(&alerts, now_us());
 
         let predictor = Arc::new(Predictor {
             routes: Arc::clone(&routes),
@@ -245,6 +253,7 @@ impl Server {
             cores,
             ingest,
             telemetry,
+            journal,
             background: vec![http_task, health_task],
             registry,
             deployer,
@@ -284,6 +293,7 @@ impl Server {
             cores,
             ingest,
             telemetry,
+            journal,
             background,
             registry,
             deployer,
@@ -302,6 +312,8 @@ impl Server {
             tokio::join!(drain(cores, config.shutdown.grace, &abort), drain(ingest, config.shutdown.grace, &abort));
         let drained = calls && streams;
         telemetry.stop().await;
+        // Now that nothing is judged any more.
+        journal.stop().await;
         deployer.retire(ends.saturating_duration_since(Instant::now())).await;
         stop_http.cancel();
         for task in background {

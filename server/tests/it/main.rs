@@ -27,6 +27,7 @@
 mod support;
 
 mod alerts;
+mod alerts_restart;
 mod bad_input;
 mod candle;
 mod deadline;
