@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ev_alerts::{Alerts, webhook::Webhook};
+use ev_alerts::{
+    Alerts,
+    webhook::{Roots, Webhook, WebhookConfig},
+};
 use ev_batching::Budget;
 use ev_registry::{Registry, RegistryConfig, RegistryError};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -93,6 +96,15 @@ pub enum StartError {
     /// The journal of alerts cannot be opened.
     #[error(transparent)]
     AlertJournal(#[from] AlertJournalError),
+    /// Certificates for a webhook cannot be read.
+    #[error("cannot read `alerts.webhooks.ca_certificates`, {path}")]
+    WebhookCertificates {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The alerts' configuration is refused.
     #[error(transparent)]
     Alerts(#[from] ev_alerts::ConfigError),
@@ -152,7 +164,8 @@ impl Server {
         let journal = AlertJournal::open(&config.data.directory.join("alerts"), &config.alerts.webhooks)?;
         for webhook in &config.alerts.webhooks {
             let (owed, settler) = (journal.owed(webhook), journal.settler(webhook));
-            let webhook = Webhook::new(webhook.clone(), Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
+            let roots = roots(webhook)?;
+            let webhook = Webhook::new(webhook.clone(), roots, Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
             telemetry.handle().spawn(webhook.telling(settler).owing(owed).run(alerts.subscribe()));
         }
         let journal = journal.start(&alerts, now_us());
@@ -350,6 +363,27 @@ async fn open_registry(config: &Config) -> Result<Registry, RegistryError> {
         }
     }
     Ok(registry)
+}
+
+/// The authorities that a webhook's receiver is known by.
+fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
+    let path = &webhook.ca_certificates;
+    if !webhook.is_https() {
+        return Ok(Roots::none());
+    }
+    if path.as_os_str().is_empty() {
+        let system = rustls_native_certs::load_native_certs();
+        let roots = Roots::of(system.certs.into_iter().map(|certificate| certificate.to_vec()));
+        if roots.is_empty() {
+            tracing::warn!(
+                "the system has no certificates of authorities: no webhook is reached over https unless `ca_certificates` says by whom it is known"
+            );
+        }
+        return Ok(roots);
+    }
+    let pem = fs_err::read(path);
+    let pem = pem.map_err(|source| StartError::WebhookCertificates { path: path.clone(), source })?;
+    Ok(Roots::from_pem(&pem)?)
 }
 
 fn registry_error(config: &Config, source: RegistryError) -> StartError {

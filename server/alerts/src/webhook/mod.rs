@@ -8,6 +8,7 @@ mod delivery;
 mod payload;
 mod queue;
 mod signature;
+mod tls;
 
 use std::{
     fmt,
@@ -25,6 +26,7 @@ use queue::Queue;
 
 pub use config::{Secret, WebhookConfig};
 pub use signature::{HEADER, sign, verify};
+pub use tls::Roots;
 
 /// Tells the time: seconds since 1970-01-01 UTC.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -52,15 +54,16 @@ pub struct WebhookStats {
 // === impl Webhook ===
 
 impl Webhook {
-    /// Gets ready; nothing is sent before [`Webhook::run`]. `seed` makes the jitter of its waits.
+    /// Gets ready; nothing is sent before [`Webhook::run`]. A receiver's certificate must be one of `roots`' where its URL is
+    /// `https://`. `seed` makes the jitter of its waits.
     ///
     /// # Errors
     ///
     /// When a setting is refused.
-    pub fn new(config: WebhookConfig, clock: Clock, seed: u64) -> Result<Webhook, ConfigError> {
+    pub fn new(config: WebhookConfig, roots: Roots, clock: Clock, seed: u64) -> Result<Webhook, ConfigError> {
         config.check()?;
         let queue = Queue::new(config.queue_max);
-        Ok(Webhook { courier: Arc::new(Courier::new(config, clock, seed)?), queue, settled: Arc::new(|_| ()) })
+        Ok(Webhook { courier: Arc::new(Courier::new(config, roots, clock, seed)?), queue, settled: Arc::new(|_| ()) })
     }
 
     /// Tells of events that are owed no longer.
