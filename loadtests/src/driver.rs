@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     Load, Pace, Picture, Report, Scenario, cars,
-    recorder::{Recorder, timings},
+    recorder::{self, Recorder, timings},
 };
 
 /// Answers still waited for after the last request was sent.
@@ -336,7 +336,7 @@ impl Caller {
                 if response.candidates.is_empty() {
                     return Err("the answer has no candidate".to_owned());
                 }
-                Ok(response.info.and_then(|info| info.timings))
+                Ok(response.info.as_ref().and_then(recorder::of_row))
             }
             Service::Tensors(inference) => {
                 let response = inference.model_infer(ModelInferRequest::clone(&self.picture.tensor)).await;

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ev_client::proto::ev::{common::v1::Timings, range::v1::PredictResponse};
+use ev_client::proto::ev::{
+    common::v1::{PredictionInfo, Timings},
+    range::v1::PredictResponse,
+};
 use hdrhistogram::Histogram;
 
 use crate::{Load, Percentiles, Report, report::Share};
@@ -154,10 +157,17 @@ impl Recorder {
 /// Where the time of an answer went, or what is wrong with it.
 pub(crate) fn timings(response: &PredictResponse) -> Result<Option<Timings>, String> {
     if response.range_q50_km > 0.0 {
-        Ok(response.info.as_ref().and_then(|info| info.timings))
+        Ok(response.info.as_ref().and_then(of_row))
     } else {
         Err(format!("the answer is {} km", response.range_q50_km))
     }
+}
+
+/// The timings of one row: of rows that ran together, each has its part of the model's time.
+pub(crate) fn of_row(info: &PredictionInfo) -> Option<Timings> {
+    let timings = info.timings?;
+    let rows = info.batch.as_ref().map_or(1, |batch| batch.rows.max(1));
+    Some(Timings { inference_ns: timings.inference_ns / u64::from(rows), ..timings })
 }
 
 fn ns(duration: Duration) -> u64 {

@@ -40,7 +40,7 @@ pub struct Report {
     pub latency_us: Percentiles,
     /// From when a request was due to when it was sent: the client's own lateness, part of the latency.
     pub lag_us: Percentiles,
-    /// Running the model, as the server's answers say.
+    /// Running the model, as the server's answers say; of rows that ran together, each one's part.
     pub inference_us: Percentiles,
     /// From the decoded request to the finished answer, as the server's answers say.
     pub server_us: Percentiles,

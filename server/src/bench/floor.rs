@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use ev_proto::ev::{
-    common::v1::{ModelVersion, PredictionInfo, PredictionStatus, Timings},
+    common::v1::{BatchCut, BatchInfo, ModelVersion, PredictionInfo, PredictionStatus, Timings},
     range::v1::{
         PredictBatchRequest, PredictBatchResponse, PredictBatchResult, PredictRequest, PredictResponse,
         PredictStreamRequest, PredictStreamResponse, predict_batch_result, predict_stream_response,
@@ -79,14 +79,14 @@ impl RangePrediction for Noop {
     type PredictStreamStream = Pin<Box<dyn Stream<Item = Result<PredictStreamResponse, Status>> + Send>>;
 
     async fn predict(&self, _: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
-        Ok(Response::new(answer()))
+        Ok(Response::new(answer(None)))
     }
 
     async fn predict_batch(
         &self,
         request: Request<PredictBatchRequest>,
     ) -> Result<Response<PredictBatchResponse>, Status> {
-        let result = |_| PredictBatchResult { result: Some(predict_batch_result::Result::Response(answer())) };
+        let result = |_| PredictBatchResult { result: Some(predict_batch_result::Result::Response(answer(None))) };
         Ok(Response::new(PredictBatchResponse { results: request.get_ref().rows.iter().map(result).collect() }))
     }
 
@@ -94,8 +94,9 @@ impl RangePrediction for Noop {
         &self,
         request: Request<Streaming<PredictStreamRequest>>,
     ) -> Result<Response<Self::PredictStreamStream>, Status> {
-        let answers = request.into_inner().map(|message| {
-            let result = Some(predict_stream_response::Result::Response(answer()));
+        let together = BatchInfo { rows: 16, cut: BatchCut::Idle.into() };
+        let answers = request.into_inner().map(move |message| {
+            let result = Some(predict_stream_response::Result::Response(answer(Some(together))));
             message.map(|message| PredictStreamResponse { id: message.id, result })
         });
         Ok(Response::new(Box::pin(answers)))
@@ -103,7 +104,7 @@ impl RangePrediction for Noop {
 }
 
 /// An answer like a real one, to the byte but for how large the timings are.
-fn answer() -> PredictResponse {
+fn answer(batch: Option<BatchInfo>) -> PredictResponse {
     PredictResponse {
         range_q10_km: 322.7,
         range_q50_km: 396.8,
@@ -119,7 +120,7 @@ fn answer() -> PredictResponse {
             out_of_distribution: Vec::new(),
             feature_coverage: 0.9,
             timings: Some(Timings { queue_ns: 0, features_ns: 500, inference_ns: 3_000, total_ns: 4_000 }),
-            batch: None,
+            batch,
         }),
     }
 }

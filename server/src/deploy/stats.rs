@@ -84,6 +84,16 @@ impl Stats {
         self.inference_seconds.observe(timings.inference);
     }
 
+    /// A request of one row was answered, whose row ran with those of others; the run itself was counted.
+    #[inline]
+    pub(crate) fn row_of_several(&mut self, timings: &Timings, started: Instant) {
+        self.success.add(timings.total);
+        self.rows += 1;
+        self.last_request = Some(started);
+        self.total_seconds.observe(timings.total);
+        self.inference_seconds.observe(timings.inference);
+    }
+
     /// A request of one row was answered through the queue; the run itself is counted by whoever ran it.
     pub(crate) fn queued_row(&mut self, timings: &Timings, started: Instant) {
         self.queued(1, timings, started);

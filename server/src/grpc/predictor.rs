@@ -17,7 +17,8 @@ use crate::{
     deploy::{Deployment, Queue, Routes, VersionChoice},
     pipeline::{
         BadRow, Batch, BatchInfo, Features, OutOfDistributionReason, Outcome, Picture, PredictError, PredictionIds,
-        QueuedRow, RowBuilder, Timings, Want, predict_batch, predict_pictures, predict_row, submit_picture, submit_row,
+        QueuedRow, RowBuilder, Timings, Want, predict_batch, predict_pictures, predict_row, predict_together,
+        submit_picture, submit_row,
     },
 };
 
@@ -115,6 +116,37 @@ impl Predictor {
             Ok(outcome) => Reply::Answered(answer(self, deployment, outcome)),
             Err(error) => Reply::Refused(error),
         }
+    }
+
+    /// Predicts rows that came together as one batch, and gives their answers in order. Says no, and does nothing, where
+    /// they are not for one model that runs inline.
+    #[inline]
+    pub(super) fn together<'r, Q: Features + 'r, A>(
+        &self,
+        task: Task,
+        rows: usize,
+        row: impl Fn(usize) -> &'r Q,
+        selector: impl Fn(&Q) -> Option<&ModelSelector>,
+        answer: impl Fn(&Deployment, Outcome) -> A,
+        mut answered: impl FnMut(Result<A, PredictError>),
+    ) -> bool {
+        let of_all = selector(row(0));
+        if (1..rows).any(|index| selector(row(index)) != of_all) {
+            return false;
+        }
+        let snapshot = self.routes.load();
+        let (name, choice) = selected(of_all);
+        let Ok(deployment) = snapshot.route(task, name, choice) else { return false };
+        if deployment.queue().is_some() {
+            return false;
+        }
+        let fill = |index: usize, builder: &mut RowBuilder<'_>| {
+            row(index).visit(|feature, value| builder.feature(feature, value));
+        };
+        predict_together(deployment, rows, fill, |outcome| {
+            answered(outcome.map(|outcome| answer(deployment, outcome)));
+        });
+        true
     }
 
     /// Assembles a row and submits it to its model's queue.

@@ -4,8 +4,10 @@
 ///
 /// With a `task`, the invoking module provides `impl Features for $request` and
 /// `fn answer(&Predictor, &Deployment, Outcome) -> $response`. Without, it provides what is made of those otherwise:
-/// `fn one(&Arc<Predictor>, &$request, Option<Instant>) -> Reply<$response>` and
-/// `async fn many(&Predictor, &[$request], Option<Instant>) -> Result<Vec<Result<$response, PredictError>>, PredictError>`.
+/// `fn one(&Arc<Predictor>, &$request, Option<Instant>) -> Reply<$response>`,
+/// `async fn many(&Predictor, &[$request], Option<Instant>) -> Result<Vec<Result<$response, PredictError>>, PredictError>` and
+/// `fn together(&Predictor, usize, impl Fn(usize) -> &$request, impl FnMut(Result<$response, PredictError>)) -> bool`, which
+/// answers all rows of a run or, when it cannot, none, and `RUN_MAX`.
 macro_rules! single_model_service {
     (
         $(#[$doc:meta])*
@@ -31,6 +33,19 @@ macro_rules! single_model_service {
         ) -> impl Future<Output = predictor::Results<$response>> + Send {
             let answer = |deployment: &Deployment, outcome: Outcome| answer(predictor, deployment, outcome);
             predictor.rows($task, rows, |row| row.model_selector.as_ref(), deadline, answer)
+        }
+
+        const RUN_MAX: usize = stream::RUN_MAX;
+
+        #[inline]
+        fn together<'r>(
+            predictor: &Predictor,
+            rows: usize,
+            row: impl Fn(usize) -> &'r $request,
+            answered: impl FnMut(Result<$response, crate::pipeline::PredictError>),
+        ) -> bool {
+            let answer = |deployment: &Deployment, outcome: Outcome| answer(predictor, deployment, outcome);
+            predictor.together($task, rows, row, |row| row.model_selector.as_ref(), answer, answered)
         }
 
         single_model_service! {
@@ -91,15 +106,28 @@ macro_rules! single_model_service {
                 let deadline = predictor::deadline(&request)?;
                 let predictor = std::sync::Arc::clone(&self.0);
                 let draining = predictor.draining.clone();
-                let answers = stream::answers(request.into_inner(), &draining, deadline, move |message| {
-                    let request = message.request.unwrap_or_default();
-                    one(&predictor, &request, deadline).in_stream(move |answered| {
-                        let result = match answered {
-                            Ok(response) => Oneof::Response(response),
-                            Err(error) => Oneof::Error(status::of_row(error)),
-                        };
-                        $stream_response { id: message.id, result: Some(result) }
-                    })
+                let answer = |id, answered| {
+                    let result = match answered {
+                        Ok(response) => Oneof::Response(response),
+                        Err(error) => Oneof::Error(status::of_row(error)),
+                    };
+                    $stream_response { id, result: Some(result) }
+                };
+                let nothing = <$request>::default();
+                let answers = stream::answers_in_runs(request.into_inner(), &draining, deadline, RUN_MAX, move |run, ahead| {
+                    let mut ids = run.iter().map(|message| message.id);
+                    let row = |row: usize| run.get(row).and_then(|message| message.request.as_ref()).unwrap_or(&nothing);
+                    let answered = |answered| {
+                        ahead.push_back(stream::Answer::Now(answer(ids.next().unwrap_or_default(), answered)));
+                    };
+                    if run.len() > 1 && together(&predictor, run.len(), row, answered) {
+                        run.clear();
+                        return;
+                    }
+                    ahead.extend(run.drain(..).map(|message| {
+                        let request = message.request.unwrap_or_default();
+                        one(&predictor, &request, deadline).in_stream(move |answered| answer(message.id, answered))
+                    }));
                 });
                 Ok(tonic::Response::new(answers))
             }

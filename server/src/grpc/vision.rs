@@ -44,6 +44,18 @@ fn one(predictor: &Arc<Predictor>, request: &ClassifyRequest, deadline: Option<I
     })
 }
 
+/// Photos are large, and have a queue: each is taken up before the next is read.
+const RUN_MAX: usize = 1;
+
+fn together<'r>(
+    _: &Predictor,
+    _: usize,
+    _: impl Fn(usize) -> &'r ClassifyRequest,
+    _: impl FnMut(Result<ClassifyResponse, PredictError>),
+) -> bool {
+    false
+}
+
 async fn many(predictor: &Predictor, rows: &[ClassifyRequest], deadline: Option<Instant>) -> Results<ClassifyResponse> {
     let answer =
         |row: &ClassifyRequest, deployment: &Deployment, outcome| answer(predictor, deployment, outcome, most(row));

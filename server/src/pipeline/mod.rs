@@ -26,4 +26,6 @@ pub(crate) use ids::PredictionIds;
 pub(crate) use pictures::{Picture, PictureLimits, Pictures};
 pub(crate) use plan::{Plan, PlannedInput};
 pub(crate) use queued::{QueuedRow, predict_pictures, submit_picture, submit_row};
-pub(crate) use run::{BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row, rehearse_picture};
+pub(crate) use run::{
+    BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row, predict_together, rehearse_picture,
+};

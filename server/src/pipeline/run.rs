@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ev_batching::Cut;
 use ev_domain::{Feature, Value};
 use ev_models_core::{Tensor, Tensors};
 
 use super::{
     BodyInstances,
     assemble::{RowBuilder, RowMeta, RowScratch},
-    outcome::{Estimate, Outcome, PredictError, Timings},
+    outcome::{BatchInfo, Estimate, Outcome, PredictError, Timings},
     pictures::{Picture, Pictures},
     postprocess, queued,
 };
@@ -85,6 +86,30 @@ pub(crate) fn predict_row(
         deployment.replace_instances(&mut state);
     }
     result
+}
+
+/// Predicts rows of requests of their own that came together, and gives their outcomes in order. Takes no pause: they are
+/// few. For a deployment that runs inline.
+pub(crate) fn predict_together(
+    deployment: &Deployment,
+    rows: usize,
+    fill: impl Fn(usize, &mut RowBuilder<'_>),
+    mut answered: impl FnMut(Result<Outcome, PredictError>),
+) {
+    let started = Instant::now();
+    let mut results = Vec::with_capacity(rows);
+    let mut state = deployment.core();
+    let batch = Batch { rows, deadline: None, want: Want::Estimate, bad_row: BadRow::FailsAlone };
+    if state.predict_slice(deployment, batch, 0..rows, &fill, started, &mut results) {
+        deployment.replace_instances(&mut state);
+    }
+    for result in results {
+        match &result {
+            Ok(outcome) => state.stats.row_of_several(&outcome.timings, started),
+            Err(_) => state.stats.failed(started.elapsed()),
+        }
+        answered(result);
+    }
 }
 
 /// Predicts one picture on this thread, as warming up does, and gives the margin beside the outcome. Slow.
@@ -302,9 +327,13 @@ impl CoreState {
                 results[*row] = result.map(|(estimate, raw)| outcome(meta, estimate, raw, batch_started));
             }
             let (inference, total) = (run_started.elapsed(), batch_started.elapsed());
+            // Nothing was waited for.
+            let ran_together = body.is_some() && members.len() > 1;
+            let together = ran_together.then_some(BatchInfo { rows: members.len(), cut: Cut::Idle });
             for index in &members {
                 if let Ok(outcome) = &mut results[pending[*index].0] {
                     outcome.timings = Timings { queue: Duration::ZERO, features, inference, total };
+                    outcome.batch = together;
                 }
             }
             if body.is_some() {

@@ -43,6 +43,7 @@ mod registry_refusals;
 mod selector;
 mod start;
 mod start_refusals;
+mod streams;
 mod telemetry;
 mod traces;
 mod typed;
