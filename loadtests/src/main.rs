@@ -4,7 +4,9 @@ use std::{fmt::Display, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, ValueEnum};
-use ev_loadtests::{AlertsLoad, IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Scenario, Thresholds};
+use ev_loadtests::{
+    AlertsLoad, IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Scenario, Thresholds, Vice,
+};
 use serde::Serialize;
 
 #[global_allocator]
@@ -48,6 +50,9 @@ struct Cli {
     /// Rows and columns of the picture of the tensor scenario.
     #[arg(long, default_value_t = 224)]
     side: u16,
+    /// What the hostile scenario's gateways do: deaf, flood or huge [default: all].
+    #[arg(long)]
+    vice: Option<Vice>,
     /// Gateways of the ingest scenario.
     #[arg(long, default_value_t = 4)]
     gateways: usize,
@@ -142,7 +147,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let broken = match cli.scenario()? {
         _ if matches!(cli.scenario, Kind::Hostile) => {
-            runtime.block_on(ev_loadtests::run_hostile(&cli.ingest_load().endpoint, cli.duration))?;
+            runtime.block_on(ev_loadtests::run_hostile(&cli.ingest_load().endpoint, cli.vice, cli.duration))?;
             Vec::new()
         }
         _ if matches!(cli.scenario, Kind::Alerts) => {

@@ -1,15 +1,18 @@
 //! How soon is a reading an alert, idle and overloaded, and what do hostile gateways cost the others?
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use clap::Parser;
 use ev_benches::{
     grpc::{Placement, Process, machine},
     median,
 };
-use ev_loadtests::{
-    AlertsLoad, AlertsReport, IngestLoad, IngestPace, IngestReport, run_alerts, run_hostile, run_ingest,
-};
+use ev_loadtests::{AlertsLoad, AlertsReport, IngestLoad, IngestPace, IngestReport, run_alerts, run_ingest};
 
 /// From reading to alert at the 99th percentile, idle and at ten times what fills the server.
 const IDLE_BUDGET_MS: f64 = 50.0;
@@ -41,7 +44,8 @@ fn main() -> anyhow::Result<()> {
     println!("{}; the server on processor {}", machine(), cli.processors);
     let data = tempfile::tempdir()?;
     let place = Placement { processors: cli.processors.clone(), cores: 1 };
-    let settings = ["data.bundled_models=false".to_owned()];
+    // Thousands of alerts are raised on purpose: what the log costs is not what is measured.
+    let settings = ["data.bundled_models=false".to_owned(), "observability.log=off".to_owned()];
     let (server, _) = Process::evserve_with(&place, data.path(), &settings)?;
     let (ingest, seconds) = (server.telemetry(), Duration::from_secs(cli.seconds));
 
@@ -72,33 +76,55 @@ fn main() -> anyhow::Result<()> {
 /// Time for a load to get going, and to end.
 const RAMP: Duration = Duration::from_secs(4);
 
-/// Takes turns: with hostile gateways and without.
+/// Takes turns: with hostile gateways of each kind, and without.
 fn neighbours(cli: &Cli, ingest: SocketAddr) -> anyhow::Result<()> {
-    let second = Duration::from_secs(2);
-    let calm = || gateways(ingest, 2, IngestPace::Rate(NEIGHBOURS_PER_SECOND), 32, second);
-    let (mut received, mut durable, mut found) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
-    for _ in 0..cli.rounds {
-        let without = calm()?;
-        let hostile = thread::spawn(move || {
-            runtime()?.block_on(run_hostile(&ingest.to_string(), second + RAMP)).map_err(anyhow::Error::from)
-        });
-        thread::sleep(Duration::from_millis(500));
-        let beside = calm()?;
-        joined(hostile)?;
-        received.push(beside.received_us.p50 / without.received_us.p50);
-        durable.push(beside.durable_us.p50 / without.durable_us.p50);
-        found[0].push(without.durable_us.p50 / 1e3);
-        found[1].push(beside.durable_us.p50 / 1e3);
-    }
-    let [without, beside] = found.map(median);
     println!("\n{:<58} {:>9} {:>9}  budget", "others' acknowledgements beside hostile gateways", "found", "allowed");
-    println!("{:<58} {without:>9.2}", "  durable without them, p50, ms");
-    println!("{:<58} {beside:>9.2}", "  durable beside them, p50, ms");
-    for (name, ratios) in [("  received, p50, times", received), ("  durable, p50, times", durable)] {
-        let ratio = median(ratios);
-        println!("{name:<58} {ratio:>9.2} {NEIGHBOUR_BUDGET:>9.2}  {}", verdict(ratio <= NEIGHBOUR_BUDGET));
+    for (vice, what) in [
+        ("deaf", "8 that never read"),
+        ("flood", "2 that send without credit"),
+        ("huge", "1 that sends batches of 14 MB"),
+    ] {
+        let calm = || gateways(ingest, 2, IngestPace::Rate(NEIGHBOURS_PER_SECOND), 32, Duration::from_secs(1));
+        let (mut received, mut durable, mut without_ms) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..cli.rounds {
+            let without = calm()?;
+            let hostile = Hostile::start(vice, ingest)?;
+            let beside = calm()?;
+            drop(hostile);
+            received.push(beside.received_us.p50 / without.received_us.p50);
+            durable.push(beside.durable_us.p50 / without.durable_us.p50);
+            without_ms.push(without.durable_us.p50 / 1e3);
+        }
+        println!("  {what}; durable without them, p50, {:.2} ms", median(without_ms));
+        for (name, ratios) in [("    received, p50, times", received), ("    durable, p50, times", durable)] {
+            let ratio = median(ratios);
+            println!("{name:<58} {ratio:>9.2} {NEIGHBOUR_BUDGET:>9.2}  {}", verdict(ratio <= NEIGHBOUR_BUDGET));
+        }
     }
     Ok(())
+}
+
+/// Hostile gateways in a process of the lowest priority, which leaves the processor to those that are measured on it.
+struct Hostile(Child);
+
+impl Hostile {
+    fn start(vice: &str, ingest: SocketAddr) -> anyhow::Result<Hostile> {
+        let program = std::env::current_exe()?.with_file_name("ev-loadtests");
+        let child = Command::new("nice")
+            .args(["-n", "19"])
+            .arg(program)
+            .args(["--scenario", "hostile", "--vice", vice, "--duration", "60s", "--endpoint", &ingest.to_string()])
+            .stdin(Stdio::null())
+            .spawn()?;
+        Ok(Hostile(child))
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn alerts(server: &Process, duration: Duration) -> anyhow::Result<AlertsReport> {

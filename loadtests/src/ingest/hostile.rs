@@ -1,6 +1,9 @@
 //! Gateways that keep to nothing, to see that others are served beside them.
 
-use std::time::{Duration, Instant};
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use ev_client::{
     Client, Config, RetryPolicy,
@@ -25,7 +28,7 @@ const DEAF: usize = 8;
 
 /// How a gateway misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Vice {
+pub enum Vice {
     /// Sends and never reads what it is told.
     Deaf,
     /// Sends without credit, and again when it was ended for it.
@@ -34,17 +37,16 @@ enum Vice {
     Huge,
 }
 
-/// Misbehaves until the time is up: gateways that never read their acknowledgements, that send without credit, and that
-/// send batches of many megabytes, all at one time.
+/// Misbehaves until the time is up, in one way or in all at one time.
 ///
 /// # Errors
 ///
 /// [`LoadError`] when the server cannot be reached; what it says later is what it should say.
-pub async fn run_hostile(endpoint: &str, duration: Duration) -> Result<(), LoadError> {
+pub async fn run_hostile(endpoint: &str, vice: Option<Vice>, duration: Duration) -> Result<(), LoadError> {
     let end = Instant::now() + duration;
     let mut tasks = JoinSet::new();
     let vices = std::iter::repeat_n(Vice::Deaf, DEAF).chain([Vice::Flood, Vice::Flood, Vice::Huge]);
-    for (index, vice) in vices.enumerate() {
+    for (index, vice) in vices.enumerate().filter(|(_, each)| vice.is_none_or(|vice| vice == *each)) {
         let config = Config { retry: RetryPolicy::never(), ..Config::default() };
         let client = Client::connect_with(endpoint, config).await.map_err(LoadError::Unreachable)?;
         tasks.spawn(async move { vice.live(&client, index, end).await });
@@ -54,6 +56,19 @@ pub async fn run_hostile(endpoint: &str, duration: Duration) -> Result<(), LoadE
 }
 
 // === impl Vice ===
+
+impl FromStr for Vice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Vice, &'static str> {
+        match text {
+            "deaf" => Ok(Vice::Deaf),
+            "flood" => Ok(Vice::Flood),
+            "huge" => Ok(Vice::Huge),
+            _ => Err("expected deaf, flood or huge"),
+        }
+    }
+}
 
 impl Vice {
     async fn live(self, client: &Client, index: usize, end: Instant) {

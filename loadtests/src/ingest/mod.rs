@@ -19,7 +19,7 @@ use crate::LoadError;
 use gateway::{Gateway, Schedule};
 use report::Counts;
 
-pub use hostile::run_hostile;
+pub use hostile::{Vice, run_hostile};
 pub use load::{IngestLoad, IngestPace};
 pub use report::IngestReport;
 pub use thresholds::IngestThresholds;
