@@ -25,6 +25,7 @@ mod bundled;
 mod config;
 mod cores;
 mod deploy;
+mod features;
 mod grpc;
 mod http;
 mod journal;
@@ -37,9 +38,10 @@ mod serving;
 mod telemetry;
 
 pub use config::{
-    BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, ImagesConfig, LogFormat, ModelBatching,
-    ObservabilityConfig, TelemetryConfig,
+    BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, FeaturesConfig, ImagesConfig, LogFormat,
+    ModelBatching, ObservabilityConfig, RedisConfig, RedisUrl, TelemetryConfig,
 };
+pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};

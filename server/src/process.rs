@@ -12,6 +12,7 @@ use ev_alerts::{
 };
 use ev_batching::Budget;
 use ev_registry::{Registry, RegistryConfig, RegistryError};
+use ev_telemetry::Apply;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -21,6 +22,7 @@ use crate::{
     Config, ListenError, bundled,
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes},
+    features::{FeaturesStartError, VehicleFeatures},
     grpc::{
         DeadlineLayer, Dispatch, Health, IngestDispatch, IngestService, MessageMemory, Origins, Predictor,
         QueryService, ReasonLayer, RegistryService, ServiceLimits, TraceLayer, WebConfig, WebService,
@@ -51,6 +53,7 @@ pub struct Server {
     ingest: Arc<Cores>,
     telemetry: Telemetry,
     journal: journal::Running,
+    features: Arc<VehicleFeatures>,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
     deployer: Arc<Deployer>,
@@ -105,6 +108,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// Features cannot be computed or shared as configured.
+    #[error(transparent)]
+    Features(#[from] FeaturesStartError),
     /// The alerts' configuration is refused.
     #[error(transparent)]
     Alerts(#[from] ev_alerts::ConfigError),
@@ -158,7 +164,13 @@ impl Server {
         let directory = config.data.directory.join("telemetry");
         let alerts = Arc::new(Alerts::new(config.alerts.life.clone(), fastrand::u64(..)));
         let lane = Arc::new(Lane::new(&config.alerts, Arc::clone(&alerts))?);
-        let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, vec![lane]).await?;
+        let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
+        let features = Arc::new(features);
+        // Whoever judges a reading finds what it changed.
+        let apply: Vec<Arc<dyn Apply>> = vec![Arc::clone(&features) as _, lane];
+        let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, apply).await?;
+        let (replayed, stored) = (Arc::clone(&features), Arc::clone(telemetry.ingestor.store()));
+        telemetry.handle().spawn(async move { replayed.replay(&*stored).await });
         Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
         Lane::log(alerts.subscribe(), &telemetry.handle());
         let journal = AlertJournal::open(&config.data.directory.join("alerts"), &config.alerts.webhooks)?;
@@ -176,6 +188,7 @@ impl Server {
             draining: draining.clone(),
             batch_rows_max: config.grpc.batch_rows_max,
             alerts,
+            features: Arc::clone(&features),
         });
         let reporter = HealthReporter::new();
         let health_service = || HealthService::from_health_reporter(reporter.clone());
@@ -232,6 +245,7 @@ impl Server {
             memory,
             Arc::clone(&telemetry.ingestor),
             Arc::clone(&predictor.alerts),
+            Arc::clone(&features),
         );
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
@@ -267,6 +281,7 @@ impl Server {
             ingest,
             telemetry,
             journal,
+            features,
             background: vec![http_task, health_task],
             registry,
             deployer,
@@ -307,6 +322,7 @@ impl Server {
             ingest,
             telemetry,
             journal,
+            features,
             background,
             registry,
             deployer,
@@ -327,6 +343,7 @@ impl Server {
         telemetry.stop().await;
         // Now that nothing is judged any more.
         journal.stop().await;
+        features.flush(ends.saturating_duration_since(Instant::now())).await;
         deployer.retire(ends.saturating_duration_since(Instant::now())).await;
         stop_http.cancel();
         for task in background {

@@ -11,6 +11,7 @@ use crate::{
     completions, doctor,
     exit::{EXIT_CODES, Exit},
     failure::Failure,
+    features::FeaturesCommand,
     import::ImportCommand,
     models::ModelsCommand,
     output::Output,
@@ -26,6 +27,7 @@ Examples:
   evctl predict image car.jpg                         which vehicle is this?
   evctl models list                                   which models does it serve?
   evctl telemetry tail                                what do vehicles' sensors say?
+  evctl features get car-1                            what is known of this vehicle?
   evctl alerts watch                                  which vehicles need somebody?
   evctl predict range --file cars.jsonl > ranges.jsonl
   evctl -o json models show ev-range | jq .version.digest
@@ -104,6 +106,9 @@ pub(crate) enum Command {
     /// See what vehicles' sensors say: list, query, watch, export, or play a recording back.
     #[command(subcommand)]
     Telemetry(Box<TelemetryCommand>),
+    /// See what is known of a vehicle now, and tell what its readings do not say.
+    #[command(subcommand)]
+    Features(FeaturesCommand),
     /// See which vehicles need somebody, as it happens too, and say that somebody knows.
     #[command(subcommand)]
     Alerts(AlertsCommand),
@@ -141,6 +146,7 @@ impl Cli {
             Command::Models(command) => command.run(&global, output).await,
             Command::Import(command) => command.run(&global, output).await,
             Command::Telemetry(command) => command.run(&global, output).await,
+            Command::Features(command) => command.run(&global, output).await,
             Command::Alerts(command) => command.run(&global, output).await,
             Command::Doctor => doctor::run(&global, output).await,
             Command::Completions { shell } => completions::run(shell),

@@ -67,7 +67,7 @@ pub(crate) struct ReportedViolation {
 pub(crate) fn option_of(field: &str) -> Option<String> {
     let field = field.rsplit_once("].").map_or(field, |(_, field)| field);
     let command = Cli::command();
-    let requests = ["predict", "alerts"].into_iter().filter_map(|name| command.find_subcommand(name));
+    let requests = ["predict", "features", "alerts"].into_iter().filter_map(|name| command.find_subcommand(name));
     let mut arguments = requests.flat_map(clap::Command::get_subcommands).flat_map(clap::Command::get_arguments);
     let argument = arguments.find(|argument| argument.get_id() == field)?;
     argument.get_long().map(|long| format!("--{long}"))
@@ -214,6 +214,14 @@ fn advice(call: &CallError) -> Vec<String> {
         _ if call.reason == "SUPERSEDED" => "another sender has the same name; give this one another with --gateway",
         _ if faults(call, &["by", "note"]) => "correct the options above; `evctl alerts ack --help` explains each",
         _ if faults(call, &["filter.vehicle_id"]) => "see which vehicles there are with: evctl telemetry vehicles",
+        _ if matches!(&*call.reason, "UNKNOWN_VIEW" | "UNKNOWN_FEATURE" | "NOT_WRITABLE") => {
+            "see all features and their views with: evctl features get VEHICLE --missing"
+        }
+        _ if call.field_violations.iter().any(|field| field.field.starts_with("values[")) => {
+            "correct the value; `evctl features put --help` says how numbers and texts are written"
+        }
+        _ if call.reason == "FUTURE_TIME" => "give --time a time that has come",
+        _ if call.reason == "CONTENDED" => "others write the same features; try again",
         Code::InvalidArgument => "correct the fields above; `evctl predict <SERVICE> --help` explains each",
         Code::NotFound => "see what there is with: evctl models list",
         Code::DeadlineExceeded => "allow more time with --timeout, or see what is slow with: evctl doctor",

@@ -15,6 +15,7 @@ mod completions;
 mod doctor;
 mod exit;
 mod failure;
+mod features;
 mod import;
 mod interval;
 mod json;

@@ -12,8 +12,8 @@ use tonic::{
 };
 
 use crate::{
-    BatteryHealth, ChargingUtilization, Config, Error, Health, ModelRegistry, OpenInference, RangePrediction,
-    RetryPolicy, TelemetryIngest, TelemetryQuery, ThermalRisk, VehicleVision,
+    BatteryHealth, ChargingUtilization, Config, Error, FeatureStore, Health, ModelRegistry, OpenInference,
+    RangePrediction, RetryPolicy, TelemetryIngest, TelemetryQuery, ThermalRisk, VehicleVision,
 };
 
 /// How much earlier than ours a server's clock may end a call whose deadline it was told.
@@ -128,6 +128,12 @@ impl Client {
     #[must_use]
     pub fn telemetry(&self) -> TelemetryQuery {
         TelemetryQuery::new(self.clone())
+    }
+
+    /// What is known of vehicles now.
+    #[must_use]
+    pub fn features(&self) -> FeatureStore {
+        FeatureStore::new(self.clone())
     }
 
     /// Takes in readings, where this is a connection to the ingest address; a [`crate::Gateway`] has its own.

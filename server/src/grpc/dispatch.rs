@@ -10,6 +10,7 @@ use ev_proto::{
     ev::{
         battery::v1::battery_health_server::BatteryHealthServer,
         charging::v1::charging_utilization_server::ChargingUtilizationServer,
+        features::v1::feature_store_server::FeatureStoreServer,
         range::v1::range_prediction_server::RangePredictionServer,
         registry::v1::model_registry_server::ModelRegistryServer,
         telemetry::v1::telemetry_query_server::TelemetryQueryServer,
@@ -30,6 +31,7 @@ use tower::Service;
 use super::{
     battery::BatteryService,
     charging::ChargingService,
+    features::FeatureService,
     health::HealthService,
     held::{MessageMemory, Until},
     let_go::until_drain,
@@ -63,6 +65,7 @@ struct Services {
     battery: BatteryHealthServer<BatteryService>,
     thermal: ThermalRiskServer<ThermalService>,
     vision: VehicleVisionServer<VisionService>,
+    features: FeatureStoreServer<FeatureService>,
     registry: ModelRegistryServer<RegistryService>,
     telemetry: TelemetryQueryServer<QueryService>,
     oip: GrpcInferenceServiceServer<OipService>,
@@ -84,7 +87,8 @@ pub(super) const PREDICTION_SERVICES: [&str; 5] = [
 ];
 
 /// Services whose health is that of the process: which model they are asked about is the caller's choice, if any.
-pub(super) const OTHER_SERVICES: [&str; 3] = [
+pub(super) const OTHER_SERVICES: [&str; 4] = [
+    <FeatureStoreServer<FeatureService> as NamedService>::NAME,
     <ModelRegistryServer<RegistryService> as NamedService>::NAME,
     <TelemetryQueryServer<QueryService> as NamedService>::NAME,
     <GrpcInferenceServiceServer<OipService> as NamedService>::NAME,
@@ -134,6 +138,8 @@ impl Dispatch {
             vision: VehicleVisionServer::new(VisionService(Arc::clone(predictor)))
                 .max_decoding_message_size(limits.image_message),
             telemetry: TelemetryQueryServer::new(telemetry).max_decoding_message_size(limits.message),
+            features: FeatureStoreServer::new(FeatureService::new(Arc::clone(&predictor.features)))
+                .max_decoding_message_size(limits.message),
             registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
             oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.image_message),
             health: HealthServer::new(health).max_decoding_message_size(64 * 1024),
@@ -179,7 +185,7 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, registry, telemetry; counted: oip, vision)
+        call!(range, charging, battery, thermal, features, registry, telemetry; counted: oip, vision)
     }
 }
 

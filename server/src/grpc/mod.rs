@@ -5,6 +5,7 @@ mod battery;
 mod charging;
 mod deadline;
 mod dispatch;
+mod features;
 mod health;
 mod held;
 mod let_go;

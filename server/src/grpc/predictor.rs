@@ -15,6 +15,7 @@ use tonic::{Request, Status};
 use super::{deadline::Deadline, status, stream::Answer};
 use crate::{
     deploy::{Deployment, Queue, Routes, VersionChoice},
+    features::VehicleFeatures,
     pipeline::{
         BadRow, Batch, BatchInfo, Features, OutOfDistributionReason, Outcome, Picture, PredictError, PredictionIds,
         QueuedRow, RowBuilder, Timings, Want, predict_batch, predict_pictures, predict_row, predict_together,
@@ -31,6 +32,8 @@ pub(crate) struct Predictor {
     pub(crate) batch_rows_max: usize,
     /// What `ThermalRisk` tells beside its assessments.
     pub(crate) alerts: Arc<Alerts>,
+    /// What is known of vehicles.
+    pub(crate) features: Arc<VehicleFeatures>,
 }
 
 /// What comes of a row.

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, error::Error, time::Duration};
 
+use ev_domain::Problem;
+use ev_features::{StoreError, WriteError};
 use ev_proto::ev::common::v1::{FieldViolation, RowError};
 use ev_registry::RegistryError;
 use ev_telemetry::{SubmitError, TelemetryError};
@@ -107,6 +109,59 @@ pub(super) fn of_telemetry(error: &TelemetryError) -> Status {
     }
     let retry = matches!(code, Code::Unavailable | Code::ResourceExhausted).then_some(RETRY_DELAY);
     Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of features that could not be read.
+#[cold]
+pub(super) fn of_feature_store(error: &StoreError) -> Status {
+    let reason = match error {
+        StoreError::Unavailable { .. } => "STORE_UNREACHABLE",
+        StoreError::ShuttingDown => "SHUTTING_DOWN",
+        // Features' errors may grow; what is not known here is ours to look into.
+        _ => {
+            tracing::error!(error = error as &dyn Error, "features failed");
+            return internal(error);
+        }
+    };
+    let (code, retry) = (Code::Unavailable, Some(RETRY_DELAY));
+    Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of features that could not be written. What is wrong with the request is told by its service, which knows
+/// the places of names in it; here it is told without.
+#[cold]
+pub(super) fn of_write(error: &WriteError) -> Status {
+    let (code, reason) = match error {
+        WriteError::Store(error) => return of_feature_store(error),
+        WriteError::Contended => (Code::Aborted, "CONTENDED"),
+        WriteError::UnknownView { .. } => (Code::InvalidArgument, "UNKNOWN_VIEW"),
+        WriteError::NotWritable { .. } => (Code::InvalidArgument, "NOT_WRITABLE"),
+        WriteError::UnknownFeature { .. } => (Code::InvalidArgument, "UNKNOWN_FEATURE"),
+        WriteError::Value(_) | WriteError::OwnValue { .. } => (Code::InvalidArgument, "IMPLAUSIBLE_VALUE"),
+        WriteError::Future { .. } => (Code::InvalidArgument, "FUTURE_TIME"),
+        _ => {
+            tracing::error!(error = error as &dyn Error, "features failed");
+            return internal(error);
+        }
+    };
+    let retry = (code == Code::Aborted).then_some(RETRY_DELAY);
+    Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The reason of a value that is refused.
+pub(super) fn reason_of(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::OutOfRange { .. } => "OUT_OF_RANGE",
+        Problem::NotFinite { .. } => "NOT_FINITE",
+        Problem::TooLong { .. } => "TOO_LONG",
+        Problem::WrongKind { .. } => "WRONG_KIND",
+        _ => "IMPLAUSIBLE_VALUE",
+    }
+}
+
+fn internal(error: &dyn Error) -> Status {
+    let (code, message) = (Code::Internal, error.to_string());
+    Described { code, reason: "INTERNAL", message, violations: Vec::new(), retry: None }.into_status()
 }
 
 /// The status of a stream whose batch could not be taken in.

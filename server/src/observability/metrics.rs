@@ -11,9 +11,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{queues, vehicles};
+use super::{features, queues, vehicles};
 use crate::{
     deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
+    features::VehicleFeatures,
     grpc::MessageMemory,
 };
 
@@ -52,6 +53,19 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_alerts_raised",
     "ev_alerts_displaced",
     "ev_alerts_refused",
+    "ev_features_readings",
+    "ev_features_readings_replayed",
+    "ev_features_vehicles",
+    "ev_features_memory_size_bytes",
+    "ev_features_vehicles_evicted",
+    "ev_features_redis_available",
+    "ev_features_redis_behind",
+    "ev_features_redis_lost",
+    "ev_features_redis_hits",
+    "ev_features_redis_fetches",
+    "ev_features_redis_failures",
+    "ev_features_redis_damaged",
+    "ev_features_redis_heard",
 ];
 
 /// Renders `/metrics`.
@@ -65,6 +79,7 @@ struct Source {
     memory: Arc<MessageMemory>,
     ingestor: Arc<Ingestor>,
     alerts: Arc<Alerts>,
+    features: Arc<VehicleFeatures>,
 }
 
 impl fmt::Debug for Source {
@@ -82,9 +97,10 @@ impl Metrics {
         memory: Arc<MessageMemory>,
         ingestor: Arc<Ingestor>,
         alerts: Arc<Alerts>,
+        features: Arc<VehicleFeatures>,
     ) -> Metrics {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Source { routes, connections, memory, ingestor, alerts }));
+        registry.register_collector(Box::new(Source { routes, connections, memory, ingestor, alerts, features }));
         Metrics(registry)
     }
 
@@ -134,7 +150,8 @@ impl Collector for Source {
             |stats| &stats.inference_seconds,
         )?;
         queues::encode(&mut encoder, &snapshot)?;
-        vehicles::encode(&mut encoder, &self.ingestor, &self.alerts)
+        vehicles::encode(&mut encoder, &self.ingestor, &self.alerts)?;
+        features::encode(&mut encoder, &self.features)
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, ingestor: &Ingestor, a
     one(encoder, "ev_alerts_refused", help, ConstCounter::new(counts.refused))
 }
 
-fn one<M>(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, metric: M) -> fmt::Result
+pub(super) fn one<M>(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, metric: M) -> fmt::Result
 where
     M: EncodeMetric + TypedMetric,
 {

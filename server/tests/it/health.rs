@@ -18,8 +18,13 @@ const PREDICTIONS: [&str; 5] = [
 ];
 
 /// Services whose health is that of the process.
-const OTHERS: [&str; 4] =
-    ["", "ev.registry.v1.ModelRegistry", "ev.telemetry.v1.TelemetryQuery", "inference.GRPCInferenceService"];
+const OTHERS: [&str; 5] = [
+    "",
+    "ev.features.v1.FeatureStore",
+    "ev.registry.v1.ModelRegistry",
+    "ev.telemetry.v1.TelemetryQuery",
+    "inference.GRPCInferenceService",
+];
 
 #[tokio::test]
 async fn every_service_has_its_own_health() {

@@ -16,6 +16,7 @@
 //! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
 //! | ort | `ort`, and the tests of `models/ort` |
 //! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
+//! | redis | `features_redis`, and its own suites in `server/features/tests` |
 //! | ev-images | `vision`, and its own suites in `server/images/tests` |
 //! | ev-batching | `queued`, and its own suites in `server/batching/tests` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
@@ -32,6 +33,8 @@ mod bad_input;
 mod candle;
 mod deadline;
 mod drain;
+mod features;
+mod features_redis;
 mod full_disk;
 mod golden_gate;
 mod health;

@@ -5,6 +5,10 @@ pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod raw;
+#[allow(dead_code, reason = "the suites of the feature store ask for more")]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#[path = "../../features/tests/store/server.rs"]
+pub(crate) mod redis;
 pub(crate) mod refusal;
 pub(crate) mod server;
 pub(crate) mod services;

@@ -1,6 +1,7 @@
 //! The program as its users run it.
 
 mod alerts;
+mod features;
 mod image;
 mod rendering;
 mod server;

@@ -53,7 +53,7 @@ pub(super) fn naming(naming: i32) -> Result<Naming, Status> {
 }
 
 /// Microseconds since 1970, where a timestamp has a plausible form.
-pub(super) fn time_us(time: &Timestamp) -> Option<i64> {
+pub(in crate::grpc) fn time_us(time: &Timestamp) -> Option<i64> {
     if !(0..1_000_000_000).contains(&time.nanos) || !SECONDS.contains(&time.seconds) {
         return None;
     }

@@ -9,6 +9,7 @@ mod query;
 mod stream;
 mod watch;
 
+pub(super) use decode::time_us;
 pub(super) use encode::timestamp;
 pub(crate) use ingest::{INGEST_SERVICE, IngestDispatch, IngestService};
 pub(crate) use query::QueryService;

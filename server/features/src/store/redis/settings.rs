@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use redis::IntoConnectionInfo as _;
+
 use crate::SettingsError;
 
 /// How Redis is reached, and what it keeps.
@@ -45,12 +47,23 @@ impl RedisSettings {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), SettingsError> {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// The first one that is out of its range, or no URL of Redis. What a URL says is not told: it may hold a password.
+    pub fn check(&self) -> Result<(), SettingsError> {
         let refuse = |setting, problem: &str| Err(SettingsError { setting, problem: problem.to_owned() });
         let printable = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         let deadline = |deadline: Duration| !deadline.is_zero() && deadline <= Duration::from_secs(10);
         if self.urls.is_empty() || (!self.cluster && self.urls.len() > 1) {
             return refuse("urls", "needs one URL, or with `cluster` one or more");
+        }
+        for (place, url) in (1..).zip(&self.urls) {
+            if let Err(error) = url.as_str().into_connection_info() {
+                let problem = format!("{place} cannot be used, expected such as redis://127.0.0.1:6379/0: {error}");
+                return Err(SettingsError { setting: "urls", problem });
+            }
         }
         if !printable(&self.prefix) || self.prefix.contains(['{', '}']) {
             return refuse("prefix", "needs 1 to 64 printable ASCII characters without braces and blanks");

@@ -1,5 +1,7 @@
 //! Configuration: defaults, then a file, then the environment, then flags; typed, and checked once.
 
+mod features;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -16,10 +18,12 @@ use ev_models_core::manifest::Task;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
+
 use crate::{grpc::Origins, pipeline::PictureLimits};
 
 /// The defaults, as text with comments.
-pub const DEFAULT_TOML: &str = include_str!("default.toml");
+pub const DEFAULT_TOML: &str = include_str!("../default.toml");
 
 /// Prefix of environment variables; `__` separates table and key.
 const ENV_PREFIX: &str = "EVSERVE_";
@@ -35,6 +39,8 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// Where data lies.
     pub data: DataConfig,
+    /// What is known of vehicles, and where it is shared.
+    pub features: FeaturesConfig,
     /// The gRPC listener.
     pub grpc: GrpcConfig,
     /// Native libraries of inference engines.
@@ -364,7 +370,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The effective configuration as TOML. It holds no secrets yet.
+    /// The effective configuration as TOML, without secrets: it is for people, not for another start.
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
@@ -421,6 +427,7 @@ impl Config {
             return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
         }
         self.telemetry.check()?;
+        self.features.check()?;
         self.alerts.check().map_err(|error| invalid(format!("alerts: {error}")))?;
         for (name, address) in [
             ("grpc.address", self.grpc.address),
@@ -749,6 +756,13 @@ mod tests {
         check("telemetry.batch_readings_max", "0", "telemetry.batch_readings_max is 0, expected 1 to 65536");
         check("telemetry.credit", "0", "invalid value");
         check("telemetry.keep_readings", "1h", "telemetry.keep_readings is 3600s, expected 86400s");
+        check("features.memory_max", "1KiB", "features.memory_max is 1.0 KiB, expected 1MiB to 1TiB");
+        check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");
+        check("features.lateness", "2days", "features.lateness is 172800s, expected at most a day");
+        check("features.replay", "2days", "features.replay is 172800s, expected at most a day");
+        check("features.redis.url", "redis://a", "unknown field `url`");
+        check("features.redis.urls", "redis://a,redis://b", "features.redis.urls needs one URL, or with `cluster`");
+        check("features.redis.urls", "http://a", "features.redis.urls 1 cannot be used, expected such as redis://");
         check("grpc.address", "localhost", "invalid socket address");
         check("grpc.batch_rows_max", "many", "`many` is not a whole number");
         check("grpc.batch_rows_max", "0", "grpc.batch_rows_max is 0, expected 1 to 1000000");
