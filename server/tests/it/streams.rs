@@ -17,7 +17,7 @@ fn car(number: u64) -> Option<PredictRequest> {
     };
     let battery = 30.0 + number as f32 % 70.0;
     let car = PredictRequest {
-        make: ["Tesla", "Hyundai", "No such make"][number as usize % 3].into(),
+        make: ["Tesla", "Hyundai", "No such make"][usize::try_from(number % 3).expect("small")].into(),
         model: "Model 3".into(),
         battery_capacity_kwh: Some(if number % 13 == 5 { 99_999.0 } else { battery }),
         model_selector: match number {
