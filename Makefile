@@ -20,10 +20,10 @@ setup: ## Install what building and testing need (Debian, Ubuntu), or say what t
 	@scripts/setup.sh
 
 .PHONY: demo
-demo: ## Build and start a server with the bundled models; nothing else is needed
+demo: ## Build and start a server with the bundled models and a simulated fleet; nothing else is needed
 	@scripts/setup.sh build
 	cargo build --release --package ev-server --package evctl --package evsim
-	@printf '\nIn another terminal:\n\n  target/release/evctl predict range --make Tesla --model "Model 3" --battery-kwh 60\n  target/release/evctl doctor\n\n'
+	@printf '\nIn another terminal:\n\n  target/release/evctl predict range --make Tesla --model "Model 3" --battery-kwh 60\n  target/release/evctl doctor\n  target/release/evctl alerts list        # after the alarm in the log below, within a minute\n\n'
 	$${CARGO_TARGET_DIR:-target}/release/evserve demo
 
 .PHONY: test

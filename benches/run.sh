@@ -2,7 +2,7 @@
 # Builds with the profile that is shipped, and measures. Tables with budgets go to standard output.
 #
 #   benches/run.sh             everything
-#   benches/run.sh grpc        one of: forest, grpc, start, shapes, hotpath, vision, images; further arguments go to it
+#   benches/run.sh grpc        one of: forest, grpc, start, shapes, alerts, hotpath, vision, images; further arguments go to it
 #
 # Two processors are enough; nothing else should run on them. h2load (Debian: nghttp2-client) and valgrind are used where installed.
 set -eu
@@ -30,6 +30,7 @@ case $what in
         build
         echo '== forest'; benches/run_forest.sh --table
         for bench in grpc start shapes; do echo; echo "== $bench"; "$bin/$bench"; done
+        echo; echo '== alerts'; taskset -c 1 "$bin/alerts"
         echo; echo '== hotpath'
         benches/hotpath.sh
         echo; echo '== vision'
@@ -41,6 +42,7 @@ case $what in
     hotpath) benches/hotpath.sh "$@" ;;
     vision) vision "$@" ;;
     images) images "$@" ;;
+    alerts) build; taskset -c 1 "$bin/alerts" "$@" ;;
     grpc | start | shapes) build; "$bin/$what" "$@" ;;
-    *) echo "unknown: $what; there are forest, grpc, start, shapes, hotpath, vision, images" >&2; exit 2 ;;
+    *) echo "unknown: $what; there are forest, grpc, start, shapes, alerts, hotpath, vision, images" >&2; exit 2 ;;
 esac

@@ -76,7 +76,7 @@ load() { "$target/release/ev-loadtests" --endpoint 127.0.0.1:50951 --rate "$rate
 soak() {
   step "soak, $soak_seconds s"
   cargo build --release --package ev-server --package ev-loadtests
-  "$target/release/evserve" demo --grpc-address 127.0.0.1:50951 --telemetry-address 127.0.0.1:50952 --http-address 127.0.0.1:50980 --set observability.log=warn &
+  "$target/release/evserve" demo --vehicles 0 --grpc-address 127.0.0.1:50951 --telemetry-address 127.0.0.1:50952 --http-address 127.0.0.1:50980 --set observability.log=warn &
   server=$!
   until curl --silent --fail 127.0.0.1:50980/readyz >/dev/null; do sleep 0.2; done
   local before after

@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod alerts;
 mod cars;
 mod driver;
 mod ingest;
@@ -29,9 +30,10 @@ mod recorder;
 mod report;
 mod thresholds;
 
+pub use alerts::{AlertsLoad, AlertsReport, run_alerts};
 pub use cars::cars;
 pub use driver::{LoadError, run};
-pub use ingest::{IngestLoad, IngestPace, IngestReport, IngestThresholds, run_ingest};
+pub use ingest::{IngestLoad, IngestPace, IngestReport, IngestThresholds, Vice, run_hostile, run_ingest};
 pub use load::{Load, Pace, Picture, Scenario};
 pub use report::{Percentiles, Report};
 pub use thresholds::Thresholds;

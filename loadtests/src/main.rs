@@ -4,7 +4,9 @@ use std::{fmt::Display, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, ValueEnum};
-use ev_loadtests::{IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Scenario, Thresholds};
+use ev_loadtests::{
+    AlertsLoad, IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Scenario, Thresholds, Vice,
+};
 use serde::Serialize;
 
 #[global_allocator]
@@ -22,12 +24,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   ev-loadtests --scenario photo --photo car.jpg --rate 20
   ev-loadtests --scenario tensor --model vehicle-classifier --in-flight 4 --connections 1
   ev-loadtests --scenario ingest --gateways 4 --vehicles 25 --batch-readings 32    as fast as credit allows
-  ev-loadtests --scenario ingest --rate 50000 --p99-max 50ms                        50,000 readings/s"
+  ev-loadtests --scenario ingest --rate 50000 --p99-max 50ms                        50,000 readings/s
+  ev-loadtests --scenario alerts --rate 20 --p99-max 50ms      from a reading to the alert it raises
+  ev-loadtests --scenario hostile --duration 60s               gateways that keep to nothing"
 )]
 struct Cli {
-    /// Address of the server [default: 127.0.0.1:50051; of the ingest scenario 127.0.0.1:50052].
+    /// Address of the server [default: 127.0.0.1:50051; of the ingest and hostile scenarios 127.0.0.1:50052].
     #[arg(long)]
     endpoint: Option<String>,
+    /// Where the server of the alerts scenario takes readings in.
+    #[arg(long, default_value = "127.0.0.1:50052")]
+    ingest: String,
     /// What is called.
     #[arg(long, value_enum, default_value_t = Kind::Unary)]
     scenario: Kind,
@@ -43,6 +50,9 @@ struct Cli {
     /// Rows and columns of the picture of the tensor scenario.
     #[arg(long, default_value_t = 224)]
     side: u16,
+    /// What the hostile scenario's gateways do: deaf, flood or huge [default: all].
+    #[arg(long)]
+    vice: Option<Vice>,
     /// Gateways of the ingest scenario.
     #[arg(long, default_value_t = 4)]
     gateways: usize,
@@ -112,6 +122,8 @@ enum Kind {
     Photo,
     Tensor,
     Ingest,
+    Alerts,
+    Hostile,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -134,6 +146,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // One thread: what it can send is known, and its lateness is in the report.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let broken = match cli.scenario()? {
+        _ if matches!(cli.scenario, Kind::Hostile) => {
+            runtime.block_on(ev_loadtests::run_hostile(&cli.ingest_load().endpoint, cli.vice, cli.duration))?;
+            Vec::new()
+        }
+        _ if matches!(cli.scenario, Kind::Alerts) => {
+            let report = runtime.block_on(ev_loadtests::run_alerts(&cli.alerts_load()))?;
+            cli.print(&report)?;
+            report.broken(cli.thresholds.p99_max)
+        }
         Some(scenario) => {
             let report = runtime.block_on(ev_loadtests::run(&cli.load(scenario)?))?;
             cli.print(&report)?;
@@ -166,6 +187,7 @@ impl Cli {
                 anyhow::ensure!(self.in_flight.is_none(), "what is in flight is the server's credit: no --in-flight");
                 return Ok(None);
             }
+            Kind::Alerts | Kind::Hostile => return Ok(None),
         };
         Ok(Some(scenario))
     }
@@ -176,6 +198,15 @@ impl Cli {
             Output::Json => println!("{}", serde_json::to_string_pretty(report)?),
         }
         Ok(())
+    }
+
+    fn alerts_load(&self) -> AlertsLoad {
+        AlertsLoad {
+            ingest: self.ingest.clone(),
+            endpoint: self.endpoint.clone().unwrap_or_else(|| Load::default().endpoint),
+            rate: self.rate.unwrap_or(20.0),
+            duration: self.duration,
+        }
     }
 
     fn ingest_load(&self) -> IngestLoad {

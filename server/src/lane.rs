@@ -12,8 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use ev_alerts::{
-    AlertEvent, Alerts, AlertsConfig, ConfigError, FleetConfig, Happening, Notice, Pack, Quantity, Report, Samples,
-    Subscription, Thresholds,
+    AlertEvent, Alerts, AlertsConfig, ConfigError, FleetConfig, Happening, Notice, Origin, Pack, Quantity, Report,
+    Samples, Subscription, Thresholds, Topic,
 };
 use ev_domain::{Readings, Severity, SignalId, VehicleId, signals};
 use ev_telemetry::{AppliedBatch, Apply};
@@ -157,10 +157,28 @@ impl Apply for Lane {
                 Some(watched) => watched,
                 None => {
                     forget(&mut packs, PACKS_MAX);
-                    packs.entry(vehicle.clone()).or_default()
+                    packs.entry(vehicle.clone()).or_insert_with(|| Watched::of(&self.alerts, vehicle))
                 }
             };
             self.judge(watched, applied);
+        }
+    }
+}
+
+// === impl Watched ===
+
+impl Watched {
+    /// A pack that nothing is remembered of but what is in the book: from before a restart, or since it was forgotten.
+    /// What was said of it stands until it is said to be over.
+    fn of(alerts: &Alerts, vehicle: &VehicleId) -> Watched {
+        let limit = |(quantity, _): (Quantity, SignalId)| Limit {
+            severity: alerts.opinion(vehicle, Topic::from(quantity), Origin::Fleet),
+            time_us: i64::MIN,
+        };
+        Watched {
+            rule: alerts.opinion(vehicle, Topic::Thermal, Origin::Rule),
+            limits: LIMITED.map(limit),
+            ..Watched::default()
         }
     }
 }

@@ -28,6 +28,7 @@ mod deploy;
 mod features;
 mod grpc;
 mod http;
+mod journal;
 mod lane;
 mod libraries;
 mod observability;
@@ -42,6 +43,7 @@ pub use config::{
     LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, TelemetryConfig,
 };
 pub use features::FeaturesStartError;
+pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};
 pub use serving::ListenError;

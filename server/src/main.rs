@@ -1,5 +1,7 @@
 //! `evserve`: the server program.
 
+mod demo;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
@@ -15,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(
     version,
     after_help = "Examples:
-  evserve demo                                  a server with the bundled models and a temporary data directory
+  evserve demo                                  a server with the bundled models and a simulated fleet
   evserve serve --data-directory /var/lib/evserve
   evserve check-config --config evserve.toml    the effective configuration
 
@@ -30,10 +32,19 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM or Ctrl-C.
     Serve(Options),
-    /// Serve the bundled models from a temporary data directory.
-    Demo(Options),
+    /// Serve the bundled models from a temporary data directory, with a simulated fleet streaming telemetry into it.
+    Demo(DemoOptions),
     /// Print the effective configuration, or say what is wrong with it.
     CheckConfig(Options),
+}
+
+#[derive(Args)]
+struct DemoOptions {
+    /// Vehicles of the fleet; the pack of the first heads for thermal runaway. 0: none.
+    #[arg(long, value_name = "N", default_value_t = demo::VEHICLES, value_parser = clap::value_parser!(u32).range(..=1000))]
+    vehicles: u32,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[derive(Args)]
@@ -70,11 +81,11 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Serve(options) => serve(options.load(None)?),
-        Command::Demo(options) => {
+        Command::Serve(options) => serve(options.load(None)?, 0),
+        Command::Demo(DemoOptions { vehicles, options }) => {
             let directory = tempfile::tempdir().context("cannot create a temporary data directory")?;
             let config = options.load(Some(directory.path().display().to_string()))?;
-            serve(config)
+            serve(config, vehicles)
         }
         Command::CheckConfig(options) => {
             print!("{}", options.load(None)?.to_toml());
@@ -83,7 +94,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+/// Serves until it is told to stop, with a fleet of so many vehicles.
+fn serve(config: Config, vehicles: u32) -> anyhow::Result<()> {
     ev_server::start_logs(&config.observability).map_err(|error| anyhow::anyhow!("observability.log: {error}"))?;
     // The control runtime: registry, deployments, exporters. Requests run on threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -101,7 +113,11 @@ fn serve(config: Config) -> anyhow::Result<()> {
             // Nothing was promised to anybody yet, and what the registry has begun it can find whole or not at all.
             () = signals.stop() => return Ok(()),
         };
+        let fleet = (vehicles > 0).then(|| demo::Fleet::start(vehicles, server.telemetry_address())).flatten();
         signals.stop().await;
+        if let Some(fleet) = fleet {
+            fleet.stop().await;
+        }
         server.stop().await;
         Ok(())
     })

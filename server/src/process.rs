@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ev_alerts::{Alerts, webhook::Webhook};
+use ev_alerts::{
+    Alerts,
+    webhook::{Roots, Webhook, WebhookConfig},
+};
 use ev_batching::Budget;
 use ev_registry::{Registry, RegistryConfig, RegistryError};
 use ev_telemetry::Apply;
@@ -26,6 +29,7 @@ use crate::{
         WebService, keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
+    journal::{self, AlertJournal, AlertJournalError},
     lane::{Lane, Predicted},
     libraries,
     observability::{Metrics, Traces},
@@ -52,6 +56,7 @@ pub struct Server {
     cores: Arc<Cores>,
     ingest: Arc<Cores>,
     telemetry: Telemetry,
+    journal: journal::Running,
     features: Arc<VehicleFeatures>,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
@@ -95,6 +100,18 @@ pub enum StartError {
     /// Telemetry cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryStartError),
+    /// The journal of alerts cannot be opened.
+    #[error(transparent)]
+    AlertJournal(#[from] AlertJournalError),
+    /// Certificates for a webhook cannot be read.
+    #[error("cannot read `alerts.webhooks.ca_certificates`, {path}")]
+    WebhookCertificates {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Features cannot be computed or shared as configured.
     #[error(transparent)]
     Features(#[from] FeaturesStartError),
@@ -163,10 +180,14 @@ impl Server {
         telemetry.handle().spawn(async move { replayed.replay(&*stored).await });
         Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
         Lane::log(alerts.subscribe(), &telemetry.handle());
-        for webhook in config.alerts.webhooks.clone() {
-            let webhook = Webhook::new(webhook, Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
-            telemetry.handle().spawn(webhook.run(alerts.subscribe()));
+        let journal = AlertJournal::open(&config.data.directory.join("alerts"), &config.alerts.webhooks)?;
+        for webhook in &config.alerts.webhooks {
+            let (owed, settler) = (journal.owed(webhook), journal.settler(webhook));
+            let roots = roots(webhook)?;
+            let webhook = Webhook::new(webhook.clone(), roots, Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
+            telemetry.handle().spawn(webhook.telling(settler).owing(owed).run(alerts.subscribe()));
         }
+        let journal = journal.start(&alerts, now_us());
 
         let predictor = Arc::new(Predictor {
             routes: Arc::clone(&routes),
@@ -272,6 +293,7 @@ impl Server {
             cores,
             ingest,
             telemetry,
+            journal,
             features,
             background: vec![http_task, health_task],
             registry,
@@ -312,6 +334,7 @@ impl Server {
             cores,
             ingest,
             telemetry,
+            journal,
             features,
             background,
             registry,
@@ -331,6 +354,8 @@ impl Server {
             tokio::join!(drain(cores, config.shutdown.grace, &abort), drain(ingest, config.shutdown.grace, &abort));
         let drained = calls && streams;
         telemetry.stop().await;
+        // Now that nothing is judged any more.
+        journal.stop().await;
         features.flush(ends.saturating_duration_since(Instant::now())).await;
         deployer.retire(ends.saturating_duration_since(Instant::now())).await;
         stop_http.cancel();
@@ -368,6 +393,27 @@ async fn open_registry(config: &Config) -> Result<Registry, RegistryError> {
         }
     }
     Ok(registry)
+}
+
+/// The authorities that a webhook's receiver is known by.
+fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
+    let path = &webhook.ca_certificates;
+    if !webhook.is_https() {
+        return Ok(Roots::none());
+    }
+    if path.as_os_str().is_empty() {
+        let system = rustls_native_certs::load_native_certs();
+        let roots = Roots::of(system.certs.into_iter().map(|certificate| certificate.to_vec()));
+        if roots.is_empty() {
+            tracing::warn!(
+                "the system has no certificates of authorities: no webhook is reached over https unless `ca_certificates` says by whom it is known"
+            );
+        }
+        return Ok(roots);
+    }
+    let pem = fs_err::read(path);
+    let pem = pem.map_err(|source| StartError::WebhookCertificates { path: path.clone(), source })?;
+    Ok(Roots::from_pem(&pem)?)
 }
 
 fn registry_error(config: &Config, source: RegistryError) -> StartError {

@@ -26,6 +26,7 @@ pub struct Placement {
 pub struct Process {
     child: Child,
     grpc: SocketAddr,
+    telemetry: SocketAddr,
 }
 
 // === impl Process ===
@@ -46,18 +47,18 @@ impl Process {
     ///
     /// As [`Process::evserve`].
     pub fn evserve_with(place: &Placement, data: &Path, settings: &[String]) -> anyhow::Result<(Process, Duration)> {
-        let (grpc, http) = (free_address()?, free_address()?);
+        let (grpc, telemetry, http) = (free_address()?, free_address()?, free_address()?);
         let started = Instant::now();
         let child = pinned(&place.processors, &sibling("evserve")?)
             .args(["serve", "--grpc-address", &grpc.to_string(), "--http-address", &http.to_string()])
-            .args(["--telemetry-address", "127.0.0.1:0"])
+            .args(["--telemetry-address", &telemetry.to_string()])
             .args(["--set", &format!("grpc.serving_cores={}", place.cores), "--set", "observability.log=error"])
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .arg("--data-directory")
             .arg(data)
             .stdout(Stdio::null())
             .spawn()?;
-        let mut process = Process { child, grpc };
+        let mut process = Process { child, grpc, telemetry };
         process.wait(|| is_ready(http))?;
         Ok((process, started.elapsed()))
     }
@@ -90,7 +91,7 @@ impl Process {
             .args([grpc.to_string(), place.cores.to_string()])
             .stdout(Stdio::null())
             .spawn()?;
-        let mut process = Process { child, grpc };
+        let mut process = Process { child, grpc, telemetry: grpc };
         process.wait(|| TcpStream::connect(grpc).is_ok())?;
         Ok(process)
     }
@@ -99,6 +100,12 @@ impl Process {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.grpc
+    }
+
+    /// Where it takes readings in; of the floor, where it serves gRPC.
+    #[must_use]
+    pub fn telemetry(&self) -> SocketAddr {
+        self.telemetry
     }
 
     /// Processor time all its threads have used.

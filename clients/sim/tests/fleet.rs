@@ -74,3 +74,18 @@ fn faults_do_what_they_say() {
     let truths: Vec<Emission> = Fleet::new(fleet(1, &["0:stuck@100"])).take(12).collect();
     assert_eq!((truths[5].truth.faults.len(), truths[11].truth.faults[0]), (0, "stuck"));
 }
+
+/// The program streams; the library that it is built on is a simulation and nothing else.
+#[test]
+fn the_library_knows_no_network_and_no_clock() {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = fs_err::read_dir(sources).expect("the sources").map(|entry| entry.expect("a file").path());
+    let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect();
+    assert!(files.len() > 10);
+    for path in files {
+        let text = fs_err::read_to_string(&path).expect("text");
+        for forbidden in ["ev_client", "tokio", "Instant", "SystemTime", "std::net"] {
+            assert!(!text.contains(forbidden), "{}: {forbidden}", path.display());
+        }
+    }
+}

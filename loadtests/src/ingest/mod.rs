@@ -2,6 +2,7 @@
 
 mod batches;
 mod gateway;
+mod hostile;
 mod load;
 mod report;
 mod thresholds;
@@ -18,6 +19,7 @@ use crate::LoadError;
 use gateway::{Gateway, Schedule};
 use report::Counts;
 
+pub use hostile::{Vice, run_hostile};
 pub use load::{IngestLoad, IngestPace};
 pub use report::IngestReport;
 pub use thresholds::IngestThresholds;

@@ -1,9 +1,13 @@
 //! What an alert is, and what is said of it.
 
 use ev_domain::{Action, RiskClass, Severity, VehicleId};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Assessment, Cause, FleetRule, Quantity};
+use crate::{
+    Assessment, Cause, FleetRule, Quantity,
+    saved::{self, SavedAlert},
+};
 
 /// What an alert is about. A vehicle has at most one alert of a topic at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,7 +72,8 @@ pub struct Report<'a> {
 }
 
 /// Something that somebody must know of a vehicle.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "SavedAlert", try_from = "SavedAlert")]
 pub struct Alert {
     /// UUID version 7: ids rise with the time they were raised at.
     pub id: Uuid,
@@ -154,9 +159,10 @@ pub enum Happening {
 }
 
 /// An alert as it is after something happened to it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AlertEvent {
     /// What happened.
+    #[serde(with = "saved::happening")]
     pub happening: Happening,
     /// The alert.
     pub alert: Alert,
@@ -197,8 +203,10 @@ impl From<Quantity> for Topic {
 // === impl Origin ===
 
 impl Origin {
+    /// All of them.
+    pub const ALL: [Origin; 3] = [Origin::Rule, Origin::Fleet, Origin::Model];
     /// How many there are.
-    pub(crate) const COUNT: usize = 3;
+    pub(crate) const COUNT: usize = Origin::ALL.len();
 
     /// Stable name.
     #[must_use]
@@ -287,6 +295,18 @@ impl State {
 }
 
 impl Happening {
+    /// All of them.
+    pub const ALL: [Happening; 8] = [
+        Happening::Raised,
+        Happening::Reopened,
+        Happening::Rose,
+        Happening::Fell,
+        Happening::Escalated,
+        Happening::Acknowledged,
+        Happening::Ended,
+        Happening::Displaced,
+    ];
+
     /// Stable name.
     #[must_use]
     pub fn name(self) -> &'static str {

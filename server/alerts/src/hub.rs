@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::broadcast::{self, error::RecvError};
+use ev_domain::{Severity, VehicleId};
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
 use uuid::Uuid;
 
-use crate::{Alert, AlertError, AlertEvent, Book, Counts, Filter, LifeConfig, Listing, Page, Report};
+use crate::{Alert, AlertError, AlertEvent, Book, Counts, Filter, LifeConfig, Listing, Origin, Page, Report, Topic};
 
 /// A [`Book`] that may be used from several threads, with subscribers.
 #[derive(Debug)]
@@ -42,6 +46,17 @@ impl Alerts {
         let mut book = self.book();
         let events = book.report(report, now_us);
         self.publish(&book, events)
+    }
+
+    /// As [`Book::restore`]. Nobody hears of it.
+    pub fn restore(&self, alerts: impl IntoIterator<Item = Alert>, now_us: i64) {
+        self.book().restore(alerts, now_us);
+    }
+
+    /// As [`Book::opinion`].
+    #[must_use]
+    pub fn opinion(&self, vehicle: &VehicleId, topic: Topic, origin: Origin) -> Severity {
+        self.book().opinion(vehicle, topic, origin)
     }
 
     /// As [`Book::tick`]; says how many events it led to.
@@ -122,6 +137,15 @@ impl Subscription {
             Ok(event) => Some(Notice::Event(event)),
             Err(RecvError::Lagged(missed)) => Some(Notice::Missed(missed)),
             Err(RecvError::Closed) => None,
+        }
+    }
+
+    /// The next notice that is there already.
+    pub fn try_next(&mut self) -> Option<Notice> {
+        match self.0.try_recv() {
+            Ok(event) => Some(Notice::Event(event)),
+            Err(TryRecvError::Lagged(missed)) => Some(Notice::Missed(missed)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }
 }

@@ -8,6 +8,8 @@
 //! - Everything is bounded: what is remembered of a pack, alerts, subscribers' queues, what waits for a webhook. What meets
 //!   a bound is counted, and gives way by severity.
 //! - Reporting never waits: not for subscribers, not for a webhook.
+//! - Of a restart nobody hears: alerts that were kept ([`Alert`] and [`AlertEvent`] are serde's) go on with their ids,
+//!   acknowledgements and what webhooks owe, and are not raised again. Where they are kept is not known here.
 //! - Rule and [`Book`] are pure: time comes in as an argument, and ids from a seed.
 //!
 //! Not here: models, and when they are asked; where readings come from; the wire; which pack has which chemistry.
@@ -42,6 +44,7 @@ mod error;
 mod fleet;
 mod hub;
 mod rule;
+mod saved;
 mod severity;
 pub mod webhook;
 

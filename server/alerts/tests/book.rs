@@ -349,3 +349,116 @@ proptest! {
         prop_assert!(left.iter().all(|alert| alert.peak == Severity::Critical), "{:?}", left);
     }
 }
+
+/// What another process would read of a book that was kept.
+fn kept(book: &Book) -> Vec<ev_alerts::Alert> {
+    let alerts = book.list(&Filter::default(), &Page { size: 1000, token: None }).expect("a page").alerts;
+    serde_json::from_str(&serde_json::to_string(&alerts).expect("JSON")).expect("alerts")
+}
+
+/// The same story in another process.
+fn restarted(story: &Story, second: i64) -> Story {
+    let mut book = Book::new(life(), 2);
+    book.restore(kept(&story.book), second * SECOND);
+    Story { book, vehicle: story.vehicle.clone() }
+}
+
+#[test]
+fn an_open_alert_goes_on_after_a_restart() {
+    let mut before = Story::new(life());
+    assert_eq!(before.rule(0, RiskClass::Alarm), [(Happening::Raised, Severity::High)]);
+    let id = before.open()[0].id;
+    before.book.acknowledge(id, "me", "on it", 5 * SECOND).expect("acknowledged");
+
+    let mut after = restarted(&before, 60);
+    let open = after.open();
+    assert_eq!((open[0].id, open[0].severity, open.len()), (id, Severity::High, 1));
+    assert_eq!(open[0].acknowledgement.as_ref().map(|known| known.by.as_str()), Some("me"));
+    assert_eq!(after.book.opinion(&after.vehicle, Topic::Thermal, Origin::Rule), Severity::High);
+    assert_eq!(after.rule(61, RiskClass::Alarm), [], "it is not raised a second time");
+    assert_eq!(after.rule(62, RiskClass::Runaway), [(Happening::Rose, Severity::Critical)]);
+    assert_eq!(after.open()[0].id, id);
+    assert!(after.open()[0].acknowledgement.is_none(), "who knew of the lesser evil may not know of the greater");
+    // It ends as any other does, once somebody knows.
+    assert_eq!(after.rule(70, RiskClass::Normal), []);
+    after.book.acknowledge(id, "me", "", 75 * SECOND).expect("acknowledged");
+    assert_eq!(after.tick(131), [(Happening::Ended, Severity::Critical)]);
+}
+
+#[test]
+fn an_ended_alert_comes_back_as_the_same_one_after_a_restart() {
+    let mut before = Story::new(life());
+    before.rule(0, RiskClass::Alarm);
+    before.rule(1, RiskClass::Normal);
+    assert_eq!(before.tick(62), [(Happening::Ended, Severity::High)]);
+    let mut after = restarted(&before, 100);
+    assert_eq!(after.open(), []);
+    assert_eq!(after.rule(110, RiskClass::Alarm), [(Happening::Reopened, Severity::High)]);
+    // And as another one when it is too late.
+    let mut late = restarted(&before, 62 + 601);
+    assert_eq!(late.rule(62 + 602, RiskClass::Alarm), [(Happening::Raised, Severity::High)]);
+}
+
+#[test]
+fn escalation_goes_on_and_a_models_opinion_expires_after_a_restart() {
+    let mut before = Story::new(life());
+    before.rule(0, RiskClass::Alarm);
+    assert_eq!(before.tick(300), [(Happening::Escalated, Severity::High)]);
+    let mut after = restarted(&before, 400);
+    assert_eq!(after.tick(599), []);
+    assert_eq!(after.tick(600), [(Happening::Escalated, Severity::High)]);
+
+    let mut before = Story::new(life());
+    before.model(0, RiskClass::Alarm);
+    let mut after = restarted(&before, 30);
+    assert_eq!(after.tick(90), [], "it counts for a minute from the restart");
+    assert_eq!(after.tick(151), [(Happening::Ended, Severity::High)]);
+}
+
+#[test]
+fn a_smaller_book_keeps_the_most_severe() {
+    let mut book = Book::new(life(), 1);
+    for (number, class) in (0..).zip([RiskClass::Alarm, RiskClass::Runaway, RiskClass::Alarm]) {
+        let vehicle = vehicle(&format!("bus-{number}"));
+        book.report(&Report::of_rule(&vehicle, &assessment(class, number)), number * SECOND);
+    }
+    let mut smaller = Book::new(LifeConfig { open_max: 1, ended_max: 1, ..life() }, 2);
+    smaller.restore(kept(&book), 10 * SECOND);
+    // What is there already stays as it is.
+    smaller.restore(kept(&smaller), 20 * SECOND);
+    let alerts = smaller.list(&Filter::default(), &Page::default()).expect("a page").alerts;
+    let found: Vec<_> = alerts.iter().map(|alert| (alert.vehicle.as_str(), alert.state)).collect();
+    assert_eq!(found, [("bus-2", State::Ended), ("bus-1", State::Open)]);
+    assert_eq!(smaller.counts().open, 1);
+}
+
+proptest! {
+    /// Whatever happened before: a restart is not heard of, loses no alert, and leaves a book that can go on.
+    #[test]
+    fn a_restart_changes_no_alert(steps in prop::collection::vec((0u8..4, 0usize..5, 1i64..200), 1..60)) {
+        let mut before = Book::new(life(), 1);
+        let mut second = 0;
+        for (number, class, passes) in &steps {
+            second += passes;
+            let vehicle = vehicle(&format!("bus-{number}"));
+            before.tick(second * SECOND);
+            before.report(&Report::of_rule(&vehicle, &assessment(RiskClass::ALL[*class], second)), second * SECOND);
+        }
+        let mut after = Book::new(life(), 2);
+        after.restore(kept(&before), second * SECOND);
+        let all = |book: &Book| book.list(&Filter::default(), &Page::default()).expect("a page").alerts;
+        prop_assert_eq!(all(&before), all(&after));
+        prop_assert_eq!(before.counts().open, after.counts().open);
+        // All is well, everybody knows, and time passes: everything ends, and is forgotten as it would have been.
+        for alert in all(&after) {
+            after.acknowledge(alert.id, "me", "", second * SECOND).expect("acknowledged");
+            let report = assessment(RiskClass::Normal, second);
+            after.report(&Report::of_rule(&alert.vehicle, &report), second * SECOND);
+        }
+        for _ in 0..20 {
+            second += 60;
+            after.tick(second * SECOND);
+        }
+        prop_assert_eq!((after.counts().open, after.counts().tracks), (0, 0));
+    }
+}

@@ -9,10 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use ev_alerts::{
-    Alerts, AlertsConfig, Assessment, Cause, Report,
-    webhook::{self, Secret, Webhook, WebhookConfig, WebhookStats},
+    Alert, AlertEvent, Alerts, AlertsConfig, Assessment, Cause, Notice, Report,
+    webhook::{self, Roots, Secret, Webhook, WebhookConfig, WebhookStats},
 };
-use ev_domain::{RiskClass, VehicleId};
+use ev_domain::{RiskClass, Severity, VehicleId};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -75,7 +75,7 @@ fn config(address: SocketAddr) -> WebhookConfig {
 }
 
 fn start(alerts: &Alerts, config: WebhookConfig) -> (Arc<WebhookStats>, JoinHandle<()>) {
-    let webhook = Webhook::new(config, Arc::new(|| NOW_S), 5).expect("a configuration");
+    let webhook = Webhook::new(config, Roots::none(), Arc::new(|| NOW_S), 5).expect("a configuration");
     (webhook.stats(), tokio::spawn(webhook.run(alerts.subscribe())))
 }
 
@@ -180,4 +180,93 @@ async fn reporting_never_waits_and_what_waits_is_bounded() {
     drop(alerts);
     running.await.expect("it ends");
     assert_eq!((stats.dead_letters(), stats.dropped(), stats.missed()), (4, 6, 0));
+}
+
+#[tokio::test]
+async fn what_was_owed_is_delivered_and_what_is_settled_is_told() {
+    let (address, received) = receiver(&[]).await;
+    let alerts = alerts();
+    let mut hearing = alerts.subscribe();
+    report(&alerts, "bus-1", RiskClass::Alarm);
+    let Some(Notice::Event(owed)) = hearing.next().await else { panic!("an event") };
+    assert!(hearing.try_next().is_none());
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let tell = {
+        let told = Arc::clone(&told);
+        move |event: &AlertEvent| told.lock().expect("alone").push(event.alert.vehicle.as_str().to_owned())
+    };
+    // Room for one: the other, which is less severe, is dropped and told at once.
+    let narrow = WebhookConfig { queue_max: 1, ..config(address) };
+    let webhook = Webhook::new(narrow, Roots::none(), Arc::new(|| NOW_S), 5).expect("a configuration");
+    let lesser = AlertEvent {
+        alert: Alert {
+            vehicle: VehicleId::new("bus-0").expect("an id"),
+            severity: Severity::Low,
+            ..owed.alert.clone()
+        },
+        ..(*owed).clone()
+    };
+    let webhook = webhook.telling(Arc::new(tell)).owing([(*owed).clone(), lesser]);
+    assert_eq!(*told.lock().expect("alone"), ["bus-0"]);
+    let subscription = alerts.subscribe();
+    drop(alerts);
+    webhook.run(subscription).await;
+    assert_eq!(*told.lock().expect("alone"), ["bus-0", "bus-1"]);
+    let received = received.lock().expect("alone");
+    assert_eq!((received.len(), &received[0].1["alert"]["id"]), (1, &owed.alert.id.to_string().into()));
+}
+
+/// A receiver over TLS that accepts everything, with a certificate of its own for 127.0.0.1, and that certificate.
+async fn tls_receiver() -> (SocketAddr, Received, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a pair");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let received: Received = Arc::default();
+    let seen = Arc::clone(&received);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+            tokio::spawn(async move {
+                // One that does not trust it ends here.
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = service_fn(move |request| answer(request, Arc::clone(&seen), Arc::default()));
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    (address, received, made.cert.pem())
+}
+
+#[tokio::test]
+async fn events_go_over_tls_to_whom_the_authorities_know_and_to_nobody_else() {
+    let (address, received, pem) = tls_receiver().await;
+    let (_, _, of_another) = tls_receiver().await;
+    let check = async |url: String, roots: Roots, delivered: u64| {
+        let alerts = alerts();
+        let https = WebhookConfig { url, ..config(address) };
+        assert!(https.is_https());
+        let webhook = Webhook::new(https, roots, Arc::new(|| NOW_S), 5).expect("a configuration");
+        let (stats, running) = (webhook.stats(), tokio::spawn(webhook.run(alerts.subscribe())));
+        report(&alerts, "bus-1", RiskClass::Runaway);
+        drop(alerts);
+        running.await.expect("it ends");
+        assert_eq!((stats.delivered(), stats.dead_letters()), (delivered, 1 - delivered));
+    };
+    let roots = |pem: &str| Roots::from_pem(pem.as_bytes()).expect("a certificate");
+    check(format!("https://{address}/hook"), roots(&pem), 1).await;
+    // Another authority, none, and another name than the certificate's.
+    check(format!("https://{address}/hook"), roots(&of_another), 0).await;
+    check(format!("https://{address}/hook"), Roots::none(), 0).await;
+    check(format!("https://localhost:{}/hook", address.port()), roots(&pem), 0).await;
+    assert_eq!(received.lock().expect("alone").len(), 1, "nothing was said to who was not known");
 }

@@ -32,14 +32,14 @@ const SIGNALS: [&str; 4] = [
 ];
 
 /// A gateway that sends and forgets.
-struct Gateway {
+pub(crate) struct Gateway {
     sender: mpsc::Sender<StreamRequest>,
     _answers: Streaming<ev_proto::ev::telemetry::v1::StreamResponse>,
     started: i64,
 }
 
 impl Gateway {
-    async fn open(endpoint: Endpoint) -> Gateway {
+    pub(crate) async fn open(endpoint: Endpoint) -> Gateway {
         let (sender, requests) = mpsc::channel(1024);
         let declare = |(id, name): (u32, &str)| SignalDeclaration { id, name: name.to_owned(), unit: String::new() };
         let open = Open {
@@ -59,7 +59,7 @@ impl Gateway {
     }
 
     /// Readings a second apart, the first one `at` seconds after the start.
-    async fn send(&self, vehicle: &str, sequence: u64, at: i64, readings: &[[f32; 4]]) {
+    pub(crate) async fn send(&self, vehicle: &str, sequence: u64, at: i64, readings: &[[f32; 4]]) {
         let column = |signal: usize| Column {
             signal_id: u32::try_from(signal).expect("small"),
             values: readings.iter().map(|reading| reading[signal]).collect(),
@@ -78,10 +78,10 @@ impl Gateway {
 }
 
 /// A pack at rest.
-const CALM: [f32; 4] = [25.0, 3.70, 3.71, 60.0];
+pub(crate) const CALM: [f32; 4] = [25.0, 3.70, 3.71, 60.0];
 
 /// A cell that loses its voltage over some seconds and heats by two degrees a second.
-fn runaway() -> Vec<[f32; 4]> {
+pub(crate) fn runaway() -> Vec<[f32; 4]> {
     let voltages = [3.3, 3.0, 2.7, 2.5, 2.4, 2.35, 2.3, 2.28, 2.26, 2.25, 2.24, 2.23];
     let hot = (0u8..).map(|second| 30.0 + 2.0 * f32::from(second));
     hot.zip(voltages).map(|(celsius, voltage)| [celsius, voltage, 3.70, 60.0]).collect()
@@ -98,7 +98,7 @@ async fn next(watching: &mut Streaming<WatchAlertsResponse>) -> (AlertHappening,
     (next.happening(), next.alert.expect("an alert"))
 }
 
-async fn list(client: &mut ThermalRiskClient<Channel>, filter: AlertFilter) -> Vec<Alert> {
+pub(crate) async fn list(client: &mut ThermalRiskClient<Channel>, filter: AlertFilter) -> Vec<Alert> {
     let request = ListAlertsRequest { filter: Some(filter), ..ListAlertsRequest::default() };
     client.list_alerts(request).await.expect("listed").into_inner().alerts
 }

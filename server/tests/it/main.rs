@@ -28,6 +28,7 @@
 mod support;
 
 mod alerts;
+mod alerts_restart;
 mod bad_input;
 mod by_vehicle;
 mod candle;

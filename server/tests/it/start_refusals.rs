@@ -118,3 +118,23 @@ async fn the_configuration_that_is_printed_is_the_one_that_is_read() {
 async fn a_log_filter_that_is_none_is_named() {
     refused(&["serve", "--set", "observability.log=no=such=level"], &["observability.log"]).await;
 }
+
+#[tokio::test]
+async fn certificates_for_webhooks_that_cannot_be_read_are_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (data, file) = (directory.path().join("data"), directory.path().join("evserve.toml"));
+    let (data, pem) = (data.display().to_string(), directory.path().join("authorities.pem"));
+    let text = format!(
+        "[[alerts.webhooks]]\nurl = \"https://a.example/\"\nsecret = \"sixteen bytes or more\"\nca_certificates = \"{}\"\n",
+        pem.display()
+    );
+    fs_err::write(&file, text).expect("written");
+    let file = file.display().to_string();
+    let mut arguments = vec!["serve", "--config", &file, "--data-directory", &data];
+    for flag in ["--grpc-address", "--telemetry-address", "--http-address"] {
+        arguments.extend([flag, "127.0.0.1:0"]);
+    }
+    refused(&arguments, &["`alerts.webhooks.ca_certificates`", &pem.display().to_string(), "No such file"]).await;
+    fs_err::write(&pem, "nothing of the kind").expect("written");
+    refused(&arguments, &["`webhooks.ca_certificates` is `a file without any`, expected certificates in PEM"]).await;
+}

@@ -47,7 +47,7 @@ pub(crate) fn free_port() -> u16 {
 // === impl Evserve ===
 
 impl Evserve {
-    /// Starts, and returns before it is ready.
+    /// Starts, and returns before it is ready; with the configuration file `evserve.toml` in the directory, if there is one.
     pub(crate) fn spawn(directory: &Path, overrides: &[(&str, &str)]) -> Evserve {
         let mut arguments = vec!["serve".to_owned(), "--data-directory".to_owned(), directory.display().to_string()];
         let fixed = [
@@ -57,6 +57,10 @@ impl Evserve {
             ("grpc.serving_cores", "1"),
             ("observability.log_format", "json"),
         ];
+        let file = directory.join("evserve.toml");
+        if file.is_file() {
+            arguments.extend(["--config".to_owned(), file.display().to_string()]);
+        }
         for (key, value) in fixed.iter().chain(overrides) {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }

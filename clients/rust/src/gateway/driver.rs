@@ -159,7 +159,7 @@ impl<'a> Session<'a> {
             let (has_next, is_waiting, is_closing) = {
                 let mut state = self.shared.state();
                 let has_next = state.outbox.has_next();
-                (has_next, state.outbox.is_waiting(), state.closing && state.outbox.len() == 0)
+                (has_next, state.outbox.is_waiting(), state.closing && state.outbox.len() == 0 && !has_next)
             };
             if is_closing {
                 return self.say_goodbye(requests).await;

@@ -224,6 +224,34 @@ impl Gateway {
         self.shared.state().outbox.len()
     }
 
+    /// Readings that are not durable yet.
+    #[must_use]
+    pub fn pending_readings(&self) -> usize {
+        self.shared.state().outbox.readings()
+    }
+
+    /// Gives up the next numbers of a vehicle's batches: for those that were lost before they could be sent. The server
+    /// counts them as missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::send`], but for [`GatewayError::Full`].
+    pub fn skip(&self, vehicle: &str, batches: u64) -> Result<(), GatewayError> {
+        check_id("vehicle id", vehicle)?;
+        let mut state = self.shared.state();
+        state.check(vehicle, &Readings::new(), &self.shared.config)?;
+        state.outbox.skip(vehicle, batches);
+        Ok(())
+    }
+
+    /// Sends a batch once more, as a network that repeats messages would: to see that a server stores it once. Whether
+    /// it still could: it is not durable yet.
+    pub fn repeat(&self, vehicle: &str, sequence: u64) -> bool {
+        let repeats = self.shared.state().outbox.repeat(vehicle, sequence);
+        self.shared.work.notify_one();
+        repeats
+    }
+
     /// Most readings of a batch, once the server has said it.
     #[must_use]
     pub fn batch_readings_max(&self) -> Option<usize> {

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //!
-//! - Each vehicle's batches are numbered from 1 without holes.
+//! - Each vehicle's batches are numbered from 1 without holes but those that [`Outbox::skip`] makes.
 //! - A batch is kept until the server has said that it is durable, or that it will never take it.
 //! - What the server is believed to have is believed on its word about *this* stream: what it said before a break counts
 //!   only where it said durable.
@@ -30,10 +30,13 @@ pub(crate) struct Outbox {
     lanes: HashMap<Arc<str>, Lane>,
     /// What is to be sent, in this order; may name what need not be sent any more.
     turns: VecDeque<Key>,
+    /// What is to be sent once more when nothing else is; no more than is kept.
+    repeats: VecDeque<Batch>,
     /// All that is kept, in the order it came.
     kept: BTreeMap<u64, Key>,
     next_order: u64,
     size_bytes: usize,
+    readings: usize,
     in_flight: usize,
     /// Batches sent on this stream.
     sent: u64,
@@ -91,6 +94,11 @@ impl Outbox {
         self.size_bytes
     }
 
+    /// How many readings they have.
+    pub(crate) fn readings(&self) -> usize {
+        self.readings
+    }
+
     /// Vehicles seen so far.
     pub(crate) fn vehicles(&self) -> usize {
         self.lanes.len()
@@ -125,6 +133,7 @@ impl Outbox {
         let (batch, order) = (readings.into_batch(&vehicle, sequence), self.next_order);
         self.next_order += 1;
         self.size_bytes += size_bytes;
+        self.readings += batch.time_deltas_us.len();
         let state = if lane.is_probing { State::Held } else { State::Queued };
         lane.entries.insert(sequence, Entry { batch, order, size_bytes, state, was_sent: false });
         let key = Key { vehicle, sequence };
@@ -135,8 +144,39 @@ impl Outbox {
         sequence
     }
 
+    /// Gives up numbers: the server will count them as missing, for good.
+    pub(crate) fn skip(&mut self, vehicle: &str, count: u64) {
+        let vehicle = self.key(vehicle).unwrap_or_else(|| Arc::from(vehicle));
+        let lane = self.lanes.entry(vehicle).or_insert_with(Lane::new);
+        lane.next_sequence = lane.next_sequence.saturating_add(count);
+    }
+
+    /// Has a batch that is kept sent once more, after what is to be sent now; whether it is kept.
+    pub(crate) fn repeat(&mut self, vehicle: &str, sequence: u64) -> bool {
+        let entry = self.lanes.get(vehicle).and_then(|lane| lane.entries.get(&sequence));
+        let Some(entry) = entry.filter(|_| self.repeats.len() < self.kept.len()) else { return false };
+        self.repeats.push_back(Batch { is_resend: true, ..entry.batch.clone() });
+        true
+    }
+
     /// Whether there is something to send.
     pub(crate) fn has_next(&mut self) -> bool {
+        self.has_turn() || self.has_repeat()
+    }
+
+    /// Of a batch that was sent on this stream; others would come before what they repeat.
+    fn has_repeat(&mut self) -> bool {
+        while let Some(Batch { vehicle_id, sequence, .. }) = self.repeats.front() {
+            let entry = self.lanes.get(vehicle_id.as_str()).and_then(|lane| lane.entries.get(sequence));
+            if entry.is_none_or(|entry| matches!(entry.state, State::Sent(_))) {
+                return true;
+            }
+            self.repeats.pop_front();
+        }
+        false
+    }
+
+    fn has_turn(&mut self) -> bool {
         while let Some(Key { vehicle, sequence }) = self.turns.front() {
             let entry = self.lanes.get(vehicle).and_then(|lane| lane.entries.get(sequence));
             if entry.is_some_and(|entry| entry.state == State::Queued) {
@@ -149,8 +189,8 @@ impl Outbox {
 
     /// What is to be sent next; it counts as sent.
     pub(crate) fn next(&mut self) -> Option<Batch> {
-        if !self.has_next() {
-            return None;
+        if !self.has_turn() {
+            return if self.has_repeat() { self.repeats.pop_front() } else { None };
         }
         let Key { vehicle, sequence } = self.turns.pop_front()?;
         let entry = self.lanes.get_mut(&vehicle)?.entries.get_mut(&sequence)?;
@@ -173,6 +213,7 @@ impl Outbox {
     /// A stream was opened, and the server expects these numbers next. What it does not have is to be sent again.
     pub(crate) fn open(&mut self, next_expected: &[VehicleSequence]) {
         (self.in_flight, self.sent) = (0, 0);
+        self.repeats.clear();
         for lane in self.lanes.values_mut() {
             lane.gaps.clear();
             lane.is_probing = false;
@@ -242,6 +283,7 @@ impl Outbox {
         let Some(entry) = self.lanes.get_mut(vehicle).and_then(|lane| lane.entries.remove(&sequence)) else { return };
         self.kept.remove(&entry.order);
         self.size_bytes -= entry.size_bytes;
+        self.readings -= entry.batch.time_deltas_us.len();
         self.in_flight -= usize::from(matches!(entry.state, State::Sent(_)));
     }
 
@@ -378,6 +420,8 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Push(usize),
+        /// The vehicle's last batch once more.
+        Repeat(usize),
         Send(usize),
         Commit(usize),
         /// The stream breaks; which of the batches on their way are stored, and how many greetings come before sending.
@@ -387,6 +431,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             4 => (0usize..3).prop_map(Step::Push),
+            1 => (0usize..3).prop_map(Step::Repeat),
             4 => (0usize..6).prop_map(Step::Send),
             3 => (1usize..6).prop_map(Step::Commit),
             1 => (prop::collection::vec(any::<bool>(), 1..6), any::<bool>())
@@ -443,6 +488,10 @@ mod tests {
                         times.push(time);
                         prop_assert_eq!(sequence, times.len() as u64);
                     }
+                    Step::Repeat(vehicle) => {
+                        let last = pushed.get(VEHICLES[vehicle]).map_or(0, |times| times.len() as u64);
+                        outbox.repeat(VEHICLES[vehicle], last);
+                    }
                     Step::Send(count) => {
                         for _ in 0..count {
                             let Some(batch) = outbox.next() else { break };
@@ -478,7 +527,7 @@ mod tests {
             }
             prop_assert_eq!(outbox.len(), 0);
             prop_assert!(!outbox.is_waiting());
-            prop_assert_eq!(outbox.size_bytes(), 0);
+            prop_assert_eq!((outbox.size_bytes(), outbox.readings()), (0, 0));
             prop_assert!(!server.stored_twice);
             for (vehicle, times) in &pushed {
                 let stored: Vec<i64> = server.stored[*vehicle].values().copied().collect();
@@ -503,6 +552,26 @@ mod tests {
         assert_eq!((sent(&mut outbox), sent(&mut outbox)), (Some((2, true)), Some((4, false))));
         outbox.durable("a", 4);
         assert_eq!((outbox.len(), outbox.last_acked()), (0, Vec::new()));
+    }
+
+    #[test]
+    fn numbers_are_given_up_and_batches_come_twice() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push("a", readings(1)), 1);
+        outbox.skip("a", 2);
+        assert_eq!(outbox.push("a", readings(2)), 4);
+        assert!(outbox.repeat("a", 1) && !outbox.repeat("a", 2), "a number that was given up cannot come twice");
+        let sent = |outbox: &mut Outbox| outbox.next().map(|batch| (batch.sequence, batch.is_resend));
+        assert_eq!([sent(&mut outbox), sent(&mut outbox)], [Some((1, false)), Some((4, false))]);
+        assert_eq!([sent(&mut outbox), sent(&mut outbox)], [Some((1, true)), None]);
+        outbox.gaps("a", vec![(2, 3)]);
+        outbox.durable("a", 4);
+        assert_eq!((outbox.len(), outbox.readings(), outbox.is_waiting()), (0, 0, false));
+        // After a break it is the first sending that counts.
+        outbox.push("a", readings(3));
+        assert!(outbox.repeat("a", 5));
+        outbox.open(&[]);
+        assert_eq!([sent(&mut outbox), sent(&mut outbox)], [Some((5, false)), None]);
     }
 
     #[test]

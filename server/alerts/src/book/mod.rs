@@ -4,6 +4,7 @@
 //! ids comes from a seed.
 
 mod list;
+mod restore;
 mod track;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -340,6 +341,12 @@ impl Book {
         (alert.state, alert.ended_us) = (State::Ended, Some(now_us));
         let event = alert.happens(happening);
         self.ended.push_back((id, now_us));
+        self.forget_ended();
+        vec![event]
+    }
+
+    /// Those beyond the bound, the oldest first.
+    fn forget_ended(&mut self) {
         // One that was reopened and ended again is in the queue more than once.
         while self.ended.len() > self.life.ended_max {
             let Some((id, ended_us)) = self.ended.pop_front() else { break };
@@ -347,7 +354,6 @@ impl Book {
                 self.alerts.remove(&id);
             }
         }
-        vec![event]
     }
 
     fn put_back(&mut self, mut track: Box<Track>, vehicle: &VehicleId, topic: Topic, now_us: i64) {

@@ -82,6 +82,27 @@ impl Track {
         self.opinions.iter().rev().flatten().max_by_key(|opinion| opinion.severity)
     }
 
+    /// What an origin says.
+    pub(super) fn opinion(&self, origin: Origin) -> Severity {
+        self.opinions[origin.index()].as_ref().map_or(Severity::None, |opinion| opinion.severity)
+    }
+
+    /// Goes on with an alert that is open: its origin stands by it, and it has lasted since it changed.
+    pub(super) fn restore(&mut self, alert: &Alert, now_us: i64, valid_for_us: i64, escalate_after_us: i64) {
+        let expires_us = match alert.origin {
+            Origin::Model => now_us.saturating_add(valid_for_us),
+            Origin::Rule | Origin::Fleet => i64::MAX,
+        };
+        self.opinions[alert.origin.index()] = Some(Opinion::of(alert, expires_us));
+        for (severity, since) in Severity::ALL.into_iter().zip(&mut self.since_us) {
+            *since = (alert.severity >= severity).then_some(alert.changed_us);
+        }
+        // Each escalation was about so long after the one before.
+        let escalated_us = escalate_after_us.saturating_mul(i64::from(alert.escalations));
+        self.unanswered_since_us = alert.changed_us.saturating_add(escalated_us).min(now_us);
+        self.open = Some(alert.id);
+    }
+
     /// Takes note of the severity as it is now.
     pub(super) fn watch(&mut self, effective: Severity, current: Severity, now_us: i64) {
         for (severity, since) in Severity::ALL.into_iter().zip(&mut self.since_us) {
@@ -149,6 +170,21 @@ impl Opinion {
             event_time_us: report.event_time_us,
             heard_us: 0,
             expires_us: 0,
+        }
+    }
+
+    /// What an origin said that raised or kept an alert.
+    fn of(alert: &Alert, expires_us: i64) -> Opinion {
+        Opinion {
+            severity: alert.severity,
+            origin: alert.origin,
+            class: alert.class,
+            finding: alert.finding,
+            action_id: alert.action_id.clone(),
+            action_text: alert.action_text.clone(),
+            event_time_us: alert.event_time_us,
+            heard_us: alert.confirmed_us,
+            expires_us,
         }
     }
 

@@ -348,6 +348,21 @@ impl Assessment {
 // === impl Cause ===
 
 impl Cause {
+    /// All of them.
+    pub const ALL: [Cause; 11] = [
+        Cause::Nothing,
+        Cause::Temperature,
+        Cause::Onset,
+        Cause::Rate,
+        Cause::Rise,
+        Cause::Spread,
+        Cause::VoltageDrop,
+        Cause::VoltageDropAndHeat,
+        Cause::ConfirmedByTemperature,
+        Cause::ConfirmedByVoltage,
+        Cause::DoubtfulSensor,
+    ];
+
     /// Stable name.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,19 +1,26 @@
 //! What is set for one webhook.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use ev_domain::Severity;
 use http::Uri;
 use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
-use crate::{ConfigError, error::in_range, severity};
+use crate::{AlertEvent, ConfigError, error::in_range, severity};
+
+/// Of a URL's digest, what tells receivers apart.
+const KEY_BYTES: usize = 8;
 
 /// `[[alerts.webhooks]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
-    /// Where events are posted: `http://host[:port]/path`.
+    /// Where events are posted: `https://host[:port]/path`, or `http://`.
     pub url: String,
+    /// A PEM file of the authorities that may have signed the receiver's certificate; empty: the system's.
+    #[serde(default)]
+    pub ca_certificates: PathBuf,
     /// What they are signed with, 16 to 1024 bytes.
     pub secret: Secret,
     /// Alerts that never were this severe are not sent.
@@ -80,6 +87,7 @@ impl WebhookConfig {
     pub fn new(url: String, secret: Secret) -> WebhookConfig {
         WebhookConfig {
             url,
+            ca_certificates: PathBuf::new(),
             secret,
             severity_min: severity_min(),
             timeout: timeout(),
@@ -110,15 +118,38 @@ impl WebhookConfig {
         in_range("webhooks.concurrency", self.concurrency, 1, 64)
     }
 
+    /// Names the receiver without telling its URL, which may hold what nobody else shall know.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let digest = Sha256::digest(self.url.as_bytes());
+        digest.iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether an event is sent to it.
+    #[must_use]
+    pub fn wants(&self, event: &AlertEvent) -> bool {
+        event.alert.peak >= self.severity_min
+    }
+
+    /// Whether its receiver must show a certificate.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.uri().is_ok_and(|uri| uri.scheme_str() == Some("https"))
+    }
+
     pub(super) fn uri(&self) -> Result<Uri, ConfigError> {
         let refused = || {
             // What stands before an `@` may be a password.
             let shown: String = self.url.rsplit('@').next().unwrap_or_default().chars().take(200).collect();
-            ConfigError::new("webhooks.url", shown, "http://host[:port]/path")
+            ConfigError::new("webhooks.url", shown, "https://host[:port]/path or http://")
         };
         let uri: Uri = self.url.parse().map_err(|_| refused())?;
-        let plain = uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
-        if plain && !self.url.contains('@') { Ok(uri) } else { Err(refused()) }
+        let known = matches!(uri.scheme_str(), Some("http" | "https"));
+        if known && uri.host().is_some_and(|host| !host.is_empty()) && !self.url.contains('@') {
+            Ok(uri)
+        } else {
+            Err(refused())
+        }
     }
 }
 
@@ -163,7 +194,8 @@ mod tests {
         let secret = "0123456789abcdef";
         check("http://127.0.0.1:9/hook", secret, Ok(()));
         check("http://a.example", "short", Err("`webhooks.secret` is `***`, expected 16 to 1024 bytes"));
-        let url = |url: &str| format!("`webhooks.url` is `{url}`, expected http://host[:port]/path");
+        let url = |url: &str| format!("`webhooks.url` is `{url}`, expected https://host[:port]/path or http://");
+        check("https://[::1]:8443/hook", secret, Ok(()));
         check("/hook", secret, Err(&url("/hook")));
         check("ftp://a.example/", secret, Err(&url("ftp://a.example/")));
         check("http://user:password@a.example/", secret, Err(&url("a.example/")));

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::{Clock, WebhookConfig, WebhookStats, payload, signature};
+use super::{Clock, Roots, WebhookConfig, WebhookStats, payload, signature, tls::Connector};
 use crate::{AlertEvent, ConfigError};
 
 /// Most of an answer that is read, so that its connection can be used again.
@@ -25,7 +25,7 @@ pub(super) struct Courier {
     pub(super) config: WebhookConfig,
     pub(super) stats: Arc<WebhookStats>,
     uri: Uri,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     clock: Clock,
     random: Mutex<fastrand::Rng>,
 }
@@ -50,15 +50,12 @@ enum Failure {
 // === impl Courier ===
 
 impl Courier {
-    pub(super) fn new(config: WebhookConfig, clock: Clock, seed: u64) -> Result<Courier, ConfigError> {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(config.timeout));
-        connector.set_nodelay(true);
+    pub(super) fn new(config: WebhookConfig, roots: Roots, clock: Clock, seed: u64) -> Result<Courier, ConfigError> {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_max_idle_per_host(config.concurrency)
-            .build(connector);
+            .build(Connector::new(roots, config.timeout));
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
         Ok(Courier { uri: config.uri()?, stats: Arc::default(), client, clock, random, config })
     }

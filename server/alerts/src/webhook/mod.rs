@@ -8,29 +8,37 @@ mod delivery;
 mod payload;
 mod queue;
 mod signature;
+mod tls;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::task::JoinSet;
 
-use crate::{ConfigError, Notice, Subscription};
+use crate::{AlertEvent, ConfigError, Notice, Subscription};
 use delivery::Courier;
 use queue::Queue;
 
 pub use config::{Secret, WebhookConfig};
 pub use signature::{HEADER, sign, verify};
+pub use tls::Roots;
 
 /// Tells the time: seconds since 1970-01-01 UTC.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
+/// Hears of events that are owed no longer: accepted, given up or dropped. It must not wait.
+pub type Settled = Arc<dyn Fn(&AlertEvent) + Send + Sync>;
+
 /// One webhook.
-#[derive(Debug)]
 pub struct Webhook {
     courier: Arc<Courier>,
     queue: Queue,
+    settled: Settled,
 }
 
 /// What became of events.
@@ -46,15 +54,30 @@ pub struct WebhookStats {
 // === impl Webhook ===
 
 impl Webhook {
-    /// Gets ready; nothing is sent before [`Webhook::run`]. `seed` makes the jitter of its waits.
+    /// Gets ready; nothing is sent before [`Webhook::run`]. A receiver's certificate must be one of `roots`' where its URL is
+    /// `https://`. `seed` makes the jitter of its waits.
     ///
     /// # Errors
     ///
     /// When a setting is refused.
-    pub fn new(config: WebhookConfig, clock: Clock, seed: u64) -> Result<Webhook, ConfigError> {
+    pub fn new(config: WebhookConfig, roots: Roots, clock: Clock, seed: u64) -> Result<Webhook, ConfigError> {
         config.check()?;
         let queue = Queue::new(config.queue_max);
-        Ok(Webhook { courier: Arc::new(Courier::new(config, clock, seed)?), queue })
+        Ok(Webhook { courier: Arc::new(Courier::new(config, roots, clock, seed)?), queue, settled: Arc::new(|_| ()) })
+    }
+
+    /// Tells of events that are owed no longer.
+    #[must_use]
+    pub fn telling(mut self, settled: Settled) -> Webhook {
+        self.settled = settled;
+        self
+    }
+
+    /// Owes events that an earlier process did not deliver: they are sent before what is new, of equal severity.
+    #[must_use]
+    pub fn owing(mut self, events: impl IntoIterator<Item = AlertEvent>) -> Webhook {
+        events.into_iter().for_each(|event| self.owe(Arc::new(event)));
+        self
     }
 
     /// What became of events so far.
@@ -75,8 +98,11 @@ impl Webhook {
             while sending.len() < most
                 && let Some(event) = self.queue.pop()
             {
-                let courier = Arc::clone(&self.courier);
-                sending.spawn(async move { courier.deliver(&event).await });
+                let (courier, settled) = (Arc::clone(&self.courier), Arc::clone(&self.settled));
+                sending.spawn(async move {
+                    courier.deliver(&event).await;
+                    settled(&event);
+                });
             }
             tokio::select! {
                 notice = subscription.next(), if open => match notice {
@@ -88,20 +114,28 @@ impl Webhook {
         }
     }
 
+    fn owe(&mut self, event: Arc<AlertEvent>) {
+        if let Some(dropped) = self.queue.push(event) {
+            self.courier.stats.dropped.fetch_add(1, Ordering::Relaxed);
+            (self.settled)(&dropped);
+        }
+    }
+
     fn hear(&mut self, notice: Notice) {
-        let stats = &self.courier.stats;
         match notice {
-            Notice::Event(event) if event.alert.peak >= self.courier.config.severity_min => {
-                if self.queue.push(event) {
-                    stats.dropped.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+            Notice::Event(event) if self.courier.config.wants(&event) => self.owe(event),
             Notice::Event(_) => {}
             Notice::Missed(missed) => {
-                stats.missed.fetch_add(missed, Ordering::Relaxed);
+                self.courier.stats.missed.fetch_add(missed, Ordering::Relaxed);
                 tracing::warn!(missed, "events passed a webhook by");
             }
         }
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("courier", &self.courier).field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 

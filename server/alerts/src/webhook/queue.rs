@@ -18,17 +18,15 @@ impl Queue {
         Queue { events: VecDeque::new(), max }
     }
 
-    /// Whether one was dropped for it: the oldest of the least severe, which may be itself.
-    pub(super) fn push(&mut self, event: Arc<AlertEvent>) -> bool {
+    /// What was dropped for it: the oldest of the least severe, which may be itself.
+    pub(super) fn push(&mut self, event: Arc<AlertEvent>) -> Option<Arc<AlertEvent>> {
         self.events.push_back(event);
         if self.events.len() <= self.max {
-            return false;
+            return None;
         }
         let least = self.events.iter().enumerate().min_by_key(|(_, event)| event.alert.severity);
-        if let Some(at) = least.map(|(at, _)| at) {
-            self.events.remove(at);
-        }
-        true
+        let at = least.map(|(at, _)| at)?;
+        self.events.remove(at)
     }
 
     pub(super) fn pop(&mut self) -> Option<Arc<AlertEvent>> {

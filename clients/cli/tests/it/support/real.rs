@@ -30,7 +30,7 @@ impl RealServer {
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Option<RealServer> {
         let mut command = Command::new(program()?);
         command
-            .arg("demo")
+            .args(["demo", "--vehicles", "0"])
             .envs(settings.iter().copied())
             .env("EVSERVE_GRPC__ADDRESS", "127.0.0.1:0")
             .env("EVSERVE_TELEMETRY__ADDRESS", "127.0.0.1:0");

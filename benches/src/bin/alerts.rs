@@ -1,0 +1,175 @@
+//! How soon is a reading an alert, idle and overloaded, and what do hostile gateways cost the others?
+
+use std::{
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use clap::Parser;
+use ev_benches::{
+    grpc::{Placement, Process, machine},
+    median,
+};
+use ev_loadtests::{AlertsLoad, AlertsReport, IngestLoad, IngestPace, IngestReport, run_alerts, run_ingest};
+
+/// From reading to alert at the 99th percentile, idle and at ten times what fills the server.
+const IDLE_BUDGET_MS: f64 = 50.0;
+const OVERLOAD_BUDGET_MS: f64 = 250.0;
+/// Others' acknowledgements beside hostile gateways, against those without.
+const NEIGHBOUR_BUDGET: f64 = 1.5;
+/// Readings a second, each of which raises an alert.
+const ALERTS_PER_SECOND: f64 = 50.0;
+/// Gateways that fill a server, each as fast as its credit allows; overload has ten times as many.
+const FILLING: usize = 4;
+/// Readings a second of those beside hostile ones.
+const NEIGHBOURS_PER_SECOND: f64 = 5_000.0;
+
+#[derive(Parser)]
+struct Cli {
+    /// Rounds with and without hostile gateways.
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Seconds of each measurement of alerts.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Processors of the server; this program has those it was started on.
+    #[arg(long, default_value = "0")]
+    processors: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    println!("{}; the server on processor {}", machine(), cli.processors);
+    let data = tempfile::tempdir()?;
+    let place = Placement { processors: cli.processors.clone(), cores: 1 };
+    // Thousands of alerts are raised on purpose: what the log costs is not what is measured.
+    let settings = ["data.bundled_models=false".to_owned(), "observability.log=off".to_owned()];
+    let (server, _) = Process::evserve_with(&place, data.path(), &settings)?;
+    let (ingest, seconds) = (server.telemetry(), Duration::from_secs(cli.seconds));
+
+    println!("\n{:<58} {:>9} {:>9}  budget", "from a reading to its alert", "found", "allowed");
+    let idle = alerts(&server, seconds)?;
+    print_alerts("idle", &idle, IDLE_BUDGET_MS);
+    let overloading = thread::spawn(move || gateways(ingest, 10 * FILLING, IngestPace::Credit, 32, seconds + RAMP));
+    thread::sleep(RAMP / 2);
+    let overloaded = alerts(&server, seconds)?;
+    print_alerts("overloaded by gateways", &overloaded, OVERLOAD_BUDGET_MS);
+    let load = joined(overloading)?;
+    println!("{:<58} {:>9.0}", "  readings/s durable meanwhile", load.durable_per_second);
+
+    println!("\n{:<58} {:>9} {:>9} {:>9}", "readings/s, as fast as credit allows", "received", "durable", "a core");
+    for readings in [256, 10, 1] {
+        let before = server.used()?;
+        let report = gateways(ingest, FILLING, IngestPace::Credit, readings, Duration::from_secs(4))?;
+        // Processor time of all the server's threads, warm-up and end included.
+        let used = (server.used()?.saturating_sub(before)).as_secs_f64();
+        let per_core = report.received_per_second * 5.0 / used;
+        let name = format!("  {readings} a batch");
+        println!("{name:<58} {:>9.0} {:>9.0} {per_core:>9.0}", report.received_per_second, report.durable_per_second);
+    }
+
+    neighbours(&cli, ingest)
+}
+
+/// Time for a load to get going, and to end.
+const RAMP: Duration = Duration::from_secs(4);
+
+/// Takes turns: with hostile gateways of each kind, and without.
+fn neighbours(cli: &Cli, ingest: SocketAddr) -> anyhow::Result<()> {
+    println!("\n{:<58} {:>9} {:>9}  budget", "others' acknowledgements beside hostile gateways", "found", "allowed");
+    for (vice, what) in [
+        ("deaf", "8 that never read"),
+        ("flood", "2 that send without credit"),
+        ("huge", "1 that sends batches of 14 MB"),
+    ] {
+        let calm = || gateways(ingest, 2, IngestPace::Rate(NEIGHBOURS_PER_SECOND), 32, Duration::from_secs(1));
+        let (mut received, mut durable, mut without_ms) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..cli.rounds {
+            let without = calm()?;
+            let hostile = Hostile::start(vice, ingest)?;
+            let beside = calm()?;
+            drop(hostile);
+            received.push(beside.received_us.p50 / without.received_us.p50);
+            durable.push(beside.durable_us.p50 / without.durable_us.p50);
+            without_ms.push(without.durable_us.p50 / 1e3);
+        }
+        println!("  {what}; durable without them, p50, {:.2} ms", median(without_ms));
+        for (name, ratios) in [("    received, p50, times", received), ("    durable, p50, times", durable)] {
+            let ratio = median(ratios);
+            println!("{name:<58} {ratio:>9.2} {NEIGHBOUR_BUDGET:>9.2}  {}", verdict(ratio <= NEIGHBOUR_BUDGET));
+        }
+    }
+    Ok(())
+}
+
+/// Hostile gateways in a process of the lowest priority, which leaves the processor to those that are measured on it.
+struct Hostile(Child);
+
+impl Hostile {
+    fn start(vice: &str, ingest: SocketAddr) -> anyhow::Result<Hostile> {
+        let program = std::env::current_exe()?.with_file_name("ev-loadtests");
+        let child = Command::new("nice")
+            .args(["-n", "19"])
+            .arg(program)
+            .args(["--scenario", "hostile", "--vice", vice, "--duration", "60s", "--endpoint", &ingest.to_string()])
+            .stdin(Stdio::null())
+            .spawn()?;
+        Ok(Hostile(child))
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn alerts(server: &Process, duration: Duration) -> anyhow::Result<AlertsReport> {
+    let load = AlertsLoad {
+        ingest: server.telemetry().to_string(),
+        endpoint: server.address().to_string(),
+        rate: ALERTS_PER_SECOND,
+        duration,
+    };
+    let report = runtime()?.block_on(run_alerts(&load))?;
+    let broken = report.broken(None);
+    anyhow::ensure!(broken.is_empty(), "{broken:?}");
+    Ok(report)
+}
+
+fn print_alerts(name: &str, report: &AlertsReport, budget_ms: f64) {
+    let (p50, p99) = (report.latency_us.p50 / 1e3, report.latency_us.p99 / 1e3);
+    let p50_name = format!("  {name}, p50, ms");
+    println!("{p50_name:<58} {p50:>9.2}");
+    let name = format!("  {name}, p99, ms");
+    println!("{name:<58} {p99:>9.2} {budget_ms:>9.2}  {}", verdict(p99 <= budget_ms));
+}
+
+fn gateways(
+    ingest: SocketAddr,
+    gateways: usize,
+    pace: IngestPace,
+    batch_readings: usize,
+    duration: Duration,
+) -> anyhow::Result<IngestReport> {
+    let load =
+        IngestLoad { endpoint: ingest.to_string(), gateways, batch_readings, pace, duration, ..IngestLoad::default() };
+    let report = runtime()?.block_on(run_ingest(&load))?;
+    anyhow::ensure!(report.error.is_none(), "{:?}", report.error);
+    Ok(report)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn joined<T>(thread: thread::JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
+}
+
+fn verdict(kept: bool) -> &'static str {
+    if kept { "kept" } else { "MISSED" }
+}
