@@ -48,6 +48,9 @@ kills() {
     printf '\r%d kills' "$((done + 10))"
   done
   passed "kill -9 in mid-import and during start, $done times"
+  step "kill -9 $kills times under streaming gateways"
+  EVSERVE_TEST_KILLS=$kills matching lose_nothing_when_the_server_is_killed --package ev-server --test it
+  passed "kill -9 while gateways stream and resume, $kills times: everything durable is there once, the gap ledger exact"
 }
 
 fuzz() {

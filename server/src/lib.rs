@@ -38,8 +38,8 @@ mod serving;
 mod telemetry;
 
 pub use config::{
-    BatchingConfig, Config, ConfigError, DEFAULT_TOML, ExecutionMode, FeaturesConfig, ImagesConfig, LogFormat,
-    ModelBatching, ObservabilityConfig, RedisConfig, RedisUrl, TelemetryConfig,
+    BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
+    LogFormat, ModelBatching, ObservabilityConfig, RedisConfig, RedisUrl, TelemetryConfig,
 };
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;

@@ -24,8 +24,8 @@ use crate::{
     deploy::{Deployer, DeployerConfig, Routes},
     features::{FeaturesStartError, VehicleFeatures},
     grpc::{
-        DeadlineLayer, Dispatch, Health, IngestDispatch, IngestService, MessageMemory, Origins, Predictor,
-        QueryService, ReasonLayer, RegistryService, ServiceLimits, TraceLayer, WebConfig, WebService,
+        DeadlineLayer, Dispatch, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory, Origins,
+        Predictor, QueryService, ReasonLayer, RegistryService, ServiceLimits, TraceLayer, WebConfig, WebService,
         keep_health_current, now_ms,
     },
     http::{self, HttpState},
@@ -210,6 +210,7 @@ impl Server {
             catalogue: Arc::clone(&telemetry.catalogue),
             control: telemetry.handle(),
             draining: draining.clone(),
+            since_us: now_us(),
         };
         let ingest_service = IngestService::new(
             Arc::clone(&telemetry.ingestor),
@@ -223,7 +224,8 @@ impl Server {
         let dispatch = Dispatch::new(&predictor, registry_service, query_service, health_service(), limits, &memory)
             .map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
-        let service = ServiceBuilder::new().layer(ReasonLayer).layer(trace).layer(DeadlineLayer).service(dispatch);
+        let reason = ReasonLayer { size_key: "" };
+        let service = ServiceBuilder::new().layer(reason).layer(trace).layer(DeadlineLayer).service(dispatch);
         #[cfg(feature = "bench")]
         let in_process = {
             let service = service.clone();
@@ -232,7 +234,7 @@ impl Server {
         // The configuration was checked; of one that was not, nothing is allowed.
         let origins = Origins::parse(&config.grpc.web_allowed_origins).unwrap_or_default();
         let web = WebConfig { origins, silence_max: connection.silence_max(), http_address };
-        let ingest = ServiceBuilder::new().layer(ReasonLayer).service(ingest_dispatch);
+        let ingest = ServiceBuilder::new().layer(ReasonLayer { size_key: INGEST_SIZE_KEY }).service(ingest_dispatch);
         let ingest = WebService::new(ingest, web.clone());
         let ingest = Cores::start("ingest", 1, &ingest, connection, &draining, &abort).map_err(StartError::Threads)?;
         let ingest = Arc::new(ingest);

@@ -1,20 +1,19 @@
 //! Telemetry in the process: its store, its ingestor, and a runtime of their own.
 
+mod store;
+
 use std::{
-    fs::TryLockError,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ev_domain::{Catalogue, OverlayError};
-use ev_telemetry::{
-    Apply, Horizon, IngestConfig, IngestLimits, Ingestor, SqliteOptions, SqliteTelemetryStore, TelemetryError,
-    TelemetryStore,
-};
+use ev_telemetry::{Apply, Horizon, IngestConfig, IngestLimits, Ingestor, TelemetryError, TelemetryStore};
 use tokio::runtime::{Handle, Runtime};
 
-use crate::config::TelemetryConfig;
+use crate::config::{DatabaseUrl, TelemetryConfig};
+use store::Opened;
 
 /// Threads that write, compact and apply.
 const THREADS: usize = 2;
@@ -25,13 +24,15 @@ const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Telemetry, started.
 pub(crate) struct Telemetry {
-    /// Taken when it stops.
-    runtime: Option<Runtime>,
-    /// Locked as long as it is open: what a store holds in memory is right for one process only.
-    _lock: fs_err::File,
+    runtime: OwnRuntime,
+    /// Locked as long as it is open, where what the store holds in memory is right for one process only.
+    _lock: Option<fs_err::File>,
     pub(crate) ingestor: Arc<Ingestor>,
     pub(crate) catalogue: Arc<Catalogue>,
 }
+
+/// A runtime that may be dropped on another one, as by a start that is given up: its threads end by themselves.
+struct OwnRuntime(Option<Runtime>);
 
 /// Telemetry cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +71,37 @@ pub enum TelemetryStartError {
         #[source]
         source: TelemetryError,
     },
+    /// The database did not answer in time.
+    #[error(
+        "the telemetry database {url} did not answer for {waited:?}: start it, correct `telemetry.database_url`, or \
+         allow more time with `telemetry.database_wait`"
+    )]
+    DatabaseUnreachable {
+        /// `telemetry.database_url`, without its password.
+        url: DatabaseUrl,
+        /// `telemetry.database_wait`.
+        waited: Duration,
+        /// Why.
+        #[source]
+        source: TelemetryError,
+    },
+    /// The database refused, or holds what no evserve wrote.
+    #[error(
+        "the telemetry database {url} cannot be used: check user, password and database in `telemetry.database_url`"
+    )]
+    Database {
+        /// `telemetry.database_url`, without its password.
+        url: DatabaseUrl,
+        /// Why.
+        #[source]
+        source: TelemetryError,
+    },
     /// The system gives no threads.
     #[error("cannot start the threads of telemetry")]
     Threads(#[source] std::io::Error),
+    /// Opening the store ended before its time: a bug.
+    #[error("opening the telemetry store ended before its time")]
+    Ended,
 }
 
 /// Microseconds since 1970-01-01 UTC.
@@ -111,41 +140,24 @@ impl Telemetry {
         catalogue: Arc<Catalogue>,
         apply: Vec<Arc<dyn Apply>>,
     ) -> Result<Telemetry, TelemetryStartError> {
-        let path = directory.join("telemetry.db");
-        let failed = |source| TelemetryStartError::Store { path: path.clone(), source };
-        fs_err::create_dir_all(&directory)
-            .map_err(|source| failed(TelemetryError::Storage { doing: "make its folder", source: Arc::new(source) }))?;
-        let lock = lock(&directory)?;
-        let options = SqliteOptions { vehicles_max: config.vehicles_max, ..SqliteOptions::new(&path) };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("telemetry")
-            .enable_all()
-            .build()
-            .map_err(TelemetryStartError::Threads)?;
-        let opening = Arc::clone(&catalogue);
+        let runtime = OwnRuntime::start()?;
+        let (opening, to_open) = (Arc::clone(&catalogue), config.clone());
         // On its own runtime, whose drivers its connections keep.
-        let opened = runtime.spawn(async move { SqliteTelemetryStore::open(options, &opening).await }).await;
-        let store: Arc<dyn TelemetryStore> = match opened.unwrap_or(Err(TelemetryError::ShuttingDown)) {
-            Ok(store) => Arc::new(store),
-            Err(error) => {
-                // Dropping it waits, which may not be done on the runtime this is called on.
-                runtime.shutdown_background();
-                return Err(failed(error));
-            }
-        };
-        let ingestor = Ingestor::start(Arc::clone(&store), config.ingest(), apply, runtime.handle());
-        runtime.spawn(expire(store, config.clone()));
-        Ok(Telemetry { runtime: Some(runtime), _lock: lock, ingestor: Arc::new(ingestor), catalogue })
+        let opened = runtime.handle().spawn(async move { store::open(&to_open, directory, &opening).await }).await;
+        let Opened { store, lock } = opened.map_err(|_| TelemetryStartError::Ended)??;
+        let handle = runtime.handle();
+        let ingestor = Ingestor::start(Arc::clone(&store), config.ingest(), apply, &handle);
+        handle.spawn(expire(store, config.clone()));
+        Ok(Telemetry { runtime, _lock: lock, ingestor: Arc::new(ingestor), catalogue })
     }
 
     /// Its runtime.
     pub(crate) fn handle(&self) -> Handle {
-        self.runtime.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+        self.runtime.handle()
     }
 
     /// Stores what was received, and closes the store. What cannot be stored in time is not acknowledged.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(self) {
         let (ingestor, handle) = (Arc::clone(&self.ingestor), self.handle());
         let stopped = handle.spawn(async move {
             ingestor.drain().await;
@@ -154,33 +166,31 @@ impl Telemetry {
         if tokio::time::timeout(DRAIN_WAIT_MAX, stopped).await.is_err() {
             tracing::error!("telemetry was not stored in time; gateways send again what was not acknowledged");
         }
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
-impl Drop for Telemetry {
+// === impl OwnRuntime ===
+
+impl OwnRuntime {
+    fn start() -> Result<OwnRuntime, TelemetryStartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("telemetry")
+            .enable_all()
+            .build();
+        Ok(OwnRuntime(Some(runtime.map_err(TelemetryStartError::Threads)?)))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for OwnRuntime {
     fn drop(&mut self) {
-        // A start that failed later is on a runtime, where another may not be dropped.
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-/// Keeps a second process out of the directory until the file is closed, however this one ends.
-fn lock(directory: &Path) -> Result<fs_err::File, TelemetryStartError> {
-    let path = directory.join("telemetry.lock");
-    let failed = |source: std::io::Error| TelemetryStartError::Store {
-        path: path.clone(),
-        source: TelemetryError::Storage { doing: "lock it", source: Arc::new(source) },
-    };
-    let file = fs_err::File::create(&path).map_err(failed)?;
-    match file.file().try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(TelemetryStartError::InUse { path }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

@@ -202,7 +202,8 @@ impl ReportedError {
 /// What to do about a refused call.
 fn advice(call: &CallError) -> Vec<String> {
     if call.reason == "MESSAGE_TOO_LARGE" {
-        let limits = "or have the server take more: grpc.message_size_max, for photos grpc.image_message_size_max";
+        let limits = "or have the server take more: grpc.message_size_max, for photos grpc.image_message_size_max, \
+                      for readings telemetry.message_size_max";
         return vec!["send less at a time".to_owned(), limits.to_owned()];
     }
     let advice = match call.code {

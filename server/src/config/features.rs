@@ -41,6 +41,8 @@ pub struct RedisConfig {
     pub urls: Vec<RedisUrl>,
     /// Whether it is a Redis Cluster.
     pub cluster: bool,
+    /// The name of a master that sentinels at the URLs watch; empty for none.
+    pub sentinel: String,
     /// Certificates in PEM that a server's is checked against; empty for those of the system.
     pub tls_root_certificates: PathBuf,
     /// What all keys begin with.
@@ -117,6 +119,7 @@ impl RedisConfig {
         RedisSettings {
             urls: self.urls.iter().map(|url| url.0.clone()).collect(),
             cluster: self.cluster,
+            sentinel: Some(self.sentinel.clone()).filter(|name| !name.is_empty()),
             tls_root_certificates,
             prefix: self.prefix.clone(),
             replica: if self.replica.is_empty() { made() } else { self.replica.clone() },

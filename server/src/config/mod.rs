@@ -1,5 +1,6 @@
 //! Configuration: defaults, then a file, then the environment, then flags; typed, and checked once.
 
+mod database_url;
 mod features;
 
 use std::{
@@ -18,6 +19,7 @@ use ev_models_core::manifest::Task;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+pub use database_url::DatabaseUrl;
 pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
 
 use crate::{grpc::Origins, pipeline::PictureLimits};
@@ -130,6 +132,13 @@ pub struct TelemetryConfig {
     pub queue_readings_max: u32,
     /// Most vehicles.
     pub vehicles_max: u64,
+    /// Where readings are kept; empty: in SQLite in the data directory.
+    pub database_url: DatabaseUrl,
+    /// Connections to that database.
+    pub database_connections_max: u32,
+    /// How long a start waits for that database.
+    #[serde(with = "humantime_serde")]
+    pub database_wait: Duration,
     /// How far ahead of the server's clock a reading may be.
     #[serde(with = "humantime_serde")]
     pub future_max: Duration,
@@ -370,7 +379,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The effective configuration as TOML, without secrets: it is for people, not for another start.
+    /// The effective configuration as TOML, with secrets masked: it is for people, not for another start.
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
@@ -560,6 +569,7 @@ impl TelemetryConfig {
             let found = self.vehicles_max;
             return Err(invalid(format!("telemetry.vehicles_max is {found}, expected 1 to 100000000")));
         }
+        self.check_database()?;
         let years = Duration::from_secs(100 * 366 * 86_400);
         for (name, value, least) in [
             ("future_max", self.future_max, Duration::from_secs(1)),
@@ -570,6 +580,23 @@ impl TelemetryConfig {
             if value < least || value > years {
                 return Err(invalid(format!("telemetry.{name} is {value:?}, expected {least:?} to 100 years")));
             }
+        }
+        Ok(())
+    }
+
+    fn check_database(&self) -> Result<(), ConfigError> {
+        let (url, connections, wait) = (&self.database_url, self.database_connections_max, self.database_wait);
+        let options = ev_telemetry::PostgresOptions::new(url.reveal());
+        if !url.is_empty() && (!url.is_postgres() || options.check().is_err()) {
+            let expected = "postgres://user:password@host:port/database, or nothing for SQLite in data.directory";
+            return Err(invalid(format!("telemetry.database_url is `{url}`, expected {expected}")));
+        }
+        if !(1..=1_000).contains(&connections) {
+            let expected = "expected 1 to 1000";
+            return Err(invalid(format!("telemetry.database_connections_max is {connections}, {expected}")));
+        }
+        if wait > Duration::from_secs(3_600) {
+            return Err(invalid(format!("telemetry.database_wait is {wait:?}, expected at most 1h")));
         }
         Ok(())
     }
@@ -755,6 +782,14 @@ mod tests {
         check("alerts.fleet.state_of_charge.margin", "-1", "alerts: ");
         check("telemetry.batch_readings_max", "0", "telemetry.batch_readings_max is 0, expected 1 to 65536");
         check("telemetry.credit", "0", "invalid value");
+        check(
+            "telemetry.database_url",
+            "mysql://ev:secret@host/ev",
+            "is `mysql://ev:***@host/ev`, expected postgres://",
+        );
+        check("telemetry.database_url", "postgres://ev:secret@host:port/ev", "is `postgres://ev:***@host:port/ev`");
+        check("telemetry.database_connections_max", "0", "is 0, expected 1 to 1000");
+        check("telemetry.database_wait", "2h", "telemetry.database_wait is 7200s, expected at most 1h");
         check("telemetry.keep_readings", "1h", "telemetry.keep_readings is 3600s, expected 86400s");
         check("features.memory_max", "1KiB", "features.memory_max is 1.0 KiB, expected 1MiB to 1TiB");
         check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");
@@ -762,7 +797,7 @@ mod tests {
         check("features.replay", "2days", "features.replay is 172800s, expected at most a day");
         check("features.redis.url", "redis://a", "unknown field `url`");
         check("features.redis.urls", "redis://a,redis://b", "features.redis.urls needs one URL, or with `cluster`");
-        check("features.redis.urls", "http://a", "features.redis.urls 1 cannot be used, expected such as redis://");
+        check("features.redis.urls", "http://a", "features.redis.urls cannot be used, number 1: ");
         check("grpc.address", "localhost", "invalid socket address");
         check("grpc.batch_rows_max", "many", "`many` is not a whole number");
         check("grpc.batch_rows_max", "0", "grpc.batch_rows_max is 0, expected 1 to 1000000");

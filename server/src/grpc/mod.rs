@@ -30,6 +30,6 @@ pub(crate) use held::MessageMemory;
 pub(crate) use predictor::Predictor;
 pub(crate) use reason::ReasonLayer;
 pub(crate) use registry::{RegistryService, now_ms};
-pub(crate) use telemetry::{IngestDispatch, IngestService, QueryService};
+pub(crate) use telemetry::{INGEST_SIZE_KEY, IngestDispatch, IngestService, QueryService};
 pub(crate) use trace::TraceLayer;
 pub(crate) use web::{Origins, WebConfig, WebService};

@@ -96,7 +96,7 @@ pub(super) fn of_telemetry(error: &TelemetryError) -> Status {
         TelemetryError::InvalidBatch { .. } => (Code::InvalidArgument, "INVALID_BATCH"),
         TelemetryError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
         TelemetryError::DiskFull { .. } => (Code::ResourceExhausted, "DISK_FULL"),
-        TelemetryError::Storage { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        TelemetryError::Storage { .. } | TelemetryError::Unreachable { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
         TelemetryError::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
         TelemetryError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         // Telemetry's errors may grow; what is not known here is ours to look into.
@@ -211,10 +211,11 @@ pub(super) fn invalid(field: &str, reason: &'static str, description: impl Into<
 
 /// A refusal that comes from below the services, which knows no reasons: its own is found by its words.
 ///
-/// A test for each of them says when tonic's words change.
+/// A test for each of them says when tonic's words change. `size_key` is the key of the configuration that bounds
+/// messages here; empty where there are several.
 #[cold]
-pub(super) fn of_wire(status: Status) -> Status {
-    let mut message = status.message().to_owned();
+pub(super) fn of_wire(status: Status, size_key: &str) -> Status {
+    let (mut code, mut message, mut facts) = (status.code(), status.message().to_owned(), HashMap::new());
     let says = |words: &str| status.message().contains(words);
     let reason = match status.code() {
         Code::Internal if says("failed to decode") || says("decompressing") => "MALFORMED_MESSAGE",
@@ -222,7 +223,19 @@ pub(super) fn of_wire(status: Status) -> Status {
             "MALFORMED_CALL"
         }
         Code::Internal if says("tonic-web") => "MALFORMED_CALL",
-        Code::OutOfRange | Code::ResourceExhausted if says("message length too large") => "MESSAGE_TOO_LARGE",
+        Code::OutOfRange | Code::ResourceExhausted if says("message length too large") => {
+            // What gRPC's other servers say.
+            code = Code::ResourceExhausted;
+            facts.extend(after(&message, "found ").map(|size| ("size_bytes".to_owned(), size)));
+            facts.extend(after(&message, "limit is: ").map(|limit| ("limit_bytes".to_owned(), limit)));
+            if !size_key.is_empty() {
+                message.push_str("; send less at a time, or have the server take more: `");
+                message.push_str(size_key);
+                message.push('`');
+                facts.insert("key".to_owned(), size_key.to_owned());
+            }
+            "MESSAGE_TOO_LARGE"
+        }
         Code::Unimplemented if says("compressed") => "UNSUPPORTED_COMPRESSION",
         Code::Unimplemented => "UNKNOWN_METHOD",
         code => name_of(code),
@@ -230,11 +243,18 @@ pub(super) fn of_wire(status: Status) -> Status {
     if reason == "UNKNOWN_METHOD" && message.is_empty() {
         message.push_str("no service here has this method; reflection lists those that are served");
     }
-    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    if status.code() == Code::Unavailable {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, facts);
+    if code == Code::Unavailable {
         details.set_retry_info(Some(RETRY_DELAY));
     }
-    Status::with_error_details_and_metadata(status.code(), message, details, status.metadata().clone())
+    Status::with_error_details_and_metadata(code, message, details, status.metadata().clone())
+}
+
+/// The number after some words.
+fn after(message: &str, words: &str) -> Option<String> {
+    let (_, rest) = message.split_once(words)?;
+    let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    (!number.is_empty()).then_some(number)
 }
 
 /// A code as the specification writes it.

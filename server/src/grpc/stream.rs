@@ -147,7 +147,7 @@ where
 /// The end of a stream whose requests cannot be read.
 fn refused(error: Status) -> Status {
     // Of a request that was refused while it was read: it has its reason already.
-    if error.details().is_empty() { status::of_wire(error) } else { error }
+    if error.details().is_empty() { status::of_wire(error, "") } else { error }
 }
 
 // === impl AnswerStream ===

@@ -52,6 +52,15 @@ pub enum TelemetryError {
         #[source]
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// The database does not answer. Whether what was being stored is there, the same call tells once it does.
+    #[error("cannot {doing}: the database does not answer")]
+    Unreachable {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system or the database said.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
     /// More is on its way than may be: try again later.
     #[error("{what} is full")]
     Overloaded {

@@ -17,11 +17,13 @@ pub trait TelemetryStore: Send + Sync {
 
     /// Stores a group of batches in one transaction, each exactly once: whether a batch is new is decided from what is
     /// stored, and stored with it. What was stored survives a power cut when this returns. An error means that nothing
-    /// of the group was stored. Of a batch without readings, its number is stored.
+    /// of the group was stored, or with [`TelemetryError::Unreachable`] that the database did not come back in time to
+    /// say so. Of a batch without readings, its number is stored.
     ///
     /// # Errors
     ///
-    /// [`TelemetryError::DiskFull`], [`TelemetryError::Storage`], [`TelemetryError::InvalidBatch`].
+    /// [`TelemetryError::DiskFull`], [`TelemetryError::Storage`], [`TelemetryError::InvalidBatch`],
+    /// [`TelemetryError::Unreachable`].
     ///
     /// # Cancel safety
     ///
@@ -62,12 +64,18 @@ pub trait TelemetryStore: Send + Sync {
     /// [`TelemetryError::UnknownVehicle`] and failures of the disk.
     async fn vehicle(&self, vehicle: &VehicleId) -> Result<VehicleSummary, TelemetryError>;
 
-    /// The gap ledger of a vehicle: what has come from each source that holes are left of.
+    /// A page of the gap ledger of a vehicle: what has come from each source that holes are left of, by gateway and
+    /// boot, from the first after `after`, at most `limit`.
     ///
     /// # Errors
     ///
     /// [`TelemetryError::UnknownVehicle`] and failures of the disk.
-    async fn gaps(&self, vehicle: &VehicleId) -> Result<Vec<SourceSequence>, TelemetryError>;
+    async fn gaps(
+        &self,
+        vehicle: &VehicleId,
+        after: Option<&Source>,
+        limit: u32,
+    ) -> Result<Vec<SourceSequence>, TelemetryError>;
 
     /// Does what is due in the background, for some ten milliseconds at most: call it every fraction of a second.
     /// Whether more is due at once.

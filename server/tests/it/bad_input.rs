@@ -88,7 +88,7 @@ async fn a_message_over_the_limit_is_refused() {
     let client = server.client().await;
     let rows = vec![tesla(); 1000];
     let refused = client.range().predict_batch(rows).await.map_err(Refusal::from).expect_err("refused");
-    refused.says(Code::OutOfRange, "MESSAGE_TOO_LARGE", &["the limit is: 4096 bytes"]);
+    refused.says(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", &["the limit is: 4096 bytes"]);
     client.range().predict(tesla()).await.expect("the connection goes on");
     server.stop().await;
 }

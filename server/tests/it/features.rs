@@ -327,7 +327,7 @@ async fn a_start_with_settings_that_cannot_be_is_refused() {
     let pem = format!("features.redis.tls_root_certificates={missing}");
     check(&[redis, &pem], &["cannot read `features.redis.tls_root_certificates`", "No such file"]).await;
     check(&[redis, "features.redis.prefix={a}"], &["features.redis.prefix needs 1 to 64"]).await;
-    check(&["features.redis.urls=http://a:secret@b"], &["features.redis.urls 1 cannot be used"]).await;
+    check(&["features.redis.urls=http://a:secret@b"], &["features.redis.urls cannot be used, number 1: "]).await;
     check(&["features.memory_max=1KiB"], &["features.memory_max is 1.0 KiB, expected 1MiB to 1TiB"]).await;
 
     let output = run(&["check-config", "--set", redis]).await;

@@ -9,7 +9,7 @@
 //! | tokio | every module here; runtimes and signals in `drain`, `start` |
 //! | tonic-web | `web`, `web_bounds` |
 //! | tower (`ReasonLayer`, `DeadlineLayer`, `TraceLayer`) | `wire`, `deadline`, `traces`, and the unit tests of `server/src/grpc/deadline.rs` |
-//! | sqlx | `registry`, `start`, and the registry's own suites in `registry/tests` |
+//! | sqlx | `registry`, `start`, `telemetry_crash`, `telemetry_postgres`, and the suites in `registry/tests` and `server/telemetry/tests` |
 //! | opentelemetry | `traces` |
 //! | tonic-health | `health`, `start`, `drain` |
 //! | tonic-reflection | `health` |
@@ -48,6 +48,9 @@ mod start;
 mod start_refusals;
 mod streams;
 mod telemetry;
+mod telemetry_crash;
+mod telemetry_ledger;
+mod telemetry_postgres;
 mod traces;
 mod typed;
 mod typed_battery;

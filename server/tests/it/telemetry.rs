@@ -19,16 +19,16 @@ use crate::support::{
     server::{Endpoint, TestServer, shared},
 };
 
-const SPEED: &str = "Vehicle.Speed";
-const SOC: &str = "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current";
+pub(crate) const SPEED: &str = "Vehicle.Speed";
+pub(crate) const SOC: &str = "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current";
 
 /// A gateway's stream, driven by hand.
-struct Gateway {
+pub(crate) struct Gateway {
     sender: mpsc::Sender<StreamRequest>,
     answers: Streaming<StreamResponse>,
 }
 
-fn open(gateway: &str) -> Open {
+pub(crate) fn open(gateway: &str) -> Open {
     let declare = |id: u32, name: &str| SignalDeclaration { id, name: name.to_owned(), unit: String::new() };
     Open {
         gateway_id: gateway.to_owned(),
@@ -39,13 +39,13 @@ fn open(gateway: &str) -> Open {
     }
 }
 
-fn seconds_ago(seconds: i64) -> Timestamp {
+pub(crate) fn seconds_ago(seconds: i64) -> Timestamp {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     Timestamp { seconds: i64::try_from(now.as_secs()).expect("small") - seconds, nanos: 0 }
 }
 
 /// Three readings, a second apart, the last one three seconds ago.
-fn batch(vehicle: &str, sequence: u64) -> Batch {
+pub(crate) fn batch(vehicle: &str, sequence: u64) -> Batch {
     Batch {
         vehicle_id: vehicle.to_owned(),
         sequence,
@@ -60,7 +60,7 @@ fn batch(vehicle: &str, sequence: u64) -> Batch {
 }
 
 impl Gateway {
-    async fn open(endpoint: Endpoint, open: Open) -> (Gateway, ev_proto::ev::telemetry::v1::Opened) {
+    pub(crate) async fn open(endpoint: Endpoint, open: Open) -> (Gateway, ev_proto::ev::telemetry::v1::Opened) {
         let mut gateway = Gateway::connect(endpoint).await;
         gateway.send(stream_request::Message::Open(open)).await;
         match gateway.next().await {
@@ -69,32 +69,32 @@ impl Gateway {
         }
     }
 
-    async fn connect(endpoint: Endpoint) -> Gateway {
+    pub(crate) async fn connect(endpoint: Endpoint) -> Gateway {
         let (sender, requests) = mpsc::channel(1024);
         let mut client = TelemetryIngestClient::new(endpoint.telemetry_channel().await);
         let answers = client.stream(ReceiverStream::new(requests)).await.expect("a stream").into_inner();
         Gateway { sender, answers }
     }
 
-    async fn send(&self, message: stream_request::Message) {
+    pub(crate) async fn send(&self, message: stream_request::Message) {
         self.sender.send(StreamRequest { message: Some(message) }).await.expect("the stream is open");
     }
 
-    async fn batch(&self, batch: Batch) {
+    pub(crate) async fn batch(&self, batch: Batch) {
         self.send(stream_request::Message::Batch(batch)).await;
     }
 
-    async fn next(&mut self) -> Message {
+    pub(crate) async fn next(&mut self) -> Message {
         self.try_next().await.expect("an answer").expect("the stream is open")
     }
 
-    async fn try_next(&mut self) -> Result<Option<Message>, Status> {
+    pub(crate) async fn try_next(&mut self) -> Result<Option<Message>, Status> {
         let answer = tokio::time::timeout(Duration::from_secs(20), self.answers.message()).await.expect("in time")?;
         Ok(answer.map(|answer| answer.message.expect("set")))
     }
 
     /// What comes until a batch is applied.
-    async fn until_applied(&mut self, vehicle: &str, sequence: u64) -> Vec<Message> {
+    pub(crate) async fn until_applied(&mut self, vehicle: &str, sequence: u64) -> Vec<Message> {
         let mut seen = Vec::new();
         loop {
             let message = self.next().await;
@@ -108,7 +108,7 @@ impl Gateway {
     }
 
     /// The next reject; credit may come before it.
-    async fn reject(&mut self) -> Reject {
+    pub(crate) async fn reject(&mut self) -> Reject {
         loop {
             match self.next().await {
                 Message::Reject(reject) => return reject,
@@ -119,7 +119,7 @@ impl Gateway {
     }
 
     /// How the stream ends.
-    async fn end(&mut self) -> Result<(), Refusal> {
+    pub(crate) async fn end(&mut self) -> Result<(), Refusal> {
         loop {
             match self.try_next().await {
                 Ok(Some(_)) => {}
@@ -130,11 +130,11 @@ impl Gateway {
     }
 }
 
-async fn queries(endpoint: Endpoint) -> TelemetryQueryClient<Channel> {
+pub(crate) async fn queries(endpoint: Endpoint) -> TelemetryQueryClient<Channel> {
     TelemetryQueryClient::new(endpoint.channel().await)
 }
 
-fn query(vehicle: &str) -> QueryRequest {
+pub(crate) fn query(vehicle: &str) -> QueryRequest {
     QueryRequest {
         vehicle_id: vehicle.to_owned(),
         start_time: Some(seconds_ago(3600)),

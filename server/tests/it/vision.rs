@@ -612,7 +612,7 @@ async fn messages_have_a_bound_of_their_own() {
     let large = [&picture[..], &vec![0; 15 << 20]].concat();
     classify(&client, large.clone()).await.expect("15 MiB are few enough");
     let refused = classify(&client, vec![0; 17 << 20]).await.expect_err("refused");
-    refused.says(Code::OutOfRange, "MESSAGE_TOO_LARGE", &["message length too large"]);
+    refused.says(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", &["message length too large"]);
     let framed = [&u32::try_from(large.len()).expect("short").to_le_bytes()[..], &large].concat();
     let request = infer_request("BYTES", &[1], Some(framed), InferTensorContents::default());
     infer(&inference(server.endpoint()).await, request).await.expect("15 MiB are few enough");

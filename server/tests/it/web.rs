@@ -101,7 +101,7 @@ async fn deadlines_and_limits_hold_for_web_clients_too() {
     for encoding in Encoding::BOTH {
         let mut client = WebClient::connect(shared().grpc).await;
         let large = client.call(encoding, PREDICT, &[vec![0; 5 * 1024 * 1024].into()], &[]).await;
-        large.refusal().says(Code::OutOfRange, "MESSAGE_TOO_LARGE", &["the limit is: 4194304 bytes"]);
+        large.refusal().says(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", &["the limit is: 4194304 bytes"]);
     }
     let mut client = WebClient::connect(shared().grpc).await;
     let request = client.request(

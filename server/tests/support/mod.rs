@@ -1,8 +1,10 @@
 //! What the integration tests share: real servers, real requests, and a close look at refusals.
 
 pub(crate) mod disk;
+pub(crate) mod fleet;
 pub(crate) mod golden;
 pub(crate) mod http;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
 #[allow(dead_code, reason = "the suites of the feature store ask for more")]

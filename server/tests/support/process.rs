@@ -34,6 +34,16 @@ pub(crate) async fn run(arguments: &[&str]) -> Output {
     command(arguments).output().await.expect("evserve runs")
 }
 
+/// A port below those that the system gives to whoever asks for any: between a death and the next start nobody takes it.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(20_000..30_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 // === impl Evserve ===
 
 impl Evserve {
@@ -64,10 +74,14 @@ impl Evserve {
 
     /// Starts and waits until it serves.
     pub(crate) async fn start(directory: &Path, overrides: &[(&str, &str)]) -> Evserve {
-        let mut evserve = Evserve::spawn(directory, overrides);
-        let ready = evserve.ready.wait_for(Option::is_some).await.is_ok();
-        assert!(ready, "evserve did not start: {:#?}", evserve.logs());
-        evserve
+        Evserve::spawn(directory, overrides).ready().await
+    }
+
+    /// Waits until it serves.
+    pub(crate) async fn ready(mut self) -> Evserve {
+        let ready = self.ready.wait_for(Option::is_some).await.is_ok();
+        assert!(ready, "evserve did not start: {:#?}", self.logs());
+        self
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {

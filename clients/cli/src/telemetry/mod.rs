@@ -1,11 +1,16 @@
 //! `evctl telemetry`: what vehicles' sensors say.
 
 mod aggregate;
+mod arrow_schema;
 pub(crate) mod cells;
 mod csv;
+mod export;
+mod gaps;
 mod latest;
+mod parquet;
 mod query;
 mod recording;
+mod rejected;
 mod send;
 mod tail;
 pub(crate) mod time;
@@ -32,7 +37,9 @@ Examples:
   evctl telemetry tail                                     readings as they come in
   evctl telemetry query car-1 --signal Vehicle.Speed --since 1h
   evctl telemetry aggregate car-1 --by hour --since 7d
-  evctl telemetry export car-1 --since 24h --file car-1.csv
+  evctl telemetry export car-1 --since 24h --file car-1.parquet
+  evctl telemetry gaps car-1                               which batches never came
+  evctl telemetry rejected                                 which readings were refused, and why
   evctl telemetry send car-1.csv --vehicle car-2 --speed 10x    play it back as another vehicle")]
 pub(crate) enum TelemetryCommand {
     /// List the vehicles that readings were taken in of, with the completeness of their data.
@@ -47,7 +54,9 @@ Examples:
     Tail(tail::TailCommand),
     Query(query::QueryCommand),
     Aggregate(aggregate::AggregateCommand),
-    Export(query::ExportCommand),
+    Export(export::ExportCommand),
+    Gaps(gaps::GapsCommand),
+    Rejected(rejected::RejectedCommand),
     Send(send::SendCommand),
 }
 
@@ -62,6 +71,8 @@ impl TelemetryCommand {
             TelemetryCommand::Query(command) => command.run(&global.connect().await?, output).await,
             TelemetryCommand::Aggregate(command) => command.run(&global.connect().await?, output).await,
             TelemetryCommand::Export(command) => command.run(&global.connect().await?, output).await,
+            TelemetryCommand::Gaps(command) => command.run(&global.connect().await?, output).await,
+            TelemetryCommand::Rejected(command) => command.run(&global.connect().await?, output).await,
             TelemetryCommand::Send(command) => command.run(global, output).await,
         }
     }

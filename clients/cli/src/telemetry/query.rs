@@ -1,8 +1,7 @@
-//! `evctl telemetry query` and `export`: readings of a vehicle, row by row.
+//! `evctl telemetry query`: readings of a vehicle, row by row.
 
 use std::{
     io::{BufWriter, Write},
-    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -11,7 +10,7 @@ use ev_client::{
     Client,
     proto::ev::telemetry::v1::{QueryRequest, QueryResponse},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::{cells, csv, time};
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
 /// Rows of a table unless more are asked for.
 const TABLE_ROWS: u64 = 100;
 /// Readings of a page of an export.
-const PAGE_READINGS: u32 = 10_000;
+pub(super) const PAGE_READINGS: u32 = 10_000;
 
 /// How far ahead of this machine's clock readings are looked for.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -67,25 +66,8 @@ pub(crate) struct QueryCommand {
     limit: Option<u64>,
 }
 
-/// Write readings of a vehicle to a CSV file.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-The first column is the time, the others are signals with their unit: Vehicle.Speed[km/h].
-`evctl telemetry send` plays such a file back.
-
-Examples:
-  evctl telemetry export car-1 --since 24h --file car-1.csv
-  evctl telemetry export car-1 --since 30d --signal Vehicle.Speed --file - | gzip > car-1.csv.gz")]
-pub(crate) struct ExportCommand {
-    #[command(flatten)]
-    selection: Selection,
-    /// The file to write; it must not exist yet. `-` for standard output.
-    #[arg(long, value_name = "FILE.csv")]
-    file: PathBuf,
-}
-
 /// A signal of the answer, with its unit.
-type Columns = Vec<(String, String)>;
+pub(super) type Columns = Vec<(String, String)>;
 
 // === impl Selection ===
 
@@ -106,7 +88,7 @@ impl Selection {
     }
 
     /// The signals of all pages: those that were asked for, or all that the vehicle ever sent.
-    async fn columns(&self, client: &Client) -> Result<Columns, Failure> {
+    pub(super) async fn columns(&self, client: &Client) -> Result<Columns, Failure> {
         let latest = client.telemetry().latest(&self.vehicle, &self.signals).await?;
         Ok(latest.values.into_iter().map(|value| (value.signal, value.unit)).collect())
     }
@@ -197,7 +179,7 @@ fn rows_of<'a>(page: &'a QueryResponse, columns: &'a Columns) -> impl Iterator<I
 }
 
 /// Writes readings, and how many.
-async fn write_csv(
+pub(super) async fn write_csv(
     client: &Client,
     selection: &Selection,
     out: impl Write,
@@ -228,52 +210,7 @@ async fn write_csv(
     Ok(rows)
 }
 
-fn seconds_since(begin: SystemTime, time_us: i64) -> u64 {
+pub(super) fn seconds_since(begin: SystemTime, time_us: i64) -> u64 {
     let begin_us = time::microseconds(&time::timestamp(begin));
     u64::try_from(time_us.saturating_sub(begin_us) / 1_000_000).unwrap_or_default()
-}
-
-// === impl ExportCommand ===
-
-impl ExportCommand {
-    pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<Exit, Failure> {
-        let ExportCommand { selection, file } = self;
-        // Time passes from one end of the span to the other: what is left can be told.
-        let end = selection.until.unwrap_or_else(SystemTime::now);
-        let span = end.duration_since(selection.since).unwrap_or_default();
-        let progress = progress_bar(span.as_secs());
-        let rows = if file.as_os_str() == "-" {
-            write_csv(client, &selection, std::io::stdout().lock(), u64::MAX, &progress).await?
-        } else {
-            // Before the first question: a file that cannot be written is better known now.
-            let options = fs_err::OpenOptions::new().write(true).create_new(true).to_owned();
-            let opened = options.open(&file).map_err(|error| cannot_create(&file, &error))?;
-            match write_csv(client, &selection, opened, u64::MAX, &progress).await {
-                Ok(rows) => rows,
-                Err(failure) => {
-                    // Half a file would be taken for a whole one.
-                    let _ = fs_err::remove_file(&file);
-                    return Err(failure);
-                }
-            }
-        };
-        progress.finish_and_clear();
-        output.advise(&format!("{rows} readings of {} were written to {}", selection.vehicle, file.display()));
-        Ok(Exit::Ok)
-    }
-}
-
-fn cannot_create(file: &std::path::Path, error: &std::io::Error) -> Failure {
-    if error.kind() == std::io::ErrorKind::AlreadyExists {
-        let message = format!("{} exists already", file.display());
-        return Failure::usage(message, &["name another file with --file, or remove this one"]);
-    }
-    Failure::usage(format!("cannot write {}: {error}", file.display()), &["name another file with --file"])
-}
-
-/// On standard error, and only on a terminal.
-fn progress_bar(seconds: u64) -> ProgressBar {
-    let template = "{bar:32.cyan/dim} {percent:>3} %  {msg}  {elapsed}, {eta} left";
-    let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("██·");
-    ProgressBar::new(seconds.max(1)).with_style(style)
 }

@@ -48,7 +48,7 @@ fn render(vehicles: &[Vehicle]) -> String {
 }
 
 /// Never 100 % where something is missing.
-fn share(completeness: f64) -> String {
+pub(super) fn share(completeness: f64) -> String {
     let percent = completeness * 100.0;
     if completeness < 1.0 && percent > 99.99 { "99.99 %".to_owned() } else { format!("{percent:.2} %") }
 }

@@ -3,9 +3,15 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use ev_client::proto::ev::telemetry::v1::{PublishRequest, Reading, RowBatch, SignalNaming};
+use parquet::{
+    file::reader::{FileReader as _, SerializedFileReader},
+    record::Field,
+};
+use prost_types::Timestamp;
 use serde_json::Value;
 
 use crate::support::{Run, evctl, real::RealServer};
@@ -67,6 +73,15 @@ fn a_recording_is_sent_shown_exported_and_sent_again() {
     let printed = evctl(&server.url, &["-o", "csv", "telemetry", "query", "car-1"]).stdout;
     assert_eq!(printed, text);
 
+    let parquet = home.path().join("car-1.parquet");
+    let run = evctl(&server.url, &["telemetry", "export", "car-1", "--file", &parquet.display().to_string()]);
+    assert!(run.code == 0 && run.stderr.contains("200 readings of car-1"), "{}", run.stderr);
+    assert_eq!(as_csv(&parquet), without_units(&text), "both formats have the same readings");
+    assert!(!home.path().join("car-1.parquet.partial").exists());
+    let unknown = home.path().join("nobody.parquet");
+    let run = evctl(&server.url, &["telemetry", "export", "nobody", "--file", &unknown.display().to_string()]);
+    assert!(run.code == 1 && fs_err::read_dir(home.path()).expect("listed").count() == 3, "nothing is left");
+
     let run = send(&server, &exported, &["--vehicle", "car-2", "--speed", "max"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(evctl(&server.url, &["-o", "csv", "telemetry", "query", "car-2"]).stdout, text, "nothing was lost");
@@ -77,6 +92,86 @@ fn a_recording_is_sent_shown_exported_and_sent_again() {
     assert_eq!(soc.filter_map(|aggregate| aggregate["count"].as_u64()).sum::<u64>(), 200);
     let run = evctl(&server.url, &["telemetry", "aggregate", "car-1", "--by", "hour", "--since", "2h"]);
     assert!(run.stdout.contains("StateOfCharge.Current"), "{}{}", run.stdout, run.stderr);
+}
+
+/// The rows of a Parquet file as the CSV export writes them; the header has no units.
+fn as_csv(path: &Path) -> String {
+    let file = fs_err::File::open(path).expect("written").into_parts().0;
+    let reader = SerializedFileReader::new(file).expect("Parquet");
+    let schema = reader.metadata().file_metadata().schema_descr();
+    let header: Vec<String> = schema.columns().iter().map(|column| column.name().to_owned()).collect();
+    let field = |field: &Field| match field {
+        Field::TimestampMicros(time_us) => {
+            let since = Duration::from_micros(u64::try_from(*time_us).expect("after 1970"));
+            let time = SystemTime::UNIX_EPOCH + since;
+            match since.subsec_micros() {
+                0 => humantime::format_rfc3339_seconds(time).to_string(),
+                micros if micros % 1_000 == 0 => humantime::format_rfc3339_millis(time).to_string(),
+                _ => humantime::format_rfc3339_micros(time).to_string(),
+            }
+        }
+        Field::Float(value) => value.to_string(),
+        Field::Null => String::new(),
+        other => panic!("a field that no export has: {other}"),
+    };
+    let rows = reader.get_row_iter(None).expect("rows").map(|row| {
+        let row = row.expect("a row");
+        row.get_column_iter().map(|(_, value)| field(value)).collect::<Vec<_>>().join(",") + "\n"
+    });
+    std::iter::once(header.join(",") + "\n").chain(rows).collect()
+}
+
+fn without_units(csv: &str) -> String {
+    let (header, rows) = csv.split_once('\n').expect("a header");
+    let names: Vec<&str> = header.split(',').map(|name| name.split('[').next().unwrap_or_default()).collect();
+    format!("{}\n{rows}", names.join(","))
+}
+
+#[test]
+fn what_is_missing_and_what_was_refused_is_shown() {
+    let Some(server) = RealServer::start() else { return };
+    let batch = |vehicle: &str, sequence: u64, soc: f32| RowBatch {
+        vehicle_id: vehicle.to_owned(),
+        sequence,
+        is_resend: false,
+        readings: vec![Reading {
+            time: Some(Timestamp::from(SystemTime::now())),
+            values: [("soc".to_owned(), soc)].into(),
+        }],
+    };
+    let request = PublishRequest {
+        gateway_id: "depot-g".to_owned(),
+        boot_id: "a1".to_owned(),
+        signal_naming: SignalNaming::Short.into(),
+        row_batches: vec![batch("car-g", 1, 80.0), batch("car-g", 4, 180.0), batch("car g", 1, 80.0)],
+        ..PublishRequest::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let client = ev_client::Client::connect(&server.ingest).await.expect("connected");
+        client.ingest().publish(request).await.expect("published");
+    });
+
+    let run = evctl(&server.url, &["telemetry", "gaps", "car-g"]);
+    assert!(run.code == 0 && run.stdout.contains("depot-g   a1      2      2         2-3"), "{}", run.stdout);
+    assert!(run.stdout.contains("car-g: 2 of 4 batches came, 50.00 %."), "{}", run.stdout);
+    let pages = lines(&evctl(&server.url, &["-o", "json", "telemetry", "gaps", "car-g"]));
+    let range = serde_json::json!({ "first": 2, "last": 3 });
+    assert_eq!((&pages[0]["sources"][0]["ranges"][0], &pages[0]["completeness"]), (&range, &0.5.into()));
+    let run = evctl(&server.url, &["telemetry", "gaps", "nobody"]);
+    assert!(run.code == 1 && run.stderr.contains("evctl telemetry vehicles"), "{}", run.stderr);
+
+    let run = evctl(&server.url, &["telemetry", "rejected"]);
+    for word in ["malformed batch", "implausible value", "StateOfCharge.Current is 180, expected 0 to 100 percent"] {
+        assert!(run.code == 0 && run.stdout.contains(word), "{}{}", run.stdout, run.stderr);
+    }
+    let run =
+        evctl(&server.url, &["-o", "json", "telemetry", "rejected", "--vehicle", "car-g", "--gateway", "depot-g"]);
+    let found: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(found["rejected"].as_array().map(Vec::len), Some(1), "{found}");
+    let one = &found["rejected"][0];
+    let signal = "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current";
+    assert_eq!((&one["signal"], &one["value"], &one["sequence"]), (&signal.into(), &180.0.into(), &4.into()));
 }
 
 #[test]

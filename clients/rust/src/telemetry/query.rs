@@ -1,9 +1,9 @@
 //! Questions about what was taken in.
 
 use ev_proto::ev::telemetry::v1::{
-    AggregateRequest, AggregateResponse, GetLatestRequest, GetLatestResponse, ListVehiclesRequest,
-    ListVehiclesResponse, QueryRequest, QueryResponse, WatchRequest, WatchResponse,
-    telemetry_query_client::TelemetryQueryClient,
+    AggregateRequest, AggregateResponse, GetLatestRequest, GetLatestResponse, ListGapsRequest, ListGapsResponse,
+    ListRejectedRequest, ListRejectedResponse, ListVehiclesRequest, ListVehiclesResponse, QueryRequest, QueryResponse,
+    WatchRequest, WatchResponse, telemetry_query_client::TelemetryQueryClient,
 };
 use tonic::{Request, transport::Channel};
 
@@ -40,6 +40,25 @@ impl TelemetryQuery {
     paged! {
         /// Count, mean, least, greatest and last value by minute, hour or day.
         aggregate(AggregateRequest) -> AggregateResponse
+    }
+
+    paged! {
+        /// The batches of a vehicle that never came, by who should have sent them.
+        list_gaps(ListGapsRequest) -> ListGapsResponse
+    }
+
+    /// The readings that this server refused last, and how many it refused for each reason.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] when the request is refused, [`Error::Unreachable`].
+    pub async fn list_rejected(&self, request: ListRejectedRequest) -> Result<ListRejectedResponse, Error> {
+        self.client
+            .unary(Repeat::Idempotent, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.list_rejected(request).await }
+            })
+            .await
     }
 
     /// The latest value of each signal of a vehicle; of all signals it ever sent where `signals` is empty.

@@ -70,22 +70,7 @@ impl Server {
 
     /// Asks on a connection of its own, and gives the answer as it is on the wire.
     pub(crate) fn ask(&self, words: &[&[u8]]) -> String {
-        self.try_ask(words).unwrap()
-    }
-
-    fn try_ask(&self, words: &[&[u8]]) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut question = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            question.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            question.extend_from_slice(word);
-            question.extend_from_slice(b"\r\n");
-        }
-        stream.write_all(&question)?;
-        let mut answer = vec![0; 1 << 16];
-        let length = stream.read(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+        ask(self.port, words).unwrap()
     }
 
     fn signal(&self, signal: &str) {
@@ -97,7 +82,7 @@ impl Server {
         let start = Instant::now();
         let directory = self.directory.path().to_string_lossy().into_owned();
         while start.elapsed() < Duration::from_secs(10) && self.child.try_wait().unwrap().is_none() {
-            if self.try_ask(&[b"CONFIG", b"GET", b"dir"]).is_ok_and(|answer| answer.contains(&directory)) {
+            if ask(self.port, &[b"CONFIG", b"GET", b"dir"]).is_ok_and(|answer| answer.contains(&directory)) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -113,11 +98,27 @@ impl Drop for Server {
     }
 }
 
+/// Asks on a connection of its own, and gives the answer as it is on the wire.
+pub(crate) fn ask(port: u16, words: &[&[u8]]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut question = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        question.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        question.extend_from_slice(word);
+        question.extend_from_slice(b"\r\n");
+    }
+    stream.write_all(&question)?;
+    let mut answer = vec![0; 1 << 16];
+    let length = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn program() -> String {
+pub(crate) fn program() -> String {
     std::env::var(PROGRAM).unwrap_or_else(|_| "redis-server".to_owned())
 }
 

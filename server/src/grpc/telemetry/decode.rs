@@ -22,7 +22,16 @@ const EXCERPT_CHARS: usize = 64;
 /// The signals a stream has declared.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
-    by_id: HashMap<u32, Result<Binding, String>>,
+    by_id: HashMap<u32, Result<Binding, UnknownSignal>>,
+}
+
+/// A signal that cannot be taken.
+#[derive(Debug, Clone)]
+struct UnknownSignal {
+    /// What the gateway calls it.
+    name: String,
+    /// Why.
+    message: String,
 }
 
 /// A batch as telemetry takes it: readings, and what was left out of them.
@@ -34,7 +43,7 @@ pub(super) struct Decoded {
 
 /// A whole-batch reject.
 pub(super) fn whole(reason: RejectReason, readings: usize, message: impl Into<String>) -> Reject {
-    Reject { reason, reading: None, readings, message: message.into() }
+    Reject::new(reason, readings, message)
 }
 
 /// A vehicle's id, or why it is none.
@@ -84,7 +93,8 @@ impl Declared {
                 let description = format!("is {id}, expected 0 to {SIGNAL_ID_MAX}");
                 return Err(status::invalid(&field(), "OUT_OF_RANGE", description));
             }
-            let binding = catalogue.bind(naming, name, unit).map_err(|error| error.to_string());
+            let binding = catalogue.bind(naming, name, unit);
+            let binding = binding.map_err(|error| UnknownSignal { name: excerpt(name), message: error.to_string() });
             if by_id.insert(*id, binding).is_some() {
                 return Err(status::invalid(&field(), "DUPLICATE", format!("is {id}, which is declared before")));
             }
@@ -95,7 +105,7 @@ impl Declared {
     /// What was declared and cannot be taken, to be told at once.
     pub(super) fn refused(&self) -> impl Iterator<Item = Reject> {
         let refused = self.by_id.values().filter_map(|binding| binding.as_ref().err());
-        refused.map(|message| whole(RejectReason::UnknownSignal, 0, message.clone()))
+        refused.map(|unknown| unknown.reject(None, 0))
     }
 
     /// Readings of a columnar batch.
@@ -133,8 +143,11 @@ impl Declared {
             let ev_proto::ev::telemetry::v1::Column { signal_id, values } = column;
             match self.by_id.get(&signal_id) {
                 Some(Ok(binding)) => decoded.column(catalogue, *binding, values),
-                Some(Err(message)) => decoded.unknown(message.clone(), &values),
-                None => decoded.unknown(format!("signal id {signal_id} was not declared"), &values),
+                Some(Err(unknown)) => decoded.unknown(unknown, &values),
+                None => {
+                    let (name, message) = (signal_id.to_string(), format!("signal id {signal_id} was not declared"));
+                    decoded.unknown(&UnknownSignal { name, message }, &values);
+                }
             }
         }
         decoded
@@ -176,14 +189,28 @@ pub(super) fn rows(catalogue: &Catalogue, naming: Naming, batch: &RowBatch) -> D
     let mut unknown: Vec<_> = unknown.into_iter().collect();
     unknown.sort_unstable();
     for (name, (reading, readings)) in unknown {
-        let message = catalogue.bind(naming, name, "").err().map_or_else(
-            || format!("signal `{}` is one too many", name.chars().take(EXCERPT_CHARS).collect::<String>()),
-            |error| error.to_string(),
-        );
-        let reject = Reject { reason: RejectReason::UnknownSignal, reading: Some(reading), readings, message };
-        decoded.rejects.push(reject);
+        let message = catalogue
+            .bind(naming, name, "")
+            .err()
+            .map_or_else(|| format!("signal `{}` is one too many", excerpt(name)), |error| error.to_string());
+        let unknown = UnknownSignal { name: excerpt(name), message };
+        decoded.rejects.push(unknown.reject(Some(reading), readings));
     }
     decoded
+}
+
+/// So much of a gateway's own word as is repeated.
+fn excerpt(name: &str) -> String {
+    name.chars().take(EXCERPT_CHARS).collect()
+}
+
+// === impl UnknownSignal ===
+
+impl UnknownSignal {
+    fn reject(&self, reading: Option<usize>, readings: usize) -> Reject {
+        let reject = Reject::new(RejectReason::UnknownSignal, readings, self.message.clone());
+        Reject { signal: Some(self.name.clone()), reading, ..reject }
+    }
 }
 
 // === impl Decoded ===
@@ -202,7 +229,9 @@ impl Decoded {
             let readings = values.iter().filter(|value| is_bad(value)).count();
             let unit: Cow<'_, str> = if signal.unit == "1" { "".into() } else { format!(" {}", signal.unit).into() };
             let message = format!("{} is {found}, expected {} to {}{unit}", signal.name, signal.min, signal.max);
-            self.rejects.push(Reject { reason: RejectReason::ImplausibleValue, reading: first, readings, message });
+            let reject = Reject::new(RejectReason::ImplausibleValue, readings, message);
+            let signal = Some(signal.name.to_string());
+            self.rejects.push(Reject { signal, value: Some(found), reading: first, ..reject });
             values.iter_mut().filter(|value| is_bad(value)).for_each(|value| *value = f32::NAN);
         }
         self.push(binding.signal, values);
@@ -213,9 +242,9 @@ impl Decoded {
         self.readings.columns.push(Column { signal, values });
     }
 
-    fn unknown(&mut self, message: String, values: &[f32]) {
+    fn unknown(&mut self, unknown: &UnknownSignal, values: &[f32]) {
         let first = values.iter().position(|value| !value.is_nan());
         let readings = values.iter().filter(|value| !value.is_nan()).count();
-        self.rejects.push(Reject { reason: RejectReason::UnknownSignal, reading: first, readings, message });
+        self.rejects.push(unknown.reject(first, readings));
     }
 }

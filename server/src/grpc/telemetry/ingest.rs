@@ -1,6 +1,7 @@
 //! `ev.telemetry.v1.TelemetryIngest`, and the services beside it on its listener.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     pin::Pin,
     sync::Arc,
@@ -12,7 +13,7 @@ use ev_proto::ev::telemetry::v1::{
     Ack, Durability, Open, PublishRequest, PublishResponse, StreamRequest, StreamResponse, stream_request,
     telemetry_ingest_server::{TelemetryIngest, TelemetryIngestServer},
 };
-use ev_telemetry::{Event, Ingestor, RejectReason, Session, SubmitError};
+use ev_telemetry::{Event, Ingestor, Session, SubmitError};
 use futures_core::Stream;
 use http::{Request as HttpRequest, Response as HttpResponse};
 use tokio::sync::mpsc;
@@ -137,6 +138,7 @@ impl Publishing<'_> {
         let vehicle = match decode::vehicle(vehicle_id) {
             Ok(vehicle) => vehicle,
             Err(reject) => {
+                quarantine(self.inner, self.session.source(), None, sequence, std::slice::from_ref(&reject));
                 self.response.rejects.push(encode::reject(vehicle_id, sequence, &reject));
                 return Ok(());
             }
@@ -155,7 +157,7 @@ impl Publishing<'_> {
             }
             Err(error) => return Err(status::of_submit(&error)),
         };
-        quarantine(self.inner, self.session.source(), &vehicle, sequence, &rejects);
+        quarantine(self.inner, self.session.source(), Some(&vehicle), sequence, &rejects);
         let rejects = rejects.iter().chain(&taken).map(|reject| encode::reject(vehicle_id, sequence, reject));
         self.response.rejects.extend(rejects);
         Ok(())
@@ -202,13 +204,13 @@ pub(super) struct Opened {
     pub(super) session: Session,
     pub(super) declared: Declared,
     pub(super) naming: ev_domain::Naming,
-    /// Vehicles the gateway named.
-    pub(super) vehicles: Vec<VehicleId>,
+    /// Vehicles the gateway named, with what it believes to be acknowledged of each.
+    pub(super) last_acked: BTreeMap<VehicleId, u64>,
     pub(super) place: super::gateways::Place,
 }
 
 async fn open(inner: &Inner, requests: &mut Streaming<StreamRequest>) -> Result<Opened, Status> {
-    let first = requests.message().await?.and_then(|request| request.message);
+    let first = requests.message().await.map_err(unreadable)?.and_then(|request| request.message);
     let Some(stream_request::Message::Open(open)) = first else {
         return Err(status::invalid("open", "MISSING_FIELD", "is missing: it is the first message of a stream"));
     };
@@ -216,18 +218,17 @@ async fn open(inner: &Inner, requests: &mut Streaming<StreamRequest>) -> Result<
     let source = source(&gateway_id, &boot_id)?;
     let naming = decode::naming(signal_naming)?;
     let declared = Declared::new(&inner.catalogue, naming, &signals)?;
-    let mut vehicles = Vec::with_capacity(last_acked.len());
+    let mut believed = BTreeMap::new();
     for (index, acked) in last_acked.iter().enumerate() {
         let vehicle = VehicleId::new(&acked.vehicle_id).map_err(|error| {
             status::invalid(&format!("last_acked[{index}].vehicle_id"), "INVALID_ID", error.to_string())
         })?;
-        vehicles.push(vehicle);
+        believed.insert(vehicle, acked.sequence);
     }
-    vehicles.sort_unstable();
-    vehicles.dedup();
+    let vehicles: Vec<VehicleId> = believed.keys().cloned().collect();
     let place = inner.gateways.take(source.gateway.clone());
     let session = inner.ingestor.open(source, &vehicles).await.map_err(|error| status::of_telemetry(&error))?;
-    Ok(Opened { session, declared, naming, vehicles, place })
+    Ok(Opened { session, declared, naming, last_acked: believed, place })
 }
 
 fn source(gateway: &str, boot: &str) -> Result<Source, Status> {
@@ -242,29 +243,32 @@ fn source(gateway: &str, boot: &str) -> Result<Source, Status> {
     Ok(Source { gateway: id("gateway_id", gateway)?, boot: id("boot_id", boot)? })
 }
 
-/// Counts what the edge left out of a batch.
+/// Keeps and counts what the edge left out of a batch; `vehicle` is none where the gateway named none that can be.
 pub(super) fn quarantine(
     inner: &Inner,
     source: &Source,
-    vehicle: &VehicleId,
+    vehicle: Option<&VehicleId>,
     sequence: u64,
     rejects: &[ev_telemetry::Reject],
 ) {
     for reject in rejects {
         inner.ingestor.quarantine(ev_telemetry::Quarantined {
             source: source.clone(),
-            vehicle: vehicle.clone(),
+            vehicle: vehicle.cloned(),
             sequence,
+            received_us: now_us(),
             reject: reject.clone(),
         });
     }
 }
 
-/// Counts a batch whose vehicle has no name.
-pub(super) fn quarantine_nameless(inner: &Inner, source: &Source, sequence: u64, reject: &ev_telemetry::Reject) {
-    debug_assert_eq!(reject.reason, RejectReason::MalformedBatch);
-    // The gateway stands in for the vehicle: an operator looks for who sent it.
-    quarantine(inner, source, &source.gateway, sequence, std::slice::from_ref(reject));
+/// The key of the configuration that bounds its messages.
+pub(crate) const INGEST_SIZE_KEY: &str = "telemetry.message_size_max";
+
+/// A stream that could not be read: too large a message, one that is none, or a break.
+#[cold]
+pub(super) fn unreadable(error: Status) -> Status {
+    if error.details().is_empty() { status::of_wire(error, INGEST_SIZE_KEY) } else { error }
 }
 
 /// The service that has a listener of its own.

@@ -11,6 +11,6 @@ mod watch;
 
 pub(super) use decode::time_us;
 pub(super) use encode::timestamp;
-pub(crate) use ingest::{INGEST_SERVICE, IngestDispatch, IngestService};
+pub(crate) use ingest::{INGEST_SERVICE, INGEST_SIZE_KEY, IngestDispatch, IngestService};
 pub(crate) use query::QueryService;
 pub(super) use query::vehicle;

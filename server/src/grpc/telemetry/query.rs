@@ -3,14 +3,16 @@
 
 use std::{future::Future, ops::Range, pin::Pin, sync::Arc};
 
-use ev_domain::{Catalogue, SignalId, VehicleId};
+use ev_domain::{Catalogue, SignalId, Source, VehicleId};
 use ev_proto::ev::telemetry::v1::{
-    AggregateRequest, AggregateResponse, GetLatestRequest, GetLatestResponse, ListVehiclesRequest,
-    ListVehiclesResponse, QueryRequest, QueryResponse, Resolution as ProtoResolution, SignalAggregate, SignalValue,
-    Vehicle, WatchRequest, WatchResponse, telemetry_query_server::TelemetryQuery,
+    AggregateRequest, AggregateResponse, GetLatestRequest, GetLatestResponse, ListGapsRequest, ListGapsResponse,
+    ListRejectedRequest, ListRejectedResponse, ListVehiclesRequest, ListVehiclesResponse, QueryRequest, QueryResponse,
+    RejectCount, Resolution as ProtoResolution, SignalAggregate, SignalValue, Vehicle, WatchRequest, WatchResponse,
+    telemetry_query_server::TelemetryQuery,
 };
 use ev_telemetry::{
-    AggregateQuery, Cursor, Ingestor, Query, Resolution, TelemetryError, TelemetryStore, VehicleSummary,
+    AggregateQuery, Cursor, Ingestor, Quarantined, Query, RejectReason, Resolution, TelemetryError, TelemetryStore,
+    VehicleSummary,
 };
 use futures_core::Stream;
 use prost_types::Timestamp;
@@ -24,6 +26,9 @@ use crate::grpc::status;
 /// Most vehicles of a page, and how many where nothing is said.
 const VEHICLES_MAX: u32 = 10_000;
 const VEHICLES_USUAL: u32 = 1_000;
+/// Most sources of a page of gaps, each with up to 64 ranges, and how many where nothing is said.
+const SOURCES_MAX: u32 = 1_000;
+const SOURCES_USUAL: u32 = 100;
 /// How many readings, or aggregates, where nothing is said.
 const READINGS_USUAL: usize = 10_000;
 /// Most signals of a question.
@@ -35,6 +40,8 @@ pub(crate) struct QueryService {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) control: Handle,
     pub(crate) draining: CancellationToken,
+    /// When the server started, in microseconds since 1970-01-01 UTC.
+    pub(crate) since_us: i64,
 }
 
 // === impl QueryService ===
@@ -80,11 +87,7 @@ impl TelemetryQuery for QueryService {
         request: Request<ListVehiclesRequest>,
     ) -> Result<Response<ListVehiclesResponse>, Status> {
         let ListVehiclesRequest { page_size, page_token } = request.into_inner();
-        let size = if page_size == 0 { VEHICLES_USUAL } else { page_size };
-        if size > VEHICLES_MAX {
-            let description = format!("is {page_size}, expected at most {VEHICLES_MAX}");
-            return Err(status::invalid("page_size", "OUT_OF_RANGE", description));
-        }
+        let size = at_most("page_size", page_size, VEHICLES_MAX, VEHICLES_USUAL)?;
         let after = if page_token.is_empty() { None } else { Some(vehicle("page_token", &page_token)?) };
         let found = self.ask(|store| async move { store.vehicles(after.as_ref(), size).await }).await?;
         let is_full = found.len() >= usize::try_from(size).unwrap_or(usize::MAX);
@@ -167,6 +170,49 @@ impl TelemetryQuery for QueryService {
         Ok(Response::new(AggregateResponse { aggregates: aggregates.collect(), next_page_token }))
     }
 
+    async fn list_gaps(&self, request: Request<ListGapsRequest>) -> Result<Response<ListGapsResponse>, Status> {
+        let ListGapsRequest { vehicle_id, page_size, page_token } = request.into_inner();
+        let size = at_most("page_size", page_size, SOURCES_MAX, SOURCES_USUAL)?;
+        let (vehicle, after) = (vehicle("vehicle_id", &vehicle_id)?, source_cursor(&page_token)?);
+        let answer = self.ask(|store| async move {
+            // In this order: what comes meanwhile makes the vehicle more complete than its holes, not less.
+            let found = store.gaps(&vehicle, after.as_ref(), size).await?;
+            Ok((found, store.vehicle(&vehicle).await?))
+        });
+        let (found, summary) = answer.await?;
+        let is_full = found.len() >= usize::try_from(size).unwrap_or(usize::MAX);
+        let last = found.last().filter(|_| is_full).map(|last| &last.source);
+        Ok(Response::new(ListGapsResponse {
+            sources: found.iter().map(encode::source_gaps).collect(),
+            batches_received: summary.batches_received,
+            batches_expected: summary.batches_expected,
+            completeness: summary.completeness(),
+            next_page_token: last.map(|last| format!("{} {}", last.gateway, last.boot)).unwrap_or_default(),
+        }))
+    }
+
+    async fn list_rejected(
+        &self,
+        request: Request<ListRejectedRequest>,
+    ) -> Result<Response<ListRejectedResponse>, Status> {
+        let ListRejectedRequest { vehicle_id, gateway_id, limit } = request.into_inner();
+        let kept = u32::try_from(Ingestor::QUARANTINED_MAX).unwrap_or(u32::MAX);
+        let limit = usize::try_from(at_most("limit", limit, kept, kept)?).unwrap_or(usize::MAX);
+        let only = |field: &str, id: &str| if id.is_empty() { Ok(None) } else { vehicle(field, id).map(Some) };
+        let (of, from) = (only("vehicle_id", &vehicle_id)?, only("gateway_id", &gateway_id)?);
+        let is_asked_for = |one: &Quarantined| {
+            (of.is_none() || of == one.vehicle) && from.as_ref().is_none_or(|from| *from == one.source.gateway)
+        };
+        let found = self.ingestor.quarantined().into_iter().rev().filter(is_asked_for).take(limit);
+        let counts = RejectReason::ALL.iter().zip(self.ingestor.stats().rejected).filter(|(_, readings)| *readings > 0);
+        let counts = counts.map(|(reason, readings)| RejectCount { reason: encode::reason(*reason).into(), readings });
+        Ok(Response::new(ListRejectedResponse {
+            rejected: found.map(encode::rejected).collect(),
+            counts: counts.collect(),
+            since: Some(encode::timestamp(self.since_us)),
+        }))
+    }
+
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let WatchRequest { vehicle_ids, signals, interval_min } = request.into_inner();
         let signals = self.signals(&signals)?;
@@ -226,6 +272,27 @@ fn limit(page_size: u32, max: usize) -> Result<usize, Status> {
         0 => Ok(READINGS_USUAL),
         size if size <= max => Ok(size),
         size => Err(status::invalid("page_size", "OUT_OF_RANGE", format!("is {size}, expected at most {max}"))),
+    }
+}
+
+/// A number that was asked for; 0 stands for what is usual.
+fn at_most(field: &str, asked: u32, max: u32, usual: u32) -> Result<u32, Status> {
+    match asked {
+        0 => Ok(usual),
+        asked if asked <= max => Ok(asked),
+        asked => Err(status::invalid(field, "OUT_OF_RANGE", format!("is {asked}, expected at most {max}"))),
+    }
+}
+
+/// The source after which a page begins: ids hold no blanks.
+fn source_cursor(token: &str) -> Result<Option<Source>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let ids = token.split_once(' ').map(|(gateway, boot)| (VehicleId::new(gateway), VehicleId::new(boot)));
+    match ids {
+        Some((Ok(gateway), Ok(boot))) => Ok(Some(Source { gateway, boot })),
+        _ => Err(bad_token()),
     }
 }
 

@@ -1,13 +1,13 @@
 //! One gateway's stream: batches in, acknowledgements, rejects and credit out.
 
-use std::{future::Future as _, pin::pin, task::Poll};
+use std::{collections::BTreeMap, future::Future as _, pin::pin, task::Poll};
 
 use ev_domain::{Naming, ReadingBatch, VehicleId};
 use ev_proto::ev::telemetry::v1::{
     Credit, Durability, Opened as ProtoOpened, StreamRequest, StreamResponse, VehicleSequence, stream_request,
     stream_response::Message,
 };
-use ev_telemetry::{Admission, Event, Sequence, Session, SubmitError};
+use ev_telemetry::{Admission, Event, Sequence, SequenceRange, Session, SubmitError};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -16,7 +16,7 @@ use super::{
     decode::{self, Declared, Decoded},
     encode,
     gateways::Place,
-    ingest::{Inner, Opened, quarantine, quarantine_nameless},
+    ingest::{Inner, Opened, quarantine, unreadable},
 };
 use crate::{grpc::status, telemetry::now_us};
 
@@ -53,7 +53,7 @@ impl<'a> GatewayStream<'a> {
         requests: Streaming<StreamRequest>,
         responses: mpsc::Sender<Result<StreamResponse, Status>>,
     ) -> GatewayStream<'a> {
-        let Opened { session, declared, naming, vehicles, place } = opened;
+        let Opened { session, declared, naming, last_acked, place } = opened;
         let granted = session.credit();
         let mut stream = GatewayStream {
             inner,
@@ -68,7 +68,7 @@ impl<'a> GatewayStream<'a> {
             granted,
             reading: true,
         };
-        stream.greeting = stream.greeting_of(&vehicles);
+        stream.greeting = stream.greeting_of(&last_acked);
         stream
     }
 
@@ -109,23 +109,28 @@ impl<'a> GatewayStream<'a> {
     // --- the beginning
 
     /// What is known of the gateway's vehicles, and which of its signals cannot be taken.
-    fn greeting_of(&self, vehicles: &[VehicleId]) -> Vec<Message> {
+    fn greeting_of(&self, last_acked: &BTreeMap<VehicleId, u64>) -> Vec<Message> {
         let source = self.session.source();
-        let next_expected = vehicles.iter().map(|vehicle| VehicleSequence {
+        let next_expected = last_acked.keys().map(|vehicle| VehicleSequence {
             vehicle_id: vehicle.as_str().to_owned(),
             sequence: self.session.sequence(vehicle).map_or(1, Sequence::next_expected),
         });
         let stream_id = format!("{}/{}/{:08x}", source.gateway, source.boot, fastrand::u32(..));
-        tracing::debug!(stream_id, vehicles = vehicles.len(), "a gateway opened its stream");
+        tracing::debug!(stream_id, vehicles = last_acked.len(), "a gateway opened its stream");
         let mut first = vec![Message::Opened(ProtoOpened {
             next_expected: next_expected.collect(),
             stream_id,
             credit: self.granted,
             batch_readings_max: self.inner.batch_readings_max,
         })];
-        for vehicle in vehicles {
-            let gaps = self.session.sequence(vehicle).and_then(|sequence| encode::gaps(vehicle, sequence));
-            first.extend(gaps.map(Message::Gaps));
+        for (vehicle, believed) in last_acked {
+            let Some(sequence) = self.session.sequence(vehicle) else { continue };
+            first.extend(encode::gaps(vehicle, sequence).map(Message::Gaps));
+            // What the gateway takes for acknowledged it does not have any more.
+            let is_lost = |gap: &SequenceRange| gap.first <= *believed;
+            if sequence.highest() < *believed || sequence.gaps().iter().any(is_lost) {
+                first.push(encode::full_state(vehicle));
+            }
         }
         first.extend(self.declared.refused().map(|reject| Message::Reject(encode::reject("", 0, &reject))));
         first
@@ -137,7 +142,7 @@ impl<'a> GatewayStream<'a> {
     async fn read(&mut self, first: Result<Option<StreamRequest>, Status>) -> Ended {
         let mut message = first;
         for _ in 0..BURST {
-            match message? {
+            match message.map_err(unreadable)? {
                 Some(request) => self.take(request).await?,
                 None => {
                     self.reading = false;
@@ -155,7 +160,7 @@ impl<'a> GatewayStream<'a> {
             }
         }
         // The last one that was polled is not lost: it is the loop's own.
-        match message? {
+        match message.map_err(unreadable)? {
             Some(request) => self.take(request).await,
             None => {
                 self.reading = false;
@@ -188,7 +193,7 @@ impl<'a> GatewayStream<'a> {
         let vehicle = match decode::vehicle(vehicle_id) {
             Ok(vehicle) => vehicle,
             Err(reject) => {
-                quarantine_nameless(self.inner, self.session.source(), sequence, &reject);
+                quarantine(self.inner, self.session.source(), None, sequence, std::slice::from_ref(&reject));
                 return self.send(Message::Reject(encode::reject(vehicle_id, sequence, &reject))).await;
             }
         };
@@ -204,7 +209,7 @@ impl<'a> GatewayStream<'a> {
             }
             Err(error) => return Err(status::of_submit(&error)),
         };
-        quarantine(self.inner, self.session.source(), &vehicle, sequence, &rejects);
+        quarantine(self.inner, self.session.source(), Some(&vehicle), sequence, &rejects);
         for reject in rejects.iter().chain(&received.rejects) {
             self.send(Message::Reject(encode::reject(vehicle_id, sequence, reject))).await?;
         }
@@ -216,10 +221,12 @@ impl<'a> GatewayStream<'a> {
         // A hole that ends right before this batch is one that it has made.
         let made = |known: &&Sequence| known.gaps().last().is_some_and(|gap| gap.last + 1 == sequence);
         let gaps = known.filter(|_| received.admission == Admission::New).filter(made);
-        match gaps.and_then(|known| encode::gaps(&vehicle, known)) {
-            Some(gaps) => self.send(Message::Gaps(gaps)).await,
-            None => Ok(()),
+        if let Some(gaps) = gaps.and_then(|known| encode::gaps(&vehicle, known)) {
+            self.send(Message::Gaps(gaps)).await?;
+            // A gateway sends in order: what it has skipped it does not have.
+            self.send(encode::full_state(&vehicle)).await?;
         }
+        Ok(())
     }
 
     // --- out

@@ -39,7 +39,7 @@ impl IngestLimits {
         if let Some((reason, message)) = whole {
             let rejected = readings.len();
             *readings = Readings::default();
-            return vec![Reject { reason, reading: None, readings: rejected, message }];
+            return vec![Reject::new(reason, rejected, message)];
         }
         self.drop_far_times(readings, now_us).into_iter().collect()
     }
@@ -69,7 +69,8 @@ impl IngestLimits {
         );
         let rejected = readings.len() - kept.len();
         *readings = crate::pieces::select(readings, &kept);
-        Some(Reject { reason: RejectReason::ImplausibleTime, reading: Some(first), readings: rejected, message })
+        let reject = Reject::new(RejectReason::ImplausibleTime, rejected, message);
+        Some(Reject { reading: Some(first), ..reject })
     }
 }
 

@@ -180,7 +180,10 @@ impl Ingestor {
         self.shared.counters.snapshot()
     }
 
-    /// The latest rejects, oldest first, at most 256.
+    /// Most rejects that [`Ingestor::quarantined`] tells.
+    pub const QUARANTINED_MAX: usize = stats::RECENT_MAX;
+
+    /// The latest rejects, oldest first, at most [`Ingestor::QUARANTINED_MAX`].
     #[must_use]
     pub fn quarantined(&self) -> Vec<Quarantined> {
         self.shared.counters.recent()

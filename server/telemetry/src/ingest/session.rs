@@ -68,7 +68,7 @@ pub enum Event {
 }
 
 /// A batch is in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     /// What its number is to what came before. Of a duplicate, [`Event::Durable`] follows all the same.
     pub admission: Admission,
@@ -158,7 +158,7 @@ impl Session {
         if self.credit() == 0 {
             return Err(SubmitError::OutOfCredit { credit: self.shared.config.credit.get() });
         }
-        self.meet(&batch).await?;
+        self.meet(&batch, now_us).await?;
         let rejects = self.shared.config.limits.apply(&mut batch.readings, now_us);
         let permits = u32::try_from(batch.readings.len()).unwrap_or(u32::MAX);
         let permits = permits.clamp(1, self.shared.config.queue_readings_max.max(1));
@@ -167,8 +167,8 @@ impl Session {
             .await
             .map_err(|_| SubmitError::Closed(TelemetryError::ShuttingDown))?;
         // No waiting from here on: it is taken in as a whole.
-        let admission = self.admit(&batch)?;
-        rejects.iter().for_each(|reject| self.count(&batch, reject));
+        let admission = self.admit(&batch, now_us)?;
+        rejects.iter().for_each(|reject| self.count(&batch, now_us, reject));
         Counters::add(&self.shared.counters.batches_received, 1);
         let append = Append { source: self.source.clone(), batch, received_us: now_us };
         self.shared.work(Work { append, events: self.sender.clone(), room })?;
@@ -207,14 +207,14 @@ impl Session {
     }
 
     /// Reads what has come of a vehicle that the gateway did not name when it opened.
-    async fn meet(&mut self, batch: &ReadingBatch) -> Result<(), SubmitError> {
+    async fn meet(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<(), SubmitError> {
         if self.sequences.contains_key(&batch.vehicle) {
             return Ok(());
         }
         let max = self.shared.config.vehicles_per_gateway_max;
         if self.sequences.len() >= max {
             let message = format!("the gateway has sent of {max} vehicles already, and may not of more");
-            return Err(self.refuse(batch, RejectReason::VehicleNotAllowed, message));
+            return Err(self.refuse(batch, now_us, RejectReason::VehicleNotAllowed, message));
         }
         let vehicle = std::slice::from_ref(&batch.vehicle);
         let sequences = self.shared.store.sequences(&self.source, vehicle).await.map_err(SubmitError::Closed)?;
@@ -222,24 +222,25 @@ impl Session {
         Ok(())
     }
 
-    fn admit(&mut self, batch: &ReadingBatch) -> Result<Admission, SubmitError> {
+    fn admit(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<Admission, SubmitError> {
         let sequence = self.sequences.entry(batch.vehicle.clone()).or_default();
         let limits: SequenceLimits = self.shared.store.sequence_limits();
         let admitted = sequence.admit(batch.sequence, &limits);
-        admitted.map_err(|error| self.refuse(batch, RejectReason::ImplausibleSequence, error.to_string()))
+        admitted.map_err(|error| self.refuse(batch, now_us, RejectReason::ImplausibleSequence, error.to_string()))
     }
 
-    fn refuse(&self, batch: &ReadingBatch, reason: RejectReason, message: String) -> SubmitError {
-        let reject = Reject { reason, reading: None, readings: batch.readings.len(), message };
-        self.count(batch, &reject);
+    fn refuse(&self, batch: &ReadingBatch, now_us: i64, reason: RejectReason, message: String) -> SubmitError {
+        let reject = Reject::new(reason, batch.readings.len(), message);
+        self.count(batch, now_us, &reject);
         SubmitError::Rejected(reject)
     }
 
-    fn count(&self, batch: &ReadingBatch, reject: &Reject) {
+    fn count(&self, batch: &ReadingBatch, received_us: i64, reject: &Reject) {
         self.shared.counters.reject(Quarantined {
             source: self.source.clone(),
-            vehicle: batch.vehicle.clone(),
+            vehicle: Some(batch.vehicle.clone()),
             sequence: batch.sequence,
+            received_us,
             reject: reject.clone(),
         });
     }

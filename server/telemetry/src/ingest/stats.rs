@@ -11,7 +11,7 @@ use std::{
 use ev_domain::{Source, VehicleId};
 
 /// Rejects that are kept to be looked at.
-const RECENT_MAX: usize = 256;
+pub(super) const RECENT_MAX: usize = 256;
 
 /// Why readings were not taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,10 +33,15 @@ pub enum RejectReason {
 }
 
 /// Readings of a batch that were not taken in, for one reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Reject {
     /// Why.
     pub reason: RejectReason,
+    /// The signal it is about: its VSS path, or what the sender called it where it is not known. None: the readings as
+    /// such, or more than one signal.
+    pub signal: Option<String>,
+    /// The value of the first of them, where it was for its value.
+    pub value: Option<f32>,
     /// The place of the first of them in the batch; none when the whole batch is meant.
     pub reading: Option<usize>,
     /// How many.
@@ -46,14 +51,16 @@ pub struct Reject {
 }
 
 /// A reject with where it came from: what an operator looks at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Quarantined {
     /// Who sent it.
     pub source: Source,
-    /// The vehicle.
-    pub vehicle: VehicleId,
+    /// The vehicle; none where the sender named none that can be.
+    pub vehicle: Option<VehicleId>,
     /// The batch.
     pub sequence: u64,
+    /// When it came, in microseconds since 1970-01-01 UTC by the server's clock.
+    pub received_us: i64,
     /// What was wrong.
     pub reject: Reject,
 }
@@ -116,6 +123,16 @@ impl RejectReason {
             RejectReason::VehicleNotAllowed => "vehicle_not_allowed",
             RejectReason::ImplausibleSequence => "implausible_sequence",
         }
+    }
+}
+
+// === impl Reject ===
+
+impl Reject {
+    /// A reject of readings as such, or of a whole batch.
+    #[must_use]
+    pub fn new(reason: RejectReason, readings: usize, message: impl Into<String>) -> Reject {
+        Reject { reason, signal: None, value: None, reading: None, readings, message: message.into() }
     }
 }
 

@@ -125,10 +125,11 @@ fn durable(shared: &Shared, append: Append, events: &mpsc::Sender<Event>, outcom
                 RefusedBatch::Sequence(_) => RejectReason::ImplausibleSequence,
                 RefusedBatch::TooManyVehicles { .. } => RejectReason::VehicleNotAllowed,
             };
-            let readings = append.batch.readings.len();
-            let reject = Reject { reason, reading: None, readings, message: refused.to_string() };
+            let reject = Reject::new(reason, append.batch.readings.len(), refused.to_string());
+            let Append { source, received_us, .. } = append;
+            let vehicle_id = Some(vehicle.clone());
             let quarantined =
-                Quarantined { source: append.source, vehicle: vehicle.clone(), sequence, reject: reject.clone() };
+                Quarantined { source, vehicle: vehicle_id, sequence, received_us, reject: reject.clone() };
             shared.counters.reject(quarantined);
             tell(events, Event::Refused { vehicle, sequence, reject });
             None

@@ -1,11 +1,15 @@
 //! A commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use ev_domain::{Source, VehicleId};
 use sqlx::PgConnection;
+use tokio::time::{Instant, sleep};
 
-use super::{PostgresTelemetryStore, failed};
+use super::{PostgresTelemetryStore, failed, is_away};
 use crate::{
     Admission, Append, Appended, RefusedBatch, Sequence, TelemetryError,
     codec::{Packer, encode_chunk},
@@ -13,6 +17,9 @@ use crate::{
 };
 
 const STORE: &str = "store readings";
+/// How long, and how often, the database is asked what became of a commit that it did not answer: longer than a restart.
+const DOUBT_MAX: Duration = Duration::from_secs(20);
+const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A chunk, ready to be written.
 pub(super) struct Chunk {
@@ -54,10 +61,34 @@ impl PostgresTelemetryStore {
         self.make_partitions(&mut transaction, &days).await?;
         insert_chunks(&mut transaction, &chunks, true).await?;
         count(&mut transaction, &chunks).await?;
-        write_sequences(&mut transaction, &known.sequences).await?;
-        transaction.commit().await.map_err(failed(STORE))?;
+        let number = write_sequences(&mut transaction, &known.sequences).await?;
+        if let Err(error) = transaction.commit().await
+            && !self.is_committed(number).await
+        {
+            return Err(failed(STORE)(error));
+        }
         self.note_partitions(days);
         Ok(outcomes)
+    }
+
+    /// What became of a transaction whose commit was sent and not answered, because the database or the way to it broke
+    /// down. It is asked for a while: what is stored and not known to be is acknowledged late and never applied.
+    async fn is_committed(&self, transaction: i64) -> bool {
+        let end = Instant::now() + DOUBT_MAX;
+        loop {
+            let status = sqlx::query_scalar("SELECT txid_status($1)").bind(transaction).fetch_one(&self.pool).await;
+            let status: Result<Option<String>, _> = status;
+            let is_over = match &status {
+                Ok(status) => status.as_deref() != Some("in progress"),
+                Err(error) => !is_away(error),
+            };
+            if is_over || Instant::now() > end {
+                let is_committed = matches!(status.as_ref().map(Option::as_deref), Ok(Some("committed")));
+                tracing::warn!(is_committed, "a commit was not answered; the database was asked what became of it");
+                return is_committed;
+            }
+            sleep(DOUBT_PAUSE).await;
+        }
     }
 
     fn pack(&self, group: &[Append]) -> Result<Vec<Vec<Chunk>>, TelemetryError> {
@@ -270,20 +301,21 @@ async fn count(connection: &mut PgConnection, chunks: &[Chunk]) -> Result<(), Te
     Ok(())
 }
 
+/// Also the number of the transaction, by which the database tells later what became of it.
 async fn write_sequences(
     connection: &mut PgConnection,
     sequences: &BTreeMap<(i64, i64), Sequence>,
-) -> Result<(), TelemetryError> {
+) -> Result<i64, TelemetryError> {
     let (vehicles, sources): (Vec<i64>, Vec<i64>) = sequences.keys().copied().unzip();
-    sqlx::query(
-        "UPDATE sequence SET data = u.data FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) u(vehicle, source, data) \
-         WHERE sequence.vehicle = u.vehicle AND sequence.source = u.source",
+    sqlx::query_scalar(
+        "WITH written AS (UPDATE sequence SET data = u.data \
+         FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) u(vehicle, source, data) \
+         WHERE sequence.vehicle = u.vehicle AND sequence.source = u.source) SELECT txid_current()",
     )
     .bind(&vehicles)
     .bind(&sources)
     .bind(sequences.values().map(Sequence::to_bytes).collect::<Vec<_>>())
-    .execute(connection)
+    .fetch_one(connection)
     .await
-    .map_err(failed(STORE))?;
-    Ok(())
+    .map_err(failed(STORE))
 }

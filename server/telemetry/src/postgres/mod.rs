@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use ev_domain::{Source, VehicleId};
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgConnectOptions};
 
 use crate::{
     AggregateQuery, Append, Appended, Expired, Horizon, Latest, Page, Query, Sequence, SequenceLimits, SourceSequence,
@@ -38,6 +38,8 @@ pub struct PostgresOptions {
     pub connections_max: u32,
     /// How long a call waits for a connection.
     pub acquire_timeout: Duration,
+    /// How long opening waits for a database that does not answer, or is starting; 0: not at all.
+    pub open_wait: Duration,
     /// A vehicle with this many readings that are not in the aggregates is brought up to date.
     pub flush_readings: u32,
     /// A vehicle is brought up to date after this time at the latest.
@@ -66,9 +68,24 @@ impl PostgresOptions {
             vehicles_max: 2_000_000,
             connections_max: 8,
             acquire_timeout: Duration::from_secs(5),
+            open_wait: Duration::ZERO,
             flush_readings: 8_192,
             flush_after: Duration::from_secs(600),
         }
+    }
+
+    /// Checks what can be checked without the database.
+    ///
+    /// # Errors
+    ///
+    /// [`TelemetryError::Storage`] when the URL is none. It does not repeat the URL, which may hold a password.
+    pub fn check(&self) -> Result<(), TelemetryError> {
+        self.connect_options().map(drop)
+    }
+
+    fn connect_options(&self) -> Result<PgConnectOptions, TelemetryError> {
+        let parsed = self.url.parse().map_err(failed("read the URL of the telemetry database"));
+        parsed.map(|options: PgConnectOptions| options.application_name("evserve"))
     }
 }
 
@@ -108,8 +125,13 @@ impl TelemetryStore for PostgresTelemetryStore {
         self.read_vehicle(vehicle).await
     }
 
-    async fn gaps(&self, vehicle: &VehicleId) -> Result<Vec<SourceSequence>, TelemetryError> {
-        self.read_gaps(vehicle).await
+    async fn gaps(
+        &self,
+        vehicle: &VehicleId,
+        after: Option<&Source>,
+        limit: u32,
+    ) -> Result<Vec<SourceSequence>, TelemetryError> {
+        self.read_gaps(vehicle, after, limit).await
     }
 
     async fn maintain(&self) -> Result<bool, TelemetryError> {
@@ -131,11 +153,14 @@ impl TelemetryStore for PostgresTelemetryStore {
 
 /// `disk_full` and `insufficient_resources`.
 const FULL: [&str; 2] = ["53100", "53000"];
+/// `too_many_connections`, and what a server says that is going down, has crashed, or is coming up.
+const AWAY: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
 
 /// A failure of the database while `doing` something.
 fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> TelemetryError {
     move |error| match error {
         sqlx::Error::PoolClosed => TelemetryError::ShuttingDown,
+        error if is_away(&error) => TelemetryError::Unreachable { doing, source: Arc::new(error) },
         error => {
             let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
             if code.is_some_and(|code| FULL.contains(&&*code)) {
@@ -143,6 +168,17 @@ fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> TelemetryError {
             } else {
                 TelemetryError::storage(doing, error)
             }
+        }
+    }
+}
+
+/// Whether it is the way to the database, or the database as a whole, that failed: later it may answer.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        error => {
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            code.is_some_and(|code| AWAY.contains(&&*code))
         }
     }
 }

@@ -1,14 +1,24 @@
 //! Opening a store.
 
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use ev_domain::Catalogue;
-use sqlx::{PgConnection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
+use sqlx::{
+    Connection as _, PgConnection, PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{PostgresOptions, PostgresTelemetryStore, failed};
+use super::{PostgresOptions, PostgresTelemetryStore, failed, is_away};
 use crate::{TelemetryError, codec::Dictionary};
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+
+const REACH: &str = "reach the telemetry database";
+/// Between two attempts to reach the database.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Key of the advisory lock under which partitions are made and dropped: replicas take turns.
 pub(super) const PARTITIONS: i64 = 0x65_76_74_65_6c_65_6d;
@@ -18,17 +28,21 @@ impl PostgresTelemetryStore {
     ///
     /// # Errors
     ///
-    /// When the database cannot be reached or changed, or holds what no evserve wrote.
+    /// [`TelemetryError::Unreachable`] when the database does not answer for [`PostgresOptions::open_wait`];
+    /// [`TelemetryError::Storage`] when it refuses, cannot be changed, or holds what no evserve wrote.
     pub async fn open(
         options: PostgresOptions,
         catalogue: &Catalogue,
     ) -> Result<PostgresTelemetryStore, TelemetryError> {
+        let connect = options.connect_options()?;
+        wait_for(&connect, &options).await?;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max)
             .acquire_timeout(options.acquire_timeout)
-            .connect(&options.url)
+            .after_connect(|connection, _| Box::pin(make_commits_durable(connection)))
+            .connect_with(connect)
             .await
-            .map_err(failed("reach the telemetry database"))?;
+            .map_err(failed(REACH))?;
         MIGRATOR.run(&pool).await.map_err(|error| failed("bring the telemetry database up to date")(error.into()))?;
         let dictionary = dictionary(&pool, catalogue).await?;
         Ok(PostgresTelemetryStore { options, dictionary, pool, days: Mutex::new(BTreeSet::new()) })
@@ -70,6 +84,44 @@ impl PostgresTelemetryStore {
     pub(super) fn forget_partitions(&self) {
         self.days.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
+}
+
+/// Waits until the database takes connections. What waiting does not change, such as a wrong password, is told at once.
+async fn wait_for(connect: &PgConnectOptions, options: &PostgresOptions) -> Result<(), TelemetryError> {
+    let end = Instant::now() + options.open_wait;
+    let mut pause = PAUSE_MIN;
+    loop {
+        // Within a bound of its own: packets to a host that is not there vanish.
+        let error = match timeout(options.acquire_timeout, PgConnection::connect_with(connect)).await {
+            Ok(Ok(connection)) => {
+                let fsync: Result<String, _> = sqlx::query_scalar("SHOW fsync").fetch_one(&mut { connection }).await;
+                if fsync.is_ok_and(|fsync| fsync == "off") {
+                    tracing::warn!("the telemetry database runs with fsync = off: a power cut may lose what it stored");
+                }
+                return Ok(());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        let waits = is_away(&error) && Instant::now() + pause < end;
+        let error = failed(REACH)(error);
+        if !waits {
+            return Err(error);
+        }
+        tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the telemetry database");
+        sleep(pause).await;
+        pause = PAUSE_MAX.min(pause * 2);
+    }
+}
+
+/// A server may be set to answer commits before they are on its disk; what is acknowledged as durable must be there.
+async fn make_commits_durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// A partition's table.

@@ -17,6 +17,8 @@ use crate::{
 
 /// Chunks, or pages of aggregates, that are read at a time.
 const ROWS: i64 = 16;
+/// Sources that are read at a time.
+const SOURCES: i64 = 256;
 const READ: &str = "read telemetry";
 
 impl PostgresTelemetryStore {
@@ -166,25 +168,45 @@ impl PostgresTelemetryStore {
         rows.iter().map(summary).collect()
     }
 
-    pub(super) async fn read_gaps(&self, vehicle: &VehicleId) -> Result<Vec<SourceSequence>, TelemetryError> {
+    pub(super) async fn read_gaps(
+        &self,
+        vehicle: &VehicleId,
+        after: Option<&Source>,
+        limit: u32,
+    ) -> Result<Vec<SourceSequence>, TelemetryError> {
         let (number, mut transaction) = self.find(vehicle).await?;
-        let rows: Vec<(String, String, Vec<u8>)> = sqlx::query_as(
-            "SELECT s.gateway, s.boot, q.data FROM sequence q JOIN source s ON s.id = q.source WHERE q.vehicle = $1 \
-             ORDER BY s.gateway, s.boot",
-        )
-        .bind(number)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(failed(READ))?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        // An id is never empty.
+        let mut after = after.map_or_else(Default::default, |Source { gateway, boot }| {
+            (gateway.as_str().to_owned(), boot.as_str().to_owned())
+        });
         let mut gaps = Vec::new();
-        for (gateway, boot, data) in rows {
-            let sequence = sequence_of(&data)?;
-            let name = |text: &str| VehicleId::new(text).map_err(|e| TelemetryError::malformed("a source", e));
-            if !sequence.gaps().is_empty() {
-                gaps.push(SourceSequence { source: Source { gateway: name(&gateway)?, boot: name(&boot)? }, sequence });
+        loop {
+            let rows: Vec<(String, String, Vec<u8>)> = sqlx::query_as(
+                "SELECT s.gateway, s.boot, q.data FROM sequence q JOIN source s ON s.id = q.source \
+                 WHERE q.vehicle = $1 AND (s.gateway, s.boot) > ($2, $3) ORDER BY s.gateway, s.boot LIMIT $4",
+            )
+            .bind(number)
+            .bind(&after.0)
+            .bind(&after.1)
+            .bind(SOURCES)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed(READ))?;
+            let is_last = (rows.len() as i64) < SOURCES;
+            for (gateway, boot, data) in rows {
+                let sequence = sequence_of(&data)?;
+                let name = |text: &str| VehicleId::new(text).map_err(|e| TelemetryError::malformed("a source", e));
+                if !sequence.gaps().is_empty() && gaps.len() < limit {
+                    let source = Source { gateway: name(&gateway)?, boot: name(&boot)? };
+                    gaps.push(SourceSequence { source, sequence });
+                }
+                after = (gateway, boot);
+            }
+            if is_last || gaps.len() >= limit {
+                return Ok(gaps);
             }
         }
-        Ok(gaps)
     }
 }
 

@@ -201,6 +201,7 @@ impl SqliteTelemetryStore {
     /// The transaction. When it returns, memory and file are told apart by nothing but `commit`, or the writer is left
     /// unsettled.
     async fn write(&self, writer: &mut Writer, commit: &Commit) -> Result<(), TelemetryError> {
+        writer.sync().await.map_err(failed("store readings"))?;
         writer.unsettled = true;
         let written = transaction(&mut writer.connection, commit).await;
         let Err(error) = written else {

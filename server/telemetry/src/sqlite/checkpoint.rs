@@ -9,10 +9,10 @@ use crate::TelemetryError;
 
 /// How often the log is brought into the file.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Pages of 4 KiB in the log, 16 MiB, from which on a commit waits until all of it is in the file: only then does
+/// Pages of 4 KiB in the log, 64 MiB, from which on a commit waits until all of it is in the file: only then does
 /// SQLite begin the log anew, and while commits follow each other that moment never comes by itself. A log that is written
-/// over syncs faster than one that grows.
-const LOG_PAGES_MAX: i64 = 4_096;
+/// over syncs faster than one that grows. With 16 MiB one commit in a hundred of the fastest fleet waited, 4 to 20 ms.
+const LOG_PAGES_MAX: i64 = 16_384;
 
 /// Brings the log into the file.
 #[derive(Debug)]

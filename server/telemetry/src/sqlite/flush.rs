@@ -106,6 +106,7 @@ impl SqliteTelemetryStore {
         let mut writer = self.writer.lock().await;
         self.settle(&mut writer).await?;
         self.number(&mut flush);
+        writer.relax().await.map_err(failed("flush vehicles"))?;
         writer.unsettled = true;
         // What fails leaves the writer unsettled: memory is made again from the file, and nothing is lost.
         write(&mut writer.connection, &flush).await.map_err(failed("flush vehicles"))?;
@@ -218,6 +219,7 @@ impl SqliteTelemetryStore {
         let Some(through) = through else { return Ok(false) };
         let mut writer = self.writer.lock().await;
         self.settle(&mut writer).await?;
+        writer.relax().await.map_err(failed("shorten the telemetry journal"))?;
         sqlx::query("DELETE FROM journal WHERE id <= ?1")
             .bind(through)
             .execute(&mut writer.connection)

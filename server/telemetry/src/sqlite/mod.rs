@@ -80,7 +80,33 @@ struct Writer {
     packer: Packer,
     /// A transaction began and its end was not seen: memory may not be what the file is.
     unsettled: bool,
+    /// Commits may not be synced.
+    relaxed: bool,
     closed: bool,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// What is committed from now on survives a crash of the machine only once something later is synced. Enough for
+    /// what can be made again from the journal: the log is one sequence, of which a crash loses the end.
+    async fn relax(&mut self) -> Result<(), sqlx::Error> {
+        if !self.relaxed {
+            // First: when this is dropped halfway, nobody may take it for synced.
+            self.relaxed = true;
+            sqlx::query("PRAGMA synchronous = NORMAL").execute(&mut self.connection).await?;
+        }
+        Ok(())
+    }
+
+    /// What is committed from now on survives a crash of the machine, and with it what was committed before.
+    async fn sync(&mut self) -> Result<(), sqlx::Error> {
+        if self.relaxed {
+            sqlx::query("PRAGMA synchronous = FULL").execute(&mut self.connection).await?;
+            self.relaxed = false;
+        }
+        Ok(())
+    }
 }
 
 // === impl SqliteOptions ===
@@ -147,8 +173,13 @@ impl TelemetryStore for SqliteTelemetryStore {
         self.read_vehicle(vehicle).await
     }
 
-    async fn gaps(&self, vehicle: &VehicleId) -> Result<Vec<SourceSequence>, TelemetryError> {
-        self.read_gaps(vehicle).await
+    async fn gaps(
+        &self,
+        vehicle: &VehicleId,
+        after: Option<&Source>,
+        limit: u32,
+    ) -> Result<Vec<SourceSequence>, TelemetryError> {
+        self.read_gaps(vehicle, after, limit).await
     }
 
     async fn maintain(&self) -> Result<bool, TelemetryError> {

@@ -255,16 +255,26 @@ impl SqliteTelemetryStore {
         Ok(rows.into_iter().map(summary).collect())
     }
 
-    pub(super) async fn read_gaps(&self, vehicle: &VehicleId) -> Result<Vec<SourceSequence>, TelemetryError> {
+    pub(super) async fn read_gaps(
+        &self,
+        vehicle: &VehicleId,
+        after: Option<&Source>,
+        limit: u32,
+    ) -> Result<Vec<SourceSequence>, TelemetryError> {
         let (Found { number, .. }, transaction) = self.find(vehicle).await?;
         drop(transaction);
         let mut sequences = self.all_sequences(&[number]).await?;
         sequences.retain(|_, sequence| !sequence.gaps().is_empty());
         let sources: Vec<i64> = sequences.keys().map(|(_, source)| *source).collect();
         let rows = sqlx::query(
-            "SELECT id, gateway, boot FROM source WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY gateway, boot",
+            "SELECT id, gateway, boot FROM source WHERE id IN (SELECT value FROM json_each(?1)) \
+             AND (gateway, boot) > (?2, ?3) ORDER BY gateway, boot LIMIT ?4",
         )
         .bind(json(&sources))
+        // An id is never empty.
+        .bind(after.map_or("", |source| source.gateway.as_str()))
+        .bind(after.map_or("", |source| source.boot.as_str()))
+        .bind(limit)
         .fetch_all(&self.reads)
         .await
         .map_err(failed(READ))?;

@@ -6,12 +6,16 @@ mod fleet;
 mod model;
 mod suite;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use ev_domain::Catalogue;
 use ev_telemetry::{
-    PostgresOptions, PostgresTelemetryStore, SequenceLimits, SqliteOptions, SqliteTelemetryStore, TelemetryStore,
+    PostgresOptions, PostgresTelemetryStore, SequenceLimits, SqliteOptions, SqliteTelemetryStore, TelemetryError,
+    TelemetryStore,
 };
 
 /// Bounds that tests reach.
@@ -92,6 +96,29 @@ impl Database for Postgres {
     }
 }
 
+/// What is asked at a place where nobody answers is told within the time that was given.
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_waited_for_and_told() {
+    // Bound, and not listening: nobody else gets the port, and connections are refused.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    for open_wait in [0, 700] {
+        let options = PostgresOptions {
+            open_wait: Duration::from_millis(open_wait),
+            ..PostgresOptions::new(format!("postgres://ev:secret@127.0.0.1:{port}/ev"))
+        };
+        let begin = Instant::now();
+        let error = PostgresTelemetryStore::open(options, &Catalogue::standard()).await.unwrap_err();
+        assert!(matches!(error, TelemetryError::Unreachable { .. }), "{error:?}");
+        assert_eq!(error.to_string(), "cannot reach the telemetry database: the database does not answer");
+        let waited = begin.elapsed();
+        let (least, most) = (Duration::from_millis(open_wait / 2), Duration::from_millis(open_wait + 5_000));
+        assert!(waited >= least && waited < most, "{waited:?} of {open_wait} ms");
+    }
+    let refused = PostgresOptions::new("postgres://ev:secret@host:port/ev").check().unwrap_err();
+    assert!(!format!("{refused:?}").contains("secret"), "{refused:?}");
+}
+
 macro_rules! behaviour {
     ($module:ident, $database:ty: $($test:ident),+ $(,)?) => {
         mod $module {
@@ -127,6 +154,7 @@ behaviours! {
     signals_are_chosen_and_empty_readings_left_out,
     vehicles_are_listed_in_pages,
     gaps_and_completeness_are_exact,
+    gaps_are_listed_in_pages,
     the_latest_value_is_by_the_vehicles_clock,
     aggregates_are_paged_by_time_and_name,
     questions_that_make_no_sense_are_refused,

@@ -184,7 +184,7 @@ pub(crate) async fn gaps_and_completeness_are_exact(database: &impl Database) {
     for round in 0..3 {
         let sequences = store.sequences(&source("boot"), &[id("car")]).await.unwrap();
         assert_eq!((sequences[0].highest(), sequences[0].missing()), (9, 4), "round {round}");
-        let gaps = store.gaps(&id("car")).await.unwrap();
+        let gaps = store.gaps(&id("car"), None, 10).await.unwrap();
         assert_eq!(gaps.len(), 1);
         assert_eq!(gaps[0].source, source("boot"));
         let range = |first, last| SequenceRange { first, last };
@@ -200,8 +200,28 @@ pub(crate) async fn gaps_and_completeness_are_exact(database: &impl Database) {
     }
     let rest: Vec<Append> = [3, 4, 6, 8].into_iter().map(|sequence| speeds("car", sequence, START, 2)).collect();
     assert!(store.append(&rest).await.unwrap().iter().all(|outcome| *outcome == Ok(Admission::FillsGap)));
-    assert_eq!(store.gaps(&id("car")).await.unwrap(), []);
+    assert_eq!(store.gaps(&id("car"), None, 10).await.unwrap(), []);
     assert_eq!(store.vehicle(&id("car")).await.unwrap().completeness(), 1.0);
+}
+
+pub(crate) async fn gaps_are_listed_in_pages(database: &impl Database) {
+    let store = database.open().await;
+    let from =
+        |boot: u64, sequence| Append { source: source(&format!("boot-{boot}")), ..speeds("car", sequence, START, 1) };
+    // Every other one has a hole.
+    let group: Vec<Append> = (0..9).flat_map(|boot| [from(boot, 1), from(boot, 2 + boot % 2)]).collect();
+    store.append(&group).await.unwrap();
+    for limit in [1, 3, 4, 100] {
+        let (mut boots, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.gaps(&id("car"), after.as_ref(), limit).await.unwrap();
+            assert!(page.len() <= limit as usize);
+            let Some(last) = page.last() else { break };
+            after = Some(last.source.clone());
+            boots.extend(page.into_iter().map(|of| (of.source.boot.to_string(), of.sequence.missing())));
+        }
+        assert_eq!(boots, [1, 3, 5, 7].map(|boot| (format!("boot-{boot}"), 1)), "{limit}");
+    }
 }
 
 pub(crate) async fn the_latest_value_is_by_the_vehicles_clock(database: &impl Database) {
@@ -259,7 +279,7 @@ pub(crate) async fn questions_that_make_no_sense_are_refused(database: &impl Dat
     store.append(&[speeds("car", 1, START, 2)]).await.unwrap();
     assert!(matches!(store.query(&query("nobody")).await, Err(TelemetryError::UnknownVehicle { .. })));
     assert!(matches!(store.latest(&id("nobody")).await, Err(TelemetryError::UnknownVehicle { .. })));
-    assert!(matches!(store.gaps(&id("nobody")).await, Err(TelemetryError::UnknownVehicle { .. })));
+    assert!(matches!(store.gaps(&id("nobody"), None, 10).await, Err(TelemetryError::UnknownVehicle { .. })));
     for limit in [0, Query::LIMIT_MAX + 1] {
         let refused = store.query(&Query { limit, ..query("car") }).await;
         assert!(matches!(refused, Err(TelemetryError::InvalidQuery { .. })));

@@ -172,7 +172,8 @@ async fn what_may_not_be_is_rejected_counted_and_kept_to_be_looked_at() {
     assert_eq!(ingestor.stats().rejected, [0, 0, 1, 0, 5_000, 1, 3]);
     let quarantined = ingestor.quarantined();
     assert_eq!(quarantined.len(), 6);
-    assert_eq!((quarantined[0].vehicle.as_str(), quarantined[0].sequence), ("car", 1));
+    assert_eq!((quarantined[0].vehicle.as_ref(), quarantined[0].sequence), (Some(&id("car")), 1));
+    assert_eq!(quarantined[0].received_us, NOW);
 }
 
 #[tokio::test]

@@ -96,8 +96,13 @@ impl TelemetryStore for Slow {
     async fn vehicle(&self, vehicle: &VehicleId) -> Result<VehicleSummary, TelemetryError> {
         self.store.vehicle(vehicle).await
     }
-    async fn gaps(&self, vehicle: &VehicleId) -> Result<Vec<SourceSequence>, TelemetryError> {
-        self.store.gaps(vehicle).await
+    async fn gaps(
+        &self,
+        vehicle: &VehicleId,
+        after: Option<&Source>,
+        limit: u32,
+    ) -> Result<Vec<SourceSequence>, TelemetryError> {
+        self.store.gaps(vehicle, after, limit).await
     }
     async fn maintain(&self) -> Result<bool, TelemetryError> {
         self.store.maintain().await

@@ -19,7 +19,7 @@ use redis::{
 };
 use tokio::{runtime::Handle, time::timeout};
 
-use super::RedisSettings;
+use super::{RedisSettings, sentinel::Sentinels};
 use crate::{SettingsError, StoreError};
 
 /// How often a subscription is asked whether it lives.
@@ -31,6 +31,8 @@ pub(super) struct Links {
     /// One for each URL; subscriptions and single servers use them.
     clients: Vec<Client>,
     cluster: Option<ClusterClient>,
+    /// Who know which server is the master; the URLs are theirs then.
+    sentinels: Option<Sentinels>,
     /// Where connections live: the runtime of a caller may be one that serves requests.
     runtime: Handle,
     current: Mutex<Current>,
@@ -97,10 +99,13 @@ impl Links {
         } else {
             None
         };
+        let sentinels = settings.sentinel.as_ref().map(|master| Sentinels::new(master, &settings, certificates));
+        let sentinels = sentinels.transpose().map_err(refuse)?;
         Ok(Links {
-            settings,
             clients,
             cluster,
+            sentinels,
+            settings,
             runtime,
             current: Mutex::default(),
             turn: AtomicUsize::new(0),
@@ -113,7 +118,8 @@ impl Links {
     pub(super) async fn ask(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let (mut link, number) = self.link().await?;
         let problem = match timeout(self.settings.deadline, link.ask(pipeline)).await {
-            Ok(Ok(answers)) => return Ok(answers),
+            Ok(Ok(answers)) if !answers.iter().any(is_read_only) => return Ok(answers),
+            Ok(Ok(_)) => "it is read-only, another one may be the master now".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer in {:?}", self.settings.deadline),
         };
@@ -129,8 +135,12 @@ impl Links {
     pub(super) async fn subscribe(&self, channel: &str, replica: &str) -> Result<Changes, StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let client = self.clients[turn % self.clients.len()].clone();
-        let channel = channel.to_owned();
+        let (channel, sentinels) = (channel.to_owned(), self.sentinels.clone());
         let connect = async move {
+            let client = match sentinels {
+                Some(sentinels) => sentinels.master().await?,
+                None => client,
+            };
             let (mut sink, stream) = client.get_async_pubsub().await?.split();
             sink.subscribe(channel).await?;
             Ok((sink, stream))
@@ -165,12 +175,17 @@ impl Links {
         if let Some(cluster) = self.cluster.clone() {
             return self.on_runtime(async move { Ok(Link::Cluster(cluster.get_async_connection().await?)) }).await;
         }
-        let client = self.clients[0].clone();
+        let (client, sentinels) = (self.clients[0].clone(), self.sentinels.clone());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.settings.connect_deadline))
             .set_response_timeout(Some(self.settings.deadline));
-        let connect =
-            async move { Ok(Link::Single(client.get_multiplexed_async_connection_with_config(&config).await?)) };
+        let connect = async move {
+            let client = match sentinels {
+                Some(sentinels) => sentinels.master().await?,
+                None => client,
+            };
+            Ok(Link::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
+        };
         self.on_runtime(connect).await
     }
 
@@ -187,6 +202,11 @@ impl Links {
         };
         Err(StoreError::Unavailable { problem })
     }
+}
+
+/// The answer of a server that was the master when it was connected to.
+fn is_read_only(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "READONLY")
 }
 
 // === impl Current ===

@@ -2,6 +2,7 @@
 
 mod link;
 mod put;
+mod sentinel;
 mod settings;
 
 use std::{sync::Arc, time::Duration};
@@ -17,7 +18,7 @@ use super::{Fetched, OnlineStore, Put, Write};
 use crate::{FeatureRow, SettingsError, StoreError, ViewId, Views};
 use link::Links;
 
-/// Keeps rows in Redis, single or Cluster, 6.0 or newer.
+/// Keeps rows in Redis, single, watched by sentinels, or Cluster, 6.0 or newer.
 ///
 /// A vehicle's rows are strings under `prefix{vehicle}:view`: one slot of a cluster. Writes are one script each, which
 /// compares, sets and tells other replicas in one round trip.

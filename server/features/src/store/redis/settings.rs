@@ -13,6 +13,9 @@ pub struct RedisSettings {
     pub urls: Vec<String>,
     /// Whether it is a Redis Cluster.
     pub cluster: bool,
+    /// The name of a master that sentinels watch: the URLs are theirs then. User, password and database of the URLs are
+    /// those of the servers they name; sentinels are asked without.
+    pub sentinel: Option<String>,
     /// Certificates in PEM that a server's is checked against; none for those of the system.
     pub tls_root_certificates: Option<Vec<u8>>,
     /// What all keys and channels begin with, 1 to 64 printable characters without braces. Replicas that share it share
@@ -38,6 +41,7 @@ impl RedisSettings {
         RedisSettings {
             urls: vec![url.into()],
             cluster: false,
+            sentinel: None,
             tls_root_certificates: None,
             prefix: "evserve:features:".to_owned(),
             replica: replica.into(),
@@ -56,12 +60,19 @@ impl RedisSettings {
         let refuse = |setting, problem: &str| Err(SettingsError { setting, problem: problem.to_owned() });
         let printable = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         let deadline = |deadline: Duration| !deadline.is_zero() && deadline <= Duration::from_secs(10);
-        if self.urls.is_empty() || (!self.cluster && self.urls.len() > 1) {
-            return refuse("urls", "needs one URL, or with `cluster` one or more");
+        if self.urls.is_empty() || (!self.cluster && self.sentinel.is_none() && self.urls.len() > 1) {
+            return refuse("urls", "needs one URL, or with `cluster` or `sentinel` one or more");
+        }
+        if self.cluster && self.sentinel.is_some() {
+            return refuse("sentinel", "is set, and so is `cluster`, which has none");
+        }
+        if self.sentinel.as_ref().is_some_and(|name| !printable(name)) {
+            return refuse("sentinel", "needs 1 to 64 printable ASCII characters without blanks");
         }
         for (place, url) in (1..).zip(&self.urls) {
             if let Err(error) = url.as_str().into_connection_info() {
-                let problem = format!("{place} cannot be used, expected such as redis://127.0.0.1:6379/0: {error}");
+                let problem =
+                    format!("cannot be used, number {place}: {error}; expected such as redis://127.0.0.1:6379/0");
                 return Err(SettingsError { setting: "urls", problem });
             }
         }
@@ -87,6 +98,7 @@ impl fmt::Debug for RedisSettings {
         f.debug_struct("RedisSettings")
             .field("urls", &self.urls.len())
             .field("cluster", &self.cluster)
+            .field("sentinel", &self.sentinel)
             .field("prefix", &self.prefix)
             .field("replica", &self.replica)
             .finish_non_exhaustive()

@@ -1,0 +1,100 @@
+//! A PostgreSQL server of a test's own, to be stopped and started at will.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::{Output, Stdio},
+};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::process::free_port;
+
+/// A server with an empty database; it ends when it is dropped.
+pub(crate) struct Postgres {
+    programs: PathBuf,
+    directory: TempDir,
+    as_other: bool,
+    port: u16,
+}
+
+/// The newest one that is installed, where Debian puts them.
+fn programs() -> Option<PathBuf> {
+    let versions = fs_err::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path().join("bin"));
+    versions.filter(|programs| programs.join("initdb").exists()).max()
+}
+
+fn is_root() -> bool {
+    let id = std::process::Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout == b"0\n")
+}
+
+// === impl Postgres ===
+
+impl Postgres {
+    /// Starts one; says so and gives none where PostgreSQL is not installed.
+    pub(crate) async fn start() -> Option<Postgres> {
+        let Some(programs) = programs() else {
+            // Said past the test's own output, which nobody sees of a test that passes.
+            let _ = writeln!(std::io::stderr(), "skipped, PostgreSQL is not installed in /usr/lib/postgresql");
+            return None;
+        };
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        // PostgreSQL refuses to run as root.
+        let as_other = is_root();
+        if as_other {
+            let chown = Command::new("chown").arg("postgres").arg(directory.path()).status().await;
+            assert!(chown.is_ok_and(|status| status.success()), "the user `postgres` gets its folder");
+        }
+        let postgres = Postgres { programs, directory, as_other, port: free_port() };
+        let options = ["--auth", "trust", "--username", "evserve", "--no-sync"];
+        postgres.run("initdb", &options).await;
+        postgres.start_again().await;
+        Some(postgres)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://evserve:secret@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Takes connections again when this returns.
+    pub(crate) async fn start_again(&self) {
+        let (port, scratch) = (self.port, self.directory.path().display());
+        let options = format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={scratch}");
+        let log = self.directory.path().join("log").display().to_string();
+        self.run("pg_ctl", &["--log", &log, "--wait", "--silent", "--options", &options, "start"]).await;
+    }
+
+    /// `fast`: transactions are rolled back and it ends in order; `immediate`: as in a crash.
+    pub(crate) async fn stop(&self, mode: &str) {
+        self.run("pg_ctl", &["--mode", mode, "--wait", "--silent", "stop"]).await;
+    }
+
+    async fn run(&self, program: &str, arguments: &[&str]) {
+        let mut command = Command::from(self.command(program));
+        // What it starts keeps them open.
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let Output { status, .. } = command.output().await.expect("PostgreSQL's programs run");
+        assert!(status.success(), "{program} {arguments:?}: {status}");
+    }
+
+    fn command(&self, program: &str) -> std::process::Command {
+        let program = self.programs.join(program);
+        let mut command = if self.as_other {
+            let mut command = std::process::Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(program);
+            command
+        } else {
+            std::process::Command::new(program)
+        };
+        command.current_dir("/").arg("--pgdata").arg(self.directory.path().join("data"));
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let _ = self.command("pg_ctl").args(["--mode", "immediate", "--silent", "stop"]).output();
+    }
+}
