@@ -2,9 +2,11 @@
 # Builds with the profile that is shipped, and measures. Tables with budgets go to standard output.
 #
 #   benches/run.sh             everything
-#   benches/run.sh grpc        one of: forest, grpc, start, shapes, alerts, hotpath, vision, images; further arguments go to it
+#   benches/run.sh grpc        one of: forest, grpc, start, shapes, alerts, telemetry, features, hotpath, vision, images;
+#                              further arguments go to it
 #
-# Two processors are enough; nothing else should run on them. h2load (Debian: nghttp2-client) and valgrind are used where installed.
+# Two processors are enough; nothing else should run on them. h2load (Debian: nghttp2-client), valgrind, PostgreSQL and
+# redis-server are used where installed.
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -24,6 +26,27 @@ images() {
     cargo build --quiet --profile dist --bin images -p ev-benches --features ev-benches/images
     "$bin/images" "$@"
 }
+# What becomes durable in SQLite and PostgreSQL, beside writing and syncing the same bytes.
+telemetry() {
+    data=$(mktemp -d)
+    trap 'rm -rf "$data"' EXIT
+    scripts/with-postgres.sh cargo run --quiet --profile dist -p ev-telemetry --example ingest -- "$data" "${1:-5}"
+}
+# What features and the thermal rule cost a reading, what a vehicle takes, and what Redis adds.
+features() {
+    cargo run --quiet --profile dist -p ev-alerts --example cost
+    cargo run --quiet --profile dist -p ev-features --example measure
+    if ! command -v redis-server > /dev/null; then
+        echo 'Redis skipped: no redis-server (Debian, Ubuntu: apt-get install redis-server)'
+        return
+    fi
+    socket=$(mktemp -u)
+    redis-server --port 0 --unixsocket "$socket" --save '' --daemonize no > /dev/null &
+    redis=$!
+    trap 'kill "$redis"; rm -f "$socket"' EXIT
+    until [ -S "$socket" ]; do sleep 0.1; done
+    cargo run --quiet --profile dist -p ev-features --example redis -- "unix://$socket"
+}
 bin=${CARGO_TARGET_DIR:-target}/dist
 case $what in
     all)
@@ -31,6 +54,8 @@ case $what in
         echo '== forest'; benches/run_forest.sh --table
         for bench in grpc start shapes; do echo; echo "== $bench"; "$bin/$bench"; done
         echo; echo '== alerts'; taskset -c 1 "$bin/alerts"
+        echo; echo '== telemetry'; (telemetry)
+        echo; echo '== features'; (features)
         echo; echo '== hotpath'
         benches/hotpath.sh
         echo; echo '== vision'
@@ -40,9 +65,11 @@ case $what in
         ;;
     forest) benches/run_forest.sh "$@" ;;
     hotpath) benches/hotpath.sh "$@" ;;
+    telemetry) telemetry "$@" ;;
+    features) features ;;
     vision) vision "$@" ;;
     images) images "$@" ;;
     alerts) build; taskset -c 1 "$bin/alerts" "$@" ;;
     grpc | start | shapes) build; "$bin/$what" "$@" ;;
-    *) echo "unknown: $what; there are forest, grpc, start, shapes, alerts, hotpath, vision, images" >&2; exit 2 ;;
+    *) echo "unknown: $what; there are forest, grpc, start, shapes, alerts, telemetry, features, hotpath, vision, images" >&2; exit 2 ;;
 esac

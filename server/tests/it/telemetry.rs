@@ -155,7 +155,7 @@ fn rejects(seen: &[Message]) -> Vec<(RejectReason, Option<u32>, u32, &str)> {
 async fn a_batch_is_received_durable_applied_and_can_be_asked_about() {
     let server = TestServer::start(&[]).await;
     let (mut gateway, opened) = Gateway::open(server.endpoint(), open("depot-1")).await;
-    assert_eq!((opened.credit, opened.batch_readings_max), (256, 4096));
+    assert_eq!((opened.credit, opened.batch_readings_max), (16, 4096));
     gateway.batch(batch("car-1", 1)).await;
     let seen = gateway.until_applied("car-1", 1).await;
     let durabilities = seen.iter().filter_map(|message| match message {

@@ -187,8 +187,7 @@ impl Publishing<'_> {
 
     /// Waits until everything is applied, which is after it is durable.
     async fn finish(mut self) -> Result<PublishResponse, Status> {
-        let all = self.session.credit_max();
-        while self.session.credit() < all {
+        while self.session.is_busy() {
             self.settle_one().await?;
         }
         let vehicles = self.response.acks.iter().filter_map(|ack| VehicleId::new(&ack.vehicle_id).ok());

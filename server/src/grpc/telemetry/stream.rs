@@ -81,7 +81,7 @@ impl<'a> GatewayStream<'a> {
         let superseded = self.place.superseded.clone();
         let mut drained = false;
         loop {
-            let busy = self.session.credit() < self.session.credit_max();
+            let busy = self.session.is_busy();
             if !self.reading && !busy {
                 return if drained { Err(status::draining()) } else { Ok(()) };
             }
@@ -253,9 +253,9 @@ impl<'a> GatewayStream<'a> {
             self.send_response(message).await?;
         }
         let back = self.session.credit().saturating_sub(self.granted);
-        let all = self.session.credit_max();
+        let all = self.session.window();
         // Not for every batch: a quarter of it, or all of it where nothing is on its way.
-        if self.reading && back > 0 && (back >= all.div_ceil(4) || self.session.credit() == all) {
+        if self.reading && back > 0 && (back >= all.div_ceil(4) || !self.session.is_busy()) {
             self.granted += back;
             self.send(Message::Credit(Credit { batches: back })).await?;
         }

@@ -8,6 +8,10 @@ use tokio::sync::mpsc;
 use super::{Quarantined, Reject, RejectReason, Shared, stats::Counters, writer::Work};
 use crate::{Admission, Append, Sequence, SequenceLimits, TelemetryError};
 
+/// Batches that a new session may have on their way. Each that ends well earns credit for one more, up to what is
+/// configured: within a few round trips for a gateway that keeps to its credit, while one that is ended for not doing so,
+/// and comes back at once, costs the others little.
+const CREDIT_FIRST: u32 = 16;
 /// Events of a batch, at most: durable and applied.
 const EVENTS_PER_BATCH: usize = 2;
 
@@ -19,6 +23,8 @@ pub struct Session {
     source: Source,
     /// What is stored, and what is on its way.
     sequences: HashMap<VehicleId, Sequence>,
+    /// Batches that may be on their way: grows to the configured credit.
+    window: u32,
     /// Batches on their way.
     in_flight: u32,
     sender: mpsc::Sender<Event>,
@@ -107,9 +113,11 @@ impl Session {
         }
         let sequences = shared.store.sequences(&source, vehicles).await?;
         let sequences = vehicles.iter().cloned().zip(sequences).collect();
-        let credit = usize::try_from(shared.config.credit.get()).unwrap_or(usize::MAX);
-        let (sender, events) = mpsc::channel(credit.saturating_mul(EVENTS_PER_BATCH));
-        Ok(Session { shared, source, sequences, in_flight: 0, sender, events, failed: None })
+        let credit_max = shared.config.credit.get();
+        let events_max = usize::try_from(credit_max).unwrap_or(usize::MAX).saturating_mul(EVENTS_PER_BATCH);
+        let (sender, events) = mpsc::channel(events_max);
+        let window = credit_max.min(CREDIT_FIRST);
+        Ok(Session { shared, source, sequences, window, in_flight: 0, sender, events, failed: None })
     }
 
     /// Who sends.
@@ -124,16 +132,22 @@ impl Session {
         self.sequences.get(vehicle)
     }
 
-    /// Batches that may be on their way.
+    /// Batches that may be on their way: few at first, more with each that ends well, at most what is configured.
     #[must_use]
-    pub fn credit_max(&self) -> u32 {
-        self.shared.config.credit.get()
+    pub fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// Whether something that was submitted is still on its way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.in_flight > 0
     }
 
     /// Batches that may be submitted now.
     #[must_use]
     pub fn credit(&self) -> u32 {
-        self.shared.config.credit.get().saturating_sub(self.in_flight)
+        self.window.saturating_sub(self.in_flight)
     }
 
     /// Takes in a batch: when this returns it is received, and [`Session::next`] will tell the rest. `now_us` is the
@@ -156,7 +170,7 @@ impl Session {
             return Err(SubmitError::Closed(TelemetryError::ShuttingDown));
         }
         if self.credit() == 0 {
-            return Err(SubmitError::OutOfCredit { credit: self.shared.config.credit.get() });
+            return Err(SubmitError::OutOfCredit { credit: self.window });
         }
         self.meet(&batch, now_us).await?;
         let rejects = self.shared.config.limits.apply(&mut batch.readings, now_us);
@@ -200,7 +214,8 @@ impl Session {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Durable { .. } => return,
-            Event::Applied { .. } | Event::Refused { .. } => {}
+            Event::Applied { .. } => self.window = (self.window + 1).min(self.shared.config.credit.get()),
+            Event::Refused { .. } => {}
             Event::Failed { error, .. } => self.failed = Some(error.clone()),
         }
         self.in_flight = self.in_flight.saturating_sub(1);

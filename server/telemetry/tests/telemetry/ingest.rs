@@ -66,6 +66,27 @@ async fn a_batch_is_received_then_durable_then_applied() {
 }
 
 #[tokio::test]
+async fn a_new_session_earns_its_credit() {
+    let directory = tempfile::tempdir().unwrap();
+    let credit = NonZeroU32::new(24).unwrap();
+    let ingestor = start(Arc::new(open(directory.path()).await), IngestConfig { credit, ..config() });
+    let mut session = ingestor.open(source("one"), &[]).await.unwrap();
+    assert_eq!(session.credit(), 16);
+    for sequence in 1..=16 {
+        session.submit(batch("car", sequence, 2), NOW).await.unwrap();
+    }
+    let refused = session.submit(batch("car", 17, 2), NOW).await;
+    assert!(matches!(refused, Err(SubmitError::OutOfCredit { credit: 16 })), "{refused:?}");
+    while session.is_busy() {
+        session.next().await.unwrap();
+    }
+    // One for each, and no more than is configured.
+    assert_eq!((session.credit(), session.window()), (24, 24));
+    let another = ingestor.open(source("two"), &[]).await.unwrap();
+    assert_eq!(another.credit(), 16);
+}
+
+#[tokio::test]
 async fn a_gateway_that_takes_no_acknowledgements_runs_out_of_credit() {
     let directory = tempfile::tempdir().unwrap();
     let ingestor = start(Arc::new(open(directory.path()).await), config());
