@@ -103,7 +103,8 @@ async fn without_redis_memory_serves_and_nothing_is_lost() {
     assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
     assert_eq!(get(&store, "v7", now).await, (Some(row(2, 19, 107.0)), true));
     assert_eq!(get(&store, "unknown", now).await, (None, true));
-    assert_eq!(store.stats().behind, 50, "writes of a vehicle are one");
+    // A vehicle that a probe is just failing to write counts as well.
+    eventually("writes of a vehicle are one", async || store.stats().behind == 50).await;
     let change = Write { view: charge, row: row(1, 1, 1.0), condition: Condition::Is(None) };
     assert!(matches!(store.put(&vehicle("v7"), &[change]).await, Err(StoreError::Unavailable { .. })));
 
