@@ -1,11 +1,11 @@
 //! The thermal lane: from a gateway's readings to alerts, over gRPC.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ev_client::Code;
 use ev_proto::ev::{
     telemetry::v1::{
-        Batch, Column, Open, SignalDeclaration, SignalNaming, StreamRequest, stream_request,
+        Batch, Column, Open, SignalDeclaration, SignalNaming, StreamRequest, stream_request, stream_response,
         telemetry_ingest_client::TelemetryIngestClient,
     },
     thermal::v1::{
@@ -14,7 +14,10 @@ use ev_proto::ev::{
     },
 };
 use prost_types::Timestamp;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
@@ -31,10 +34,12 @@ const SIGNALS: [&str; 4] = [
     "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current",
 ];
 
-/// A gateway that sends and forgets.
+/// A gateway that sends within its credit, and forgets.
 pub(crate) struct Gateway {
     sender: mpsc::Sender<StreamRequest>,
-    _answers: Streaming<ev_proto::ev::telemetry::v1::StreamResponse>,
+    credit: Arc<Semaphore>,
+    /// Reads what the gateway is told, as long as there is a gateway.
+    _reader: JoinSet<()>,
     started: i64,
 }
 
@@ -53,9 +58,19 @@ impl Gateway {
         sender.send(StreamRequest { message }).await.expect("open");
         let mut client = TelemetryIngestClient::new(endpoint.telemetry_channel().await);
         let mut answers = client.stream(ReceiverStream::new(requests)).await.expect("a stream").into_inner();
-        answers.message().await.expect("opened").expect("opened");
+        let opened = answers.message().await.expect("opened").expect("opened");
+        let Some(stream_response::Message::Opened(opened)) = opened.message else { panic!("{opened:?}") };
+        let credit = Arc::new(Semaphore::new(opened.credit as usize));
+        let (mut reader, earned) = (JoinSet::new(), Arc::clone(&credit));
+        reader.spawn(async move {
+            while let Ok(Some(answer)) = answers.message().await {
+                if let Some(stream_response::Message::Credit(credit)) = answer.message {
+                    earned.add_permits(credit.batches as usize);
+                }
+            }
+        });
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        Gateway { sender, _answers: answers, started: i64::try_from(now.as_secs()).expect("small") - 400 }
+        Gateway { sender, credit, _reader: reader, started: i64::try_from(now.as_secs()).expect("small") - 400 }
     }
 
     /// Readings a second apart, the first one `at` seconds after the start.
@@ -72,6 +87,7 @@ impl Gateway {
             time_deltas_us: (0..readings.len()).map(|place| if place == 0 { 0 } else { 1_000_000 }).collect(),
             columns: (0..SIGNALS.len()).map(column).collect(),
         };
+        self.credit.acquire().await.expect("credit").forget();
         let message = Some(stream_request::Message::Batch(batch));
         self.sender.send(StreamRequest { message }).await.expect("open");
     }

@@ -214,6 +214,6 @@ async fn a_client_in_the_middle_of_sending_reads_why_it_is_refused() {
     let body = Encoding::Binary.encode(&[vec![0; 64 * 1024 * 1024].into()]);
     let request = client.request("POST", PREDICT, body, &[("content-type", "application/grpc-web+proto")]);
     let response = client.send(request).await.expect("answered");
-    assert_eq!(response.headers()["grpc-status"], "11");
+    assert_eq!(response.headers()["grpc-status"], "8");
     assert!(response.into_body().collect().await.expect("whole").to_bytes().is_empty());
 }
