@@ -83,16 +83,18 @@ pub async fn run_alerts(load: &AlertsLoad) -> Result<AlertsReport, LoadError> {
     let _ = requests.try_send(open(&format!("alerts-{run:x}")));
     let mut replies = client.ingest().stream(ReceiverStream::new(receiver)).await.map_err(LoadError::Unreachable)?;
     let first = replies.next().await.map_err(LoadError::Unreachable)?.and_then(|reply| reply.message);
-    let Some(Message::Opened(_)) = first else {
+    let Some(Message::Opened(opened)) = first else {
         return Err(LoadError::Invalid("the server's first message was not `opened`"));
     };
+    let mut credit = u64::from(opened.credit);
     let (mut counts, mut error) = (Counts::new(), None);
     let begin = Instant::now();
     let mut next: u64 = 0;
     let due = |number: u64| begin + Duration::from_secs_f64(Share(number).of(load.rate));
     while error.is_none() {
         let is_over = due(next) >= begin + load.duration;
-        if is_over && (counts.waiting.is_empty() || begin.elapsed() > load.duration + PATIENCE) {
+        let is_late = begin.elapsed() > load.duration + PATIENCE;
+        if is_late || (is_over && counts.waiting.is_empty()) {
             break;
         }
         tokio::select! {
@@ -102,13 +104,18 @@ pub async fn run_alerts(load: &AlertsLoad) -> Result<AlertsReport, LoadError> {
                 Ok(None) => error = Some("the server ended the watch".to_owned()),
                 Err(failed) => error = Some(failed.to_string()),
             },
-            // Credit and acknowledgements: so few batches are never without.
             reply = replies.next() => match reply {
-                Ok(Some(_)) => {}
+                Ok(Some(reply)) => {
+                    if let Some(Message::Credit(more)) = reply.message {
+                        credit += u64::from(more.batches);
+                    }
+                }
                 Ok(None) => error = Some("the server ended the stream".to_owned()),
                 Err(failed) => error = Some(failed.to_string()),
             },
-            () = wait_until(due(next)), if !is_over => {
+            // A reading that waits for credit is late, and its latency counts from when it was due.
+            () = wait_until(due(next)), if !is_over && credit > 0 => {
+                credit -= 1;
                 let vehicle = format!("alert-{run:x}-{next}");
                 counts.sent += 1;
                 counts.lag.saturating_record(ns(due(next).elapsed()));
@@ -118,7 +125,7 @@ pub async fn run_alerts(load: &AlertsLoad) -> Result<AlertsReport, LoadError> {
                 }
                 next += 1;
             }
-            () = tokio::time::sleep(PATIENCE), if is_over => {}
+            () = tokio::time::sleep(PATIENCE), if is_over || credit == 0 => {}
         }
     }
     Ok(counts.report(error))
