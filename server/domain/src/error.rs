@@ -58,6 +58,16 @@ fn suffix(unit: &str) -> String {
 #[error("vehicle id {0}")]
 pub struct VehicleIdError(pub(crate) &'static str);
 
+// === impl VehicleIdError ===
+
+impl VehicleIdError {
+    /// What is wrong, to be read after the name of the field that holds the id.
+    #[must_use]
+    pub fn problem(&self) -> &'static str {
+        self.0
+    }
+}
+
 /// A signal cannot be taken in as it was declared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

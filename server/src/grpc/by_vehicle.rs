@@ -115,8 +115,7 @@ async fn read(features: Arc<VehicleFeatures>, vehicle: VehicleId) -> Result<Know
 
 fn vehicle(id: &str) -> Result<VehicleId, PredictError> {
     VehicleId::new(id).map_err(|error| {
-        let description = error.to_string();
-        let description = description.strip_prefix("vehicle id ").unwrap_or(&description).to_owned();
+        let description = error.problem().to_owned();
         PredictError::Invalid(vec![Violation { field: "vehicle_id".to_owned(), reason: "INVALID_ID", description }])
     })
 }

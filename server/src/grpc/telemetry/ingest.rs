@@ -31,6 +31,7 @@ use super::{
     decode::{self, Declared},
     encode,
     gateways::Gateways,
+    query::vehicle,
     stream::GatewayStream,
 };
 use crate::{
@@ -231,15 +232,7 @@ async fn open(inner: &Inner, requests: &mut Streaming<StreamRequest>) -> Result<
 }
 
 fn source(gateway: &str, boot: &str) -> Result<Source, Status> {
-    let id = |field: &str, id: &str| {
-        let error = |error: ev_domain::VehicleIdError| {
-            let description = error.to_string();
-            let description = description.strip_prefix("vehicle id ").unwrap_or(&description).to_owned();
-            status::invalid(field, "INVALID_ID", description)
-        };
-        VehicleId::new(id).map_err(error)
-    };
-    Ok(Source { gateway: id("gateway_id", gateway)?, boot: id("boot_id", boot)? })
+    Ok(Source { gateway: vehicle("gateway_id", gateway)?, boot: vehicle("boot_id", boot)? })
 }
 
 /// Keeps and counts what the edge left out of a batch; `vehicle` is none where the gateway named none that can be.

@@ -241,11 +241,7 @@ impl QueryService {
 }
 
 pub(in crate::grpc) fn vehicle(field: &str, id: &str) -> Result<VehicleId, Status> {
-    VehicleId::new(id).map_err(|error| {
-        let description = error.to_string();
-        let description = description.strip_prefix("vehicle id ").unwrap_or(&description).to_owned();
-        status::invalid(field, "INVALID_ID", description)
-    })
+    VehicleId::new(id).map_err(|error| status::invalid(field, "INVALID_ID", error.problem()))
 }
 
 fn summary(found: &VehicleSummary) -> Vehicle {
