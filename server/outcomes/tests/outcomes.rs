@@ -370,6 +370,9 @@ fn questions_that_cannot_be_answered_say_why() {
     );
 }
 
+/// An interval with its median, and what happened.
+type Scored = ([f64; 3], f64);
+
 /// A prediction as a property makes it: when, of which version and cohort, how sure, and what happened.
 #[derive(Debug, Clone)]
 struct Case {
@@ -462,7 +465,7 @@ proptest! {
                 (found.predictions, found.reported, found.scored, found.out_of_distribution, found.unanswered),
                 (cases.len() as u64, reported.len() as u64, of(Status::Ok), of(Status::OutOfDistribution), of(Status::Unknown))
             );
-            let pairs: Vec<([f64; 3], f64)> = reported
+            let pairs: Vec<Scored> = reported
                 .iter()
                 .filter(|(case, _)| case.status == Status::Ok)
                 .map(|(case, actual)| (case.answer.map(f64::from), *actual))
@@ -473,7 +476,7 @@ proptest! {
             };
             let Score::Numbers(score) = score else { panic!("{score:?}") };
             let n = pairs.len() as f64;
-            let mean = |of: &dyn Fn(&([f64; 3], f64)) -> f64| pairs.iter().map(of).sum::<f64>() / n;
+            let mean = |of: &dyn Fn(&Scored) -> f64| pairs.iter().map(of).sum::<f64>() / n;
             let mae = mean(&|([_, median, _], actual)| (median - actual).abs());
             for (found, expected) in [
                 (score.mean_absolute_error, mae),

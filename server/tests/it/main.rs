@@ -16,6 +16,7 @@
 //! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
 //! | ort | `ort`, and the tests of `models/ort` |
 //! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
+//! | parquet | `outcomes`, and the tests of `server/outcomes` |
 //! | redis | `features_redis`, and its own suites in `server/features/tests` |
 //! | ev-images | `vision`, and its own suites in `server/images/tests` |
 //! | ev-batching | `queued`, and its own suites in `server/batching/tests` |
@@ -41,6 +42,7 @@ mod golden_gate;
 mod health;
 mod metrics;
 mod ort;
+mod outcomes;
 mod queued;
 mod registry;
 mod registry_refusals;
