@@ -14,7 +14,7 @@ export ORT_DISABLE_TELEMETRY=1
 what=${1:-all}
 [ "$#" -eq 0 ] || shift
 build() {
-    cargo build --quiet --profile dist --bins -p ev-server -p ev-loadtests -p ev-benches --features ev-benches/server
+    cargo build --quiet --profile dist --bins -p ev-server -p evctl -p ev-loadtests -p ev-benches --features ev-benches/server
 }
 vision() {
     scripts/onnxruntime.sh
@@ -24,7 +24,6 @@ vision() {
 images() {
     scripts/onnxruntime.sh
     build
-    cargo build --quiet --profile dist --bin evctl -p evctl
     cargo build --quiet --profile dist --bin images -p ev-benches --features ev-benches/images
     "$bin/images" "$@"
 }
