@@ -80,7 +80,7 @@ impl Floor {
         let ingest = TelemetryIngestServer::new(Noop);
         let service = TowerToHyperService::new(NoopDispatch { range: RangePredictionServer::new(Noop), ingest });
         let count = serving_cores(config.grpc.serving_cores);
-        let cores = Cores::start("serve", count, &service, connection_config(config), &draining, &abort);
+        let cores = Cores::start("serve", count, move || service.clone(), connection_config(config), &draining, &abort);
         let cores = Arc::new(cores.map_err(StartError::Threads)?);
         let connections_max = config.grpc.connections_max;
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&cores), connections_max, draining.clone()));

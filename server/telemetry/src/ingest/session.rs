@@ -244,9 +244,11 @@ impl Session {
     }
 
     fn admit(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<Admission, SubmitError> {
-        let sequence = self.sequences.entry(batch.vehicle.clone()).or_default();
         let limits: SequenceLimits = self.shared.store.sequence_limits();
-        let admitted = sequence.admit(batch.sequence, &limits);
+        let admitted = match self.sequences.get_mut(&batch.vehicle) {
+            Some(sequence) => sequence.admit(batch.sequence, &limits),
+            None => self.sequences.entry(batch.vehicle.clone()).or_default().admit(batch.sequence, &limits),
+        };
         admitted.map_err(|error| self.refuse(batch, now_us, RejectReason::ImplausibleSequence, error.to_string()))
     }
 

@@ -147,20 +147,22 @@ impl<T> Seat<T> {
     /// When the future is dropped, no room is taken.
     pub(super) async fn room(&self, readings: usize) -> Result<Room, Closed> {
         let readings = u32::try_from(readings).unwrap_or(u32::MAX).clamp(1, self.queue.room_max);
-        loop {
+        while !self.leaves_enough(readings) {
             let mut less = pin!(self.share.less.notified());
             // From here on nothing is missed.
             less.as_mut().enable();
-            let has = self.share.readings.load(Relaxed);
-            let left = self.queue.room.available_permits();
-            if has == 0 || has.saturating_add(readings) as usize <= left {
-                break;
+            if !self.leaves_enough(readings) {
+                less.await;
             }
-            less.await;
         }
         let permit = Arc::clone(&self.queue.room).acquire_many_owned(readings).await.map_err(|_| Closed)?;
         self.share.readings.fetch_add(readings, Relaxed);
         Ok(Room { permit, share: Arc::clone(&self.share) })
+    }
+
+    fn leaves_enough(&self, readings: u32) -> bool {
+        let has = self.share.readings.load(Relaxed);
+        has == 0 || has.saturating_add(readings) as usize <= self.queue.room.available_permits()
     }
 
     /// Appends a batch that has room for so many readings.
