@@ -87,43 +87,42 @@ const RAMP: Duration = Duration::from_secs(4);
 
 /// What a reading costs the thread that receives it, beside a server that acknowledges and drops what it is sent.
 fn received(cli: &Cli, server: &Process, place: &Placement) -> anyhow::Result<()> {
-    let floor = Process::floor(place)?;
+    let (floor, receiving) = (Process::floor(place)?, Process::receiving(place)?);
     println!(
-        "\n{:<34} {:>11} {:>11} {:>11} {:>11} {:>9}  budget",
-        "readings/s, as fast as credit allows", "durable", "a core", "received*", "floor", "allowed"
+        "\n{:<36} {:>11} {:>11} {:>11} {:>11} {:>9}  budget",
+        "readings/s, as fast as credit allows", "durable", "beside it*", "received*", "floor*", "expected"
     );
     for (readings, budget) in RECEIVED_BUDGETS {
-        let (mut durable, mut a_core, mut received, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let [mut durable, mut beside, mut received, mut floors] = [const { Vec::new() }; 4];
         for _ in 0..cli.rounds.clamp(1, RECEIVED_ROUNDS) {
-            let (report, all, thread) = busy(server, readings, "ingest-0")?;
+            let (report, thread) = busy(server, readings, "ingest-0")?;
             durable.push(report.durable_per_second);
-            a_core.push(all);
-            received.push(thread);
-            floors.push(busy(&floor, readings, "serve-0")?.2);
+            beside.push(thread);
+            received.push(busy(&receiving, readings, "ingest-0")?.1);
+            floors.push(busy(&floor, readings, "serve-0")?.1);
         }
-        let (durable, a_core, received, floor) = (median(durable), median(a_core), median(received), median(floors));
+        let [durable, beside, received, floor] = [durable, beside, received, floors].map(median);
         let name = format!("  {readings} a batch");
         let verdict = verdict(received >= budget);
-        println!("{name:<34} {durable:>13.0} {a_core:>11.0} {received:>11.0} {floor:>11.0} {budget:>9.0}  {verdict}");
+        println!("{name:<36} {durable:>11.0} {beside:>11.0} {received:>11.0} {floor:>11.0} {budget:>9.0}  {verdict}");
     }
-    println!("  * a core of the thread that receives; the floor acknowledges and drops what it is sent, on one thread");
+    println!("  * a core of the thread that receives: while readings are stored; while they are forgotten; of a floor");
+    println!("    that acknowledges and drops what it is sent");
     Ok(())
 }
 
-/// Received readings by the processor time of all threads, and of the one with this name.
-fn busy(server: &Process, readings: usize, thread: &str) -> anyhow::Result<(IngestReport, f64, f64)> {
-    let used = || -> anyhow::Result<(Duration, Duration)> {
+/// Received readings by the processor time of the thread with this name.
+fn busy(server: &Process, readings: usize, thread: &str) -> anyhow::Result<(IngestReport, f64)> {
+    let used = || -> anyhow::Result<Duration> {
         let threads = server.used_by_thread()?;
-        let one = threads.iter().filter(|(name, _)| name == thread).map(|(_, used)| *used).sum();
-        Ok((threads.iter().map(|(_, used)| *used).sum(), one))
+        Ok(threads.iter().filter(|(name, _)| name == thread).map(|(_, used)| *used).sum())
     };
     let before = used()?;
     let report = gateways(server.telemetry(), FILLING, IngestPace::Credit, readings, RECEIVED_TIME)?;
     let after = used()?;
     // Warm-up included, in time and in readings.
     let count = report.received_per_second * (RECEIVED_TIME + IngestLoad::default().warm_up).as_secs_f64();
-    let per_second = |used: Duration| count / used.as_secs_f64();
-    Ok((report, per_second(after.0 - before.0), per_second(after.1 - before.1)))
+    Ok((report, count / (after - before).as_secs_f64()))
 }
 
 /// Takes turns: with hostile gateways of each kind, and without.

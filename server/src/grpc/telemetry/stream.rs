@@ -25,6 +25,9 @@ use crate::{grpc::status, telemetry::now_us};
 /// values take some 20 us.
 const BURST: u32 = 64;
 const BURST_VALUES: usize = 8_192;
+/// Times that something was taken in, or became durable or applied, before it is told, where more comes without a pause: a
+/// message of its own for each costs more than what it tells.
+const UNTOLD_MAX: u32 = 8;
 /// Batches in a row of which nothing can be taken, before each further one makes the stream pause: who sends nothing else
 /// is told what is wrong a hundred times a second, and costs the others no more than that.
 const SPOILED_MAX: u32 = 8;
@@ -47,6 +50,8 @@ pub(super) struct GatewayStream<'a> {
     granted: u32,
     /// Whether more is read.
     reading: bool,
+    /// Times that something happened which the gateway was not told of.
+    untold: u32,
     /// Values that were read in this turn.
     turn_values: usize,
     /// Batches in a row of which nothing could be taken.
@@ -83,6 +88,7 @@ impl<'a> GatewayStream<'a> {
             acks: Acks::default(),
             granted,
             reading: true,
+            untold: 0,
             turn_values: 0,
             spoiled: 0,
             paused_until: None,
@@ -102,6 +108,7 @@ impl<'a> GatewayStream<'a> {
         loop {
             let (busy, mut is_turn_over) = (self.session.is_busy(), false);
             if !self.reading && !busy {
+                self.flush().await?;
                 return if drained { Err(status::draining()) } else { Ok(()) };
             }
             tokio::select! {
@@ -117,14 +124,21 @@ impl<'a> GatewayStream<'a> {
                     while let Some(event) = self.session.try_next() {
                         self.note(event).await?;
                     }
+                    self.untold += 1;
                 }
                 () = until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
                 message = self.requests.message(), if self.reading && self.paused_until.is_none() => {
                     is_turn_over = self.read(message).await?;
+                    self.untold += 1;
                 }
                 () = self.responses.closed() => return Ok(()),
+                // Whoever is ready had a turn, and nothing more has come.
+                () = tokio::task::yield_now(), if self.untold > 0 => self.untold = UNTOLD_MAX,
             }
-            self.flush().await?;
+            if is_turn_over || self.untold >= UNTOLD_MAX {
+                self.untold = 0;
+                self.flush().await?;
+            }
             if is_turn_over {
                 tokio::task::yield_now().await;
             }
