@@ -16,7 +16,7 @@ use ev_telemetry::Apply;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::{HealthReporter, HealthService};
-use tower::ServiceBuilder;
+use tower::{Layer as _, ServiceBuilder};
 
 use crate::{
     Config, ListenError, bundled,
@@ -262,11 +262,15 @@ impl Server {
         // The configuration was checked; of one that was not, nothing is allowed.
         let origins = Origins::parse(&config.grpc.web_allowed_origins).unwrap_or_default();
         let web = WebConfig { origins, silence_max: connection.silence_max(), http_address };
-        let ingest = ServiceBuilder::new().layer(ReasonLayer { size_key: INGEST_SIZE_KEY }).service(ingest_dispatch);
-        let ingest = WebService::new(ingest, web.clone());
-        let ingest = Cores::start("ingest", 1, &ingest, connection, &draining, &abort).map_err(StartError::Threads)?;
+        let ingest_web = web.clone();
+        let ingest = move || {
+            let ingest = ReasonLayer { size_key: INGEST_SIZE_KEY }.layer(ingest_dispatch.of_connection());
+            WebService::new(ingest, ingest_web.clone())
+        };
+        let ingest = Cores::start("ingest", 1, ingest, connection, &draining, &abort).map_err(StartError::Threads)?;
         let ingest = Arc::new(ingest);
-        let cores = Cores::start("serve", core_count, &WebService::new(service, web), connection, &draining, &abort);
+        let service = WebService::new(service, web);
+        let cores = Cores::start("serve", core_count, move || service.clone(), connection, &draining, &abort);
         let cores = Arc::new(cores.map_err(StartError::Threads)?);
 
         let metrics = Metrics::new(

@@ -49,6 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "ev-benches",
         &[
+            "ev-client",
             "ev-domain",
             "ev-images",
             "ev-loadtests",

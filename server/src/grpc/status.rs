@@ -205,6 +205,21 @@ pub(super) fn of_submit(error: &SubmitError) -> Status {
     Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
 }
 
+/// The status of a stream whose gateway sent without credit; the next may be opened after `wait`.
+#[cold]
+pub(super) fn out_of_credit(error: &SubmitError, wait: Duration) -> Status {
+    let (code, reason, message) = (Code::ResourceExhausted, "OUT_OF_CREDIT", error.to_string());
+    Described { code, reason, message, violations: Vec::new(), retry: Some(wait) }.into_status()
+}
+
+/// A stream that comes too soon after another of its connection was ended for what it sent.
+#[cold]
+pub(super) fn too_soon(wait: Duration) -> Status {
+    let (code, reason, seconds) = (Code::ResourceExhausted, "TOO_SOON", wait.as_secs_f64());
+    let message = format!("a stream of this connection was ended for what it sent; open the next in {seconds:.1} s");
+    Described { code, reason, message, violations: Vec::new(), retry: Some(wait) }.into_status()
+}
+
 /// Something that does not exist.
 #[cold]
 pub(super) fn not_found(reason: &'static str, message: String) -> Status {
