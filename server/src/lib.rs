@@ -33,6 +33,7 @@ mod lane;
 mod libraries;
 mod observability;
 mod pipeline;
+mod predictions;
 mod process;
 mod renewal;
 mod serving;
@@ -40,8 +41,10 @@ mod telemetry;
 
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
-    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, TelemetryConfig,
+    LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig, PredictionsConfig, RedisConfig, RedisUrl,
+    TelemetryConfig,
 };
+pub use ev_outcomes::OutcomesError;
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};

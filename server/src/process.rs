@@ -25,8 +25,8 @@ use crate::{
     features::{FeaturesStartError, VehicleFeatures},
     grpc::{
         DeadlineLayer, Dispatch, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory, Origins,
-        Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer, WebConfig,
-        WebService, keep_health_current, keep_predictions_current, now_ms,
+        OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer,
+        WebConfig, WebService, keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
@@ -34,6 +34,7 @@ use crate::{
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
+    predictions::Predictions,
     renewal::Renewal,
     serving::{ConnectionConfig, Cores, accept, listen},
     telemetry::{self, Telemetry, TelemetryStartError, now_us},
@@ -58,6 +59,7 @@ pub struct Server {
     telemetry: Telemetry,
     journal: journal::Running,
     features: Arc<VehicleFeatures>,
+    predictions: Arc<Predictions>,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
     deployer: Arc<Deployer>,
@@ -115,6 +117,9 @@ pub enum StartError {
     /// Features cannot be computed or shared as configured.
     #[error(transparent)]
     Features(#[from] FeaturesStartError),
+    /// The prediction log cannot be opened.
+    #[error("cannot open the prediction log")]
+    Predictions(#[from] ev_outcomes::OutcomesError),
     /// The alerts' configuration is refused.
     #[error(transparent)]
     Alerts(#[from] ev_alerts::ConfigError),
@@ -153,6 +158,8 @@ impl Server {
         let features = Arc::new(features);
         let opened = open_registry(&config).await;
         let registry = Arc::new(opened.map_err(|source| registry_error(&config, source))?);
+        let predictions = Predictions::start(&config.predictions.log, &config.data.directory.join("predictions"))?;
+        let predictions = Arc::new(predictions);
         let deployer = Arc::new(Deployer::new(
             Arc::clone(&registry),
             Arc::clone(&routes),
@@ -165,6 +172,7 @@ impl Server {
                 views: Arc::clone(features.views()),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
+                predictions: Arc::clone(&predictions),
             },
         ));
 
@@ -231,8 +239,18 @@ impl Server {
         let message_size_max = bytes(config.telemetry.message_size_max);
         let ingest_dispatch =
             IngestDispatch::new(ingest_service, health_service(), message_size_max).map_err(StartError::Reflection)?;
-        let dispatch = Dispatch::new(&predictor, registry_service, query_service, health_service(), limits, &memory)
-            .map_err(StartError::Reflection)?;
+        let outcomes_service =
+            OutcomesService { predictions: Arc::clone(&predictions), control: tokio::runtime::Handle::current() };
+        let dispatch = Dispatch::new(
+            &predictor,
+            registry_service,
+            query_service,
+            outcomes_service,
+            health_service(),
+            limits,
+            &memory,
+        )
+        .map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
         let reason = ReasonLayer { size_key: "" };
         let service = ServiceBuilder::new().layer(reason).layer(trace).layer(DeadlineLayer).service(dispatch);
@@ -263,7 +281,8 @@ impl Server {
             Arc::clone(&predictor.alerts),
             Arc::clone(&features),
         )
-        .with_renewal(renewal);
+        .with_renewal(renewal)
+        .with_predictions(Arc::clone(predictions.counts()));
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
@@ -299,6 +318,7 @@ impl Server {
             telemetry,
             journal,
             features,
+            predictions,
             background: vec![http_task, health_task],
             registry,
             deployer,
@@ -340,6 +360,7 @@ impl Server {
             telemetry,
             journal,
             features,
+            predictions,
             background,
             registry,
             deployer,
@@ -367,6 +388,7 @@ impl Server {
             task.abort();
             let _ = task.await;
         }
+        predictions.stop().await;
         registry.close().await;
         // The exporter waits for the collector: not on this thread, and not for ever.
         let flushed = tokio::task::spawn_blocking(move || traces.stop());
