@@ -1,11 +1,13 @@
 //! The gRPC edge: protobuf in, domain values through the pipeline, protobuf out.
 
+mod actor;
 mod alerts;
 mod battery;
 mod by_vehicle;
 mod charging;
 mod deadline;
 mod dispatch;
+mod events;
 mod features;
 mod health;
 mod held;

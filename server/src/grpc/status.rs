@@ -56,6 +56,7 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
         RegistryError::InvalidManifest(_) => (Code::InvalidArgument, "INVALID_MANIFEST"),
         RegistryError::InvalidAlias { .. } => (Code::InvalidArgument, "INVALID_ALIAS"),
+        RegistryError::InvalidAuditEntry { .. } => (Code::InvalidArgument, "INVALID_AUDIT_ENTRY"),
         RegistryError::InvalidPage { .. } => (Code::InvalidArgument, "INVALID_PAGE"),
         RegistryError::UnknownFile { .. } => (Code::InvalidArgument, "UNKNOWN_FILE"),
         RegistryError::MissingFile { .. } => (Code::InvalidArgument, "MISSING_FILE"),
@@ -69,9 +70,13 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::UploadFailed => (Code::Aborted, "UPLOAD_FAILED"),
         RegistryError::Conflict { .. } => (Code::Aborted, "ALIAS_MOVED"),
         RegistryError::Corrupt { .. } => (Code::DataLoss, "CORRUPT"),
+        RegistryError::Tampered { .. } => (Code::DataLoss, "TAMPERED"),
         RegistryError::Lost { .. } => (Code::DataLoss, "LOST"),
         RegistryError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
-        RegistryError::NotWritable { .. } | RegistryError::Storage { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        RegistryError::NotWritable { .. } | RegistryError::Storage { .. } | RegistryError::Unreachable { .. } => {
+            (Code::Unavailable, "STORE_UNREACHABLE")
+        }
+        RegistryError::InUse { .. } => (Code::FailedPrecondition, "VERSION_IN_USE"),
         RegistryError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         // The registry's errors may grow; what is not known here is ours to look into.
         _ => (Code::Internal, "INTERNAL"),
