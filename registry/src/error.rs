@@ -27,6 +27,12 @@ pub enum RegistryError {
         /// What was given, shortened.
         alias: String,
     },
+    /// Not something the audit log takes.
+    #[error("the audit entry is refused: {problem}")]
+    InvalidAuditEntry {
+        /// What was found and what was expected.
+        problem: String,
+    },
     /// The page asked for cannot be.
     #[error("the page is refused: {problem}")]
     InvalidPage {
@@ -108,6 +114,16 @@ pub enum RegistryError {
         /// The version it points at.
         found: Option<u32>,
     },
+    /// Something refers to the version.
+    #[error("version {version} of model `{model}` is in use by {}", by.join(", "))]
+    InUse {
+        /// Model name.
+        model: String,
+        /// Version number.
+        version: u32,
+        /// Such as ``alias `production` `` or `a pin`.
+        by: Vec<String>,
+    },
     /// A stored file is not what was stored: import the version again, or restore a backup.
     #[error("stored file `{file}` is corrupt: its digest is {found}, expected {expected}")]
     Corrupt {
@@ -125,6 +141,16 @@ pub enum RegistryError {
         file: String,
         /// What was stored.
         expected: Digest,
+    },
+    /// The version is not the one that was registered, or the audit log's row of its registration was changed.
+    #[error("version {version} of model `{model}` is not what was registered: {problem}")]
+    Tampered {
+        /// Model name.
+        model: String,
+        /// Version number.
+        version: u32,
+        /// What was found.
+        problem: String,
     },
     /// The database holds what evserve never writes.
     #[error("the registry's database is malformed: {problem}")]
@@ -155,6 +181,15 @@ pub enum RegistryError {
     Storage {
         /// What was being done.
         doing: String,
+        /// What the system or the database said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The database does not answer; the same call may succeed later.
+    #[error("cannot {doing}: the database does not answer")]
+    Unreachable {
+        /// What was being done.
+        doing: &'static str,
         /// What the system or the database said.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -196,7 +231,7 @@ impl RegistryError {
 fn is_full(error: &(dyn Error + 'static)) -> bool {
     let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     std::iter::successors(Some(error), |&error| error.source()).any(|error| {
-        error.downcast_ref().is_some_and(full) || error.downcast_ref().is_some_and(crate::metadata::is_sqlite_full)
+        error.downcast_ref().is_some_and(full) || error.downcast_ref().is_some_and(crate::metadata::is_full)
     })
 }
 

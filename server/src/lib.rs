@@ -33,18 +33,23 @@ mod lane;
 mod libraries;
 mod observability;
 mod pipeline;
+mod predictions;
 mod process;
+mod registry;
 mod renewal;
 mod serving;
 mod telemetry;
 
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
-    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, TelemetryConfig,
+    LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig, PredictionsConfig, RedisConfig, RedisUrl,
+    RegistryConfig, TelemetryConfig,
 };
+pub use ev_outcomes::OutcomesError;
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};
+pub use registry::RegistryStartError;
 pub use serving::ListenError;
 pub use telemetry::TelemetryStartError;

@@ -11,7 +11,7 @@ use ev_alerts::{
     webhook::{Roots, Webhook, WebhookConfig},
 };
 use ev_batching::Budget;
-use ev_registry::{Registry, RegistryConfig, RegistryError};
+use ev_registry::Registry;
 use ev_telemetry::Apply;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -19,14 +19,14 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tower::{Layer as _, ServiceBuilder};
 
 use crate::{
-    Config, ListenError, bundled,
+    Config, ListenError,
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes},
     features::{FeaturesStartError, VehicleFeatures},
     grpc::{
         DeadlineLayer, Dispatch, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory, Origins,
-        Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer, WebConfig,
-        WebService, keep_health_current, keep_predictions_current, now_ms,
+        OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer,
+        WebConfig, WebService, keep_health_current, keep_predictions_current,
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
@@ -34,6 +34,8 @@ use crate::{
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
+    predictions::Predictions,
+    registry::{self, RegistryStartError},
     renewal::Renewal,
     serving::{ConnectionConfig, Cores, accept, listen},
     telemetry::{self, Telemetry, TelemetryStartError, now_us},
@@ -58,6 +60,7 @@ pub struct Server {
     telemetry: Telemetry,
     journal: journal::Running,
     features: Arc<VehicleFeatures>,
+    predictions: Arc<Predictions>,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
     deployer: Arc<Deployer>,
@@ -74,14 +77,8 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The registry cannot be opened.
-    #[error("cannot open the model registry in `{directory}`")]
-    Registry {
-        /// `data.directory`.
-        directory: String,
-        /// Why.
-        #[source]
-        source: RegistryError,
-    },
+    #[error(transparent)]
+    Registry(#[from] RegistryStartError),
     /// The system gives no threads or descriptors.
     #[error("cannot start the serving threads")]
     Threads(#[source] std::io::Error),
@@ -115,6 +112,9 @@ pub enum StartError {
     /// Features cannot be computed or shared as configured.
     #[error(transparent)]
     Features(#[from] FeaturesStartError),
+    /// The prediction log cannot be opened.
+    #[error("cannot open the prediction log")]
+    Predictions(#[from] ev_outcomes::OutcomesError),
     /// The alerts' configuration is refused.
     #[error(transparent)]
     Alerts(#[from] ev_alerts::ConfigError),
@@ -151,8 +151,9 @@ impl Server {
         let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
         let features = Arc::new(features);
-        let opened = open_registry(&config).await;
-        let registry = Arc::new(opened.map_err(|source| registry_error(&config, source))?);
+        let registry = Arc::new(registry::open(&config).await?);
+        let predictions = Predictions::start(&config.predictions.log, &config.data.directory.join("predictions"))?;
+        let predictions = Arc::new(predictions);
         let deployer = Arc::new(Deployer::new(
             Arc::clone(&registry),
             Arc::clone(&routes),
@@ -165,6 +166,7 @@ impl Server {
                 views: Arc::clone(features.views()),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
+                predictions: Arc::clone(&predictions),
             },
         ));
 
@@ -207,6 +209,7 @@ impl Server {
             deployer: Arc::clone(&deployer),
             routes: Arc::clone(&routes),
             control: tokio::runtime::Handle::current(),
+            draining: draining.clone(),
         };
         let limits = ServiceLimits {
             message: bytes(config.grpc.message_size_max),
@@ -231,8 +234,18 @@ impl Server {
         let message_size_max = bytes(config.telemetry.message_size_max);
         let ingest_dispatch =
             IngestDispatch::new(ingest_service, health_service(), message_size_max).map_err(StartError::Reflection)?;
-        let dispatch = Dispatch::new(&predictor, registry_service, query_service, health_service(), limits, &memory)
-            .map_err(StartError::Reflection)?;
+        let outcomes_service =
+            OutcomesService { predictions: Arc::clone(&predictions), control: tokio::runtime::Handle::current() };
+        let dispatch = Dispatch::new(
+            &predictor,
+            registry_service,
+            query_service,
+            outcomes_service,
+            health_service(),
+            limits,
+            &memory,
+        )
+        .map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
         let reason = ReasonLayer { size_key: "" };
         let service = ServiceBuilder::new().layer(reason).layer(trace).layer(DeadlineLayer).service(dispatch);
@@ -263,18 +276,22 @@ impl Server {
             Arc::clone(&predictor.alerts),
             Arc::clone(&features),
         )
-        .with_renewal(renewal);
+        .with_renewal(renewal)
+        .with_predictions(Arc::clone(predictions.counts()));
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
-        deployer.announce().await.map_err(|source| registry_error(&config, source))?;
+        deployer.announce().await.map_err(|source| registry::start_error(&config, source))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
         let acceptors = [
             (grpc_listener, &cores, config.grpc.connections_max),
             (telemetry_listener, &ingest, config.telemetry.connections_max),
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
-        deployer.reconcile().await.map_err(|source| registry_error(&config, source))?;
+        deployer.reconcile().await.map_err(|source| registry::start_error(&config, source))?;
+        let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
+        let tidy = registry::keep_tidy(Arc::clone(&registry), config.registry.clone(), draining.clone());
+        let tidy = tokio::spawn(tidy);
         health.send_replace(Health::Serving);
         tracing::info!(
             grpc = %grpc_address,
@@ -299,7 +316,8 @@ impl Server {
             telemetry,
             journal,
             features,
-            background: vec![http_task, health_task],
+            predictions,
+            background: vec![http_task, health_task, follow, tidy],
             registry,
             deployer,
             traces,
@@ -340,6 +358,7 @@ impl Server {
             telemetry,
             journal,
             features,
+            predictions,
             background,
             registry,
             deployer,
@@ -367,6 +386,7 @@ impl Server {
             task.abort();
             let _ = task.await;
         }
+        predictions.stop().await;
         registry.close().await;
         // The exporter waits for the collector: not on this thread, and not for ever.
         let flushed = tokio::task::spawn_blocking(move || traces.stop());
@@ -388,17 +408,6 @@ async fn drain(cores: Arc<Cores>, grace: Duration, abort: &CancellationToken) ->
     false
 }
 
-async fn open_registry(config: &Config) -> Result<Registry, RegistryError> {
-    let registry = Registry::open(&RegistryConfig::new(config.data.directory.join("registry"))).await?;
-    if config.data.bundled_models {
-        let created = bundled::register(&registry, now_ms()).await?;
-        if created > 0 {
-            tracing::info!(created, "bundled models registered");
-        }
-    }
-    Ok(registry)
-}
-
 /// The authorities that a webhook's receiver is known by.
 fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
     let path = &webhook.ca_certificates;
@@ -418,10 +427,6 @@ fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
     let pem = fs_err::read(path);
     let pem = pem.map_err(|source| StartError::WebhookCertificates { path: path.clone(), source })?;
     Ok(Roots::from_pem(&pem)?)
-}
-
-fn registry_error(config: &Config, source: RegistryError) -> StartError {
-    StartError::Registry { directory: config.data.directory.display().to_string(), source }
 }
 
 pub(crate) fn connection_config(config: &Config) -> ConnectionConfig {

@@ -1,25 +1,36 @@
 //! Metadata in SQLite.
 
-use std::{path::Path, time::Duration};
+mod audit;
+
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ev_models_core::Digest;
 use sqlx::{
     Connection as _, Row as _, Sqlite, SqlitePool, Transaction,
     migrate::Migrator,
+    pool::PoolConnection,
     sqlite::{
         SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
 };
 use sqlx_core::transaction::TransactionManager as _;
+use tokio::sync::watch;
 
-use super::MetadataStore;
+use super::{
+    MetadataStore,
+    changes::{Changes, POLL, note},
+};
 use crate::{
-    ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, RegistryError, VersionChoice, VersionRecord,
+    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, Imported, ModelRecord,
+    NewVersion, Origin, PRODUCTION, RegistryError, Stored, VersionChoice, VersionRecord,
+    audit::DELETE_VERSION,
     blocking::blocking,
     lock::FileLock,
     record::{no_alias, no_model, no_version},
 };
+
+const REACH: &str = "reach the registry's database";
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -28,16 +39,19 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// One writes, the others read: SQLite has no use for more.
 const MAX_CONNECTIONS: u32 = 4;
 
-/// `SQLITE_FULL`, and `SQLITE_IOERR_SHMSIZE`: the index of the log, which is a file too, cannot grow.
-const FULL: [&str; 2] = ["13", "4874"];
-
 /// A version's columns, with its aliases in the same statement so that both are of one moment.
 macro_rules! select_versions {
     ($rest:literal) => {
+        select_versions!("", $rest)
+    };
+    ($columns:literal, $rest:literal) => {
         concat!(
             "SELECT v.model, v.version, v.digest, v.created_at_ms, v.task, v.backend, v.license, v.description, \
-             v.size_bytes, (SELECT group_concat(a.alias, ' ') FROM aliases a \
-             WHERE a.model = v.model AND a.version = v.version) AS aliases FROM versions v ",
+             v.size_bytes, EXISTS (SELECT 1 FROM pins p WHERE p.model = v.model AND p.version = v.version) AS pinned, \
+             (SELECT group_concat(a.alias, ' ') FROM aliases a \
+             WHERE a.model = v.model AND a.version = v.version) AS aliases",
+            $columns,
+            " FROM versions v ",
             $rest
         )
     };
@@ -47,6 +61,7 @@ macro_rules! select_versions {
 #[derive(Debug, Clone)]
 pub struct SqliteMetadataStore {
     pool: SqlitePool,
+    changes: Changes,
 }
 
 // === impl SqliteMetadataStore ===
@@ -88,64 +103,118 @@ impl SqliteMetadataStore {
             .run(&pool)
             .await
             .map_err(|error| RegistryError::storage("bring the registry's database up to date")(error.into()))?;
-        Ok(SqliteMetadataStore { pool })
+        let head = audit::head(&mut *pool.acquire().await.map_err(failed(REACH))?).await?;
+        let changes = Changes::start(head.sequence, |seen| poll(pool.clone(), seen));
+        let store = SqliteMetadataStore { pool, changes };
+        if head.sequence == 0 {
+            store.adopt().await?;
+        }
+        Ok(store)
+    }
+
+    /// Writes what there was before there was an audit log into it.
+    async fn adopt(&self) -> Result<(), RegistryError> {
+        let mut transaction = self.write().await?;
+        if audit::head(&mut transaction).await?.sequence > 0 {
+            return Ok(());
+        }
+        let rows = sqlx::query(select_versions!("ORDER BY v.created_at_ms, v.model, v.version"));
+        let rows = rows.fetch_all(&mut *transaction).await.map_err(failed("read versions"))?;
+        let mut sequence = 0;
+        for row in &rows {
+            let version = version_of(row)?;
+            let origin = Origin { actor: crate::audit::SYSTEM.to_owned(), at_ms: version.created_at_ms };
+            for entry in version.adoption() {
+                sequence = audit::append(&mut transaction, &entry, &origin).await?.sequence;
+            }
+        }
+        self.commit(transaction, sequence, "begin the audit log").await
+    }
+
+    async fn read(&self) -> Result<PoolConnection<Sqlite>, RegistryError> {
+        self.pool.acquire().await.map_err(failed(REACH))
     }
 
     /// A transaction that writes. It takes the write lock at once, so that what it reads is still true when it writes.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, RegistryError> {
         self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed("begin a transaction"))
     }
+
+    /// Ends a transaction whose last row in the audit log has this number, and tells whoever waits for changes.
+    async fn commit(
+        &self,
+        transaction: Transaction<'static, Sqlite>,
+        sequence: u64,
+        doing: &'static str,
+    ) -> Result<(), RegistryError> {
+        transaction.commit().await.map_err(failed(doing))?;
+        self.changes.note(sequence);
+        Ok(())
+    }
+}
+
+/// Other processes that use the file are heard of by asking.
+async fn poll(pool: SqlitePool, seen: Arc<watch::Sender<u64>>) {
+    while !pool.is_closed() {
+        tokio::time::sleep(POLL).await;
+        let Ok(mut connection) = pool.acquire().await else { continue };
+        if let Ok(head) = audit::head(&mut connection).await {
+            note(&seen, head.sequence);
+        }
+    }
 }
 
 #[async_trait]
 impl MetadataStore for SqliteMetadataStore {
-    async fn register(&self, versions: &[NewVersion]) -> Result<Vec<Imported>, RegistryError> {
+    async fn register(
+        &self,
+        versions: &[NewVersion],
+        stored: &dyn Stored,
+        actor: &str,
+    ) -> Result<Vec<Imported>, RegistryError> {
         let mut transaction = self.write().await?;
         let mut imported = Vec::with_capacity(versions.len());
+        let mut sequence = 0;
         for version in versions {
             let known = find(&mut transaction, &version.model, &version.digest).await?;
             imported.push(match known {
                 Some(version) => Imported { version, created: false },
-                None => Imported { version: insert(&mut transaction, version).await?, created: true },
+                None => {
+                    stored.check(version).await?;
+                    let version = insert(&mut transaction, version).await?;
+                    let origin = Origin { actor: actor.to_owned(), at_ms: version.created_at_ms };
+                    sequence = audit::append(&mut transaction, &version.registration(), &origin).await?.sequence;
+                    Imported { version, created: true }
+                }
             });
         }
-        transaction.commit().await.map_err(failed("register a version"))?;
+        self.commit(transaction, sequence, "register a version").await?;
         Ok(imported)
     }
 
     async fn find(&self, model: &str, digest: &Digest) -> Result<Option<VersionRecord>, RegistryError> {
-        let mut connection = self.pool.acquire().await.map_err(failed("reach the registry's database"))?;
-        find(&mut connection, model, digest).await
+        find(&mut *self.read().await?, model, digest).await
     }
 
     async fn get(&self, model: &str, choice: &VersionChoice) -> Result<VersionRecord, RegistryError> {
-        let query = match choice {
-            VersionChoice::Number(version) => {
-                sqlx::query(select_versions!("WHERE v.model = ?1 AND v.version = ?2")).bind(model).bind(version)
-            }
-            VersionChoice::Alias(alias) => sqlx::query(select_versions!(
-                "WHERE v.model = ?1 AND v.version = (SELECT version FROM aliases WHERE model = ?1 AND alias = ?2)"
-            ))
-            .bind(model)
-            .bind(alias),
-        };
-        if let Some(row) = query.fetch_optional(&self.pool).await.map_err(failed("read a version"))? {
-            return version_of(&row);
+        let mut connection = self.read().await?;
+        match choice {
+            VersionChoice::Number(version) => version_by_number(&mut connection, model, *version).await,
+            VersionChoice::Alias(alias) => match alias_target(&mut connection, model, alias).await? {
+                Some(version) => Ok(version),
+                None if model_exists(&mut *connection, model).await? => Err(no_alias(model, alias)),
+                None => Err(no_model(model)),
+            },
         }
-        if !model_exists(&self.pool, model).await? {
-            return Err(no_model(model));
-        }
-        Err(match choice {
-            VersionChoice::Number(version) => no_version(model, *version),
-            VersionChoice::Alias(alias) => no_alias(model, alias),
-        })
     }
 
     async fn list_models(&self, after: Option<&str>, limit: u32) -> Result<Vec<ModelRecord>, RegistryError> {
         // One or two rows a model, by name and number: the production version, if any, and the newest.
         let rows = sqlx::query(select_versions!(
-            "JOIN (SELECT name, last_version FROM models WHERE name > ?1 ORDER BY name LIMIT ?2) m ON m.name = v.model \
-             WHERE v.version = m.last_version \
+            ", m.version_count",
+            "JOIN (SELECT model, max(version) AS newest, count(*) AS version_count FROM versions WHERE model > ?1 \
+             GROUP BY model ORDER BY model LIMIT ?2) m ON m.model = v.model \
+             WHERE v.version = m.newest \
              OR v.version = (SELECT version FROM aliases p WHERE p.model = v.model AND p.alias = ?3) \
              ORDER BY v.model, v.version"
         ))
@@ -157,22 +226,8 @@ impl MetadataStore for SqliteMetadataStore {
         .map_err(failed("list models"))?;
         let mut models: Vec<ModelRecord> = Vec::new();
         for row in &rows {
-            let version = version_of(row)?;
-            let production = version.aliases.iter().any(|alias| alias == PRODUCTION).then(|| version.clone());
-            match models.last_mut().filter(|model| model.name == version.model) {
-                Some(model) => {
-                    model.production = production.or_else(|| model.production.take());
-                    // Versions are never removed, so the newest number counts them.
-                    model.version_count = version.version;
-                    model.latest = version;
-                }
-                None => models.push(ModelRecord {
-                    name: version.model.clone(),
-                    version_count: version.version,
-                    production,
-                    latest: version,
-                }),
-            }
+            let count = row.try_get("version_count").map_err(|error| malformed(&error))?;
+            ModelRecord::gather(&mut models, version_of(row)?, count);
         }
         Ok(models)
     }
@@ -197,48 +252,131 @@ impl MetadataStore for SqliteMetadataStore {
         rows.iter().map(version_of).collect()
     }
 
-    async fn set_alias(
-        &self,
-        model: &str,
-        alias: &str,
-        version: u32,
-        expected: ExpectedVersion,
-    ) -> Result<Option<u32>, RegistryError> {
+    async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
+        let AliasChange { model, alias, version, expected } = change;
         let mut transaction = self.write().await?;
-        let version_exists = sqlx::query("SELECT 1 FROM versions WHERE model = ?1 AND version = ?2")
-            .bind(model)
-            .bind(version)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed("read a version"))?
-            .is_some();
-        if !version_exists {
-            let known = model_exists(&mut *transaction, model).await?;
-            return Err(if known { no_version(model, version) } else { no_model(model) });
+        let target = match version {
+            Some(version) => Some(version_by_number(&mut transaction, model, *version).await?),
+            None => None,
+        };
+        let previous = match alias_target(&mut transaction, model, alias).await? {
+            None if target.is_none() && !model_exists(&mut *transaction, model).await? => return Err(no_model(model)),
+            previous => previous,
+        };
+        let found = previous.as_ref().map(|version| version.version);
+        if !expected.holds(found) {
+            return Err(RegistryError::Conflict { model: model.clone(), alias: alias.clone(), found });
         }
-        let found = sqlx::query("SELECT version FROM aliases WHERE model = ?1 AND alias = ?2")
+        let query = match &target {
+            Some(version) => sqlx::query(
+                "INSERT INTO aliases (model, alias, version) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
+            )
             .bind(model)
             .bind(alias)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed("read an alias"))?
-            .map(|row| row.try_get::<u32, _>(0).map_err(|error| malformed(&error)))
-            .transpose()?;
-        if !expected.holds(found) {
-            return Err(RegistryError::Conflict { model: model.to_owned(), alias: alias.to_owned(), found });
-        }
-        sqlx::query(
-            "INSERT INTO aliases (model, alias, version) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
-        )
-        .bind(model)
-        .bind(alias)
-        .bind(version)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed("move an alias"))?;
-        transaction.commit().await.map_err(failed("move an alias"))?;
+            .bind(version.version),
+            None if previous.is_none() => return Err(no_alias(model, alias)),
+            None => sqlx::query("DELETE FROM aliases WHERE model = ?1 AND alias = ?2").bind(model).bind(alias),
+        };
+        query.execute(&mut *transaction).await.map_err(failed("move an alias"))?;
+        let entry = change.entry(target.as_ref(), previous.as_ref());
+        let row = audit::append(&mut transaction, &entry, origin).await?;
+        self.commit(transaction, row.sequence, "move an alias").await?;
         Ok(found)
+    }
+
+    async fn delete_version(
+        &self,
+        model: &str,
+        version: u32,
+        references: &[String],
+        origin: &Origin,
+    ) -> Result<VersionRecord, RegistryError> {
+        let mut transaction = self.write().await?;
+        let version = version_by_number(&mut transaction, model, version).await?;
+        version.check_unused(references)?;
+        sqlx::query("DELETE FROM versions WHERE model = ?1 AND version = ?2")
+            .bind(model)
+            .bind(version.version)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("delete a version"))?;
+        let row = audit::append(&mut transaction, &version.entry(DELETE_VERSION), origin).await?;
+        self.commit(transaction, row.sequence, "delete a version").await?;
+        Ok(version)
+    }
+
+    async fn set_pin(
+        &self,
+        model: &str,
+        version: u32,
+        reason: Option<&str>,
+        origin: &Origin,
+    ) -> Result<bool, RegistryError> {
+        let mut transaction = self.write().await?;
+        let version = version_by_number(&mut transaction, model, version).await?;
+        if version.pinned == reason.is_some() {
+            return Ok(false);
+        }
+        let query = match reason {
+            Some(reason) => sqlx::query("INSERT INTO pins (model, version, reason) VALUES (?1, ?2, ?3)")
+                .bind(model)
+                .bind(version.version)
+                .bind(reason),
+            None => sqlx::query("DELETE FROM pins WHERE model = ?1 AND version = ?2").bind(model).bind(version.version),
+        };
+        query.execute(&mut *transaction).await.map_err(failed("pin a version"))?;
+        let row = audit::append(&mut transaction, &version.pin_entry(reason), origin).await?;
+        self.commit(transaction, row.sequence, "pin a version").await?;
+        Ok(true)
+    }
+
+    async fn collect(&self, collector: &dyn Collector, origin: &Origin) -> Result<Collected, RegistryError> {
+        let mut transaction = self.write().await?;
+        let rows = sqlx::query("SELECT digest FROM versions").fetch_all(&mut *transaction).await;
+        let digest = |row: &SqliteRow| {
+            let text: String = row.try_get(0)?;
+            text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+        };
+        let rows = rows.map_err(failed("read versions"))?;
+        let live: Result<Vec<Digest>, sqlx::Error> = rows.iter().map(digest).collect();
+        let collected = collector.collect(&live.map_err(|error| malformed(&error))?).await?;
+        if collected.files > 0 {
+            let row = audit::append(&mut transaction, &collected.entry(), origin).await?;
+            self.commit(transaction, row.sequence, "collect garbage").await?;
+        }
+        Ok(collected)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    async fn record(&self, entries: &[AuditEntry], origin: &Origin) -> Result<Vec<AuditRecord>, RegistryError> {
+        let mut transaction = self.write().await?;
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in entries {
+            rows.push(audit::append(&mut transaction, entry, origin).await?);
+        }
+        let sequence = rows.last().map_or(0, |row| row.sequence);
+        self.commit(transaction, sequence, "write the audit log").await?;
+        Ok(rows)
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, RegistryError> {
+        audit::rows(&mut *self.read().await?, query).await
+    }
+
+    async fn audit_head(&self) -> Result<AuditHead, RegistryError> {
+        audit::head(&mut *self.read().await?).await
+    }
+
+    async fn as_of(&self, model: &str, at_ms: i64) -> Result<Vec<AuditRecord>, RegistryError> {
+        audit::as_of(&mut *self.read().await?, model, at_ms).await
+    }
+
+    async fn registration(&self, model: &str, version: u32) -> Result<Option<AuditRecord>, RegistryError> {
+        audit::registration(&mut *self.read().await?, model, version).await
     }
 
     async fn close(&self) {
@@ -257,6 +395,41 @@ async fn find(
         .fetch_optional(connection)
         .await
         .map_err(failed("read a version"))?;
+    row.as_ref().map(version_of).transpose()
+}
+
+async fn version_by_number(
+    connection: &mut SqliteConnection,
+    model: &str,
+    version: u32,
+) -> Result<VersionRecord, RegistryError> {
+    let row = sqlx::query(select_versions!("WHERE v.model = ?1 AND v.version = ?2"))
+        .bind(model)
+        .bind(version)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed("read a version"))?;
+    match row {
+        Some(row) => version_of(&row),
+        None if model_exists(connection, model).await? => Err(no_version(model, version)),
+        None => Err(no_model(model)),
+    }
+}
+
+/// The version an alias points at.
+async fn alias_target(
+    connection: &mut SqliteConnection,
+    model: &str,
+    alias: &str,
+) -> Result<Option<VersionRecord>, RegistryError> {
+    let row = sqlx::query(select_versions!(
+        "WHERE v.model = ?1 AND v.version = (SELECT version FROM aliases WHERE model = ?1 AND alias = ?2)"
+    ))
+    .bind(model)
+    .bind(alias)
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("read an alias"))?;
     row.as_ref().map(version_of).transpose()
 }
 
@@ -303,6 +476,7 @@ async fn insert(connection: &mut SqliteConnection, version: &NewVersion) -> Resu
         license,
         description,
         size_bytes,
+        pinned: false,
     })
 }
 
@@ -329,6 +503,7 @@ fn version_of(row: &SqliteRow) -> Result<VersionRecord, RegistryError> {
             description: row.try_get("description")?,
             size_bytes: u64::try_from(row.try_get::<i64, _>("size_bytes")?)
                 .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            pinned: row.try_get("pinned")?,
         })
     };
     read().map_err(|error| malformed(&error))
@@ -336,12 +511,6 @@ fn version_of(row: &SqliteRow) -> Result<VersionRecord, RegistryError> {
 
 fn malformed(error: &sqlx::Error) -> RegistryError {
     RegistryError::Malformed { problem: error.to_string() }
-}
-
-/// Whether SQLite found no space.
-pub(crate) fn is_full(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| FULL.contains(&&*code))
 }
 
 /// Ends what a connection takes for a transaction and SQLite has ended by itself, as it does when the disk is full.

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod audit;
 mod concurrency;
 mod corruption;
 mod crash;
+mod garbage;
 mod import;
 mod listing;
 mod open;

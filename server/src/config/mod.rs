@@ -2,7 +2,9 @@
 
 mod database_url;
 mod features;
+mod prediction_log;
 mod predictions;
+mod registry;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,7 +24,9 @@ use toml::{Table, Value};
 
 pub use database_url::DatabaseUrl;
 pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
+pub use prediction_log::PredictionLogConfig;
 pub use predictions::PredictionsConfig;
+pub use registry::RegistryConfig;
 
 use crate::{grpc::Origins, pipeline::PictureLimits};
 
@@ -61,6 +65,8 @@ pub struct Config {
     pub security: SecurityConfig,
     /// The model that answers each task.
     pub routes: HashMap<Task, String>,
+    /// Where model versions are kept.
+    pub registry: RegistryConfig,
     /// How the server ends.
     pub shutdown: ShutdownConfig,
     /// What gateways may send, and how long it is kept.
@@ -439,6 +445,7 @@ impl Config {
         if let Err(reason) = Origins::parse(&self.grpc.web_allowed_origins) {
             return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
         }
+        self.registry.check()?;
         self.telemetry.check()?;
         self.features.check()?;
         self.predictions.check()?;
@@ -795,10 +802,22 @@ mod tests {
         check("telemetry.database_url", "postgres://ev:secret@host:port/ev", "is `postgres://ev:***@host:port/ev`");
         check("telemetry.database_connections_max", "0", "is 0, expected 1 to 1000");
         check("telemetry.database_wait", "2h", "telemetry.database_wait is 7200s, expected at most 1h");
+        check(
+            "registry.database_url",
+            "mysql://ev:secret@host/ev",
+            "is `mysql://ev:***@host/ev`, expected postgres://",
+        );
+        check("registry.database_connections_max", "1", "is 1, expected 2 to 1000");
+        check("registry.database_wait", "2h", "registry.database_wait is 7200s, expected at most 1h");
+        check("registry.keep_unnamed_files", "1m", "registry.keep_unnamed_files is 60s, expected 1h");
         check("telemetry.keep_readings", "1h", "telemetry.keep_readings is 3600s, expected 86400s");
         check("features.memory_max", "1KiB", "features.memory_max is 1.0 KiB, expected 1MiB to 1TiB");
         check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");
         check("predictions.renew_interval", "1ms", "predictions.renew_interval is 1ms, expected 100ms to 1day");
+        check("predictions.log.share", "1.5", "predictions.log.share is 1.5, expected 0 to 1");
+        check("predictions.log.queue_rows_max", "0", "predictions.log.queue_rows_max is 0, expected 1 to 1000000");
+        check("predictions.log.keep_files", "1s", "predictions.log.keep_files is 1s, expected 60s to 100 years");
+        check("predictions.log.file_size_max", "1KiB", "expected 64KiB to 4GiB");
         let expected = "predictions.alert_probability_min is 1.5, expected 0 to 1";
         check("predictions.alert_probability_min", "1.5", expected);
         check("features.lateness", "2days", "features.lateness is 172800s, expected at most a day");

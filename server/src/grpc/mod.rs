@@ -1,16 +1,19 @@
 //! The gRPC edge: protobuf in, domain values through the pipeline, protobuf out.
 
+mod actor;
 mod alerts;
 mod battery;
 mod by_vehicle;
 mod charging;
 mod deadline;
 mod dispatch;
+mod events;
 mod features;
 mod health;
 mod held;
 mod let_go;
 mod oip;
+mod outcomes;
 mod predictor;
 mod range;
 mod reason;
@@ -29,6 +32,7 @@ pub(crate) use deadline::DeadlineLayer;
 pub(crate) use dispatch::{Dispatch, ServiceLimits};
 pub(crate) use health::{Health, keep_health_current};
 pub(crate) use held::MessageMemory;
+pub(crate) use outcomes::OutcomesService;
 pub(crate) use predictor::Predictor;
 pub(crate) use reason::ReasonLayer;
 pub(crate) use registry::{RegistryService, now_ms};

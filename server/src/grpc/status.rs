@@ -4,6 +4,7 @@ use std::{collections::HashMap, error::Error, time::Duration};
 
 use ev_domain::Problem;
 use ev_features::{StoreError, WriteError};
+use ev_outcomes::OutcomesError;
 use ev_proto::ev::common::v1::{FieldViolation, RowError};
 use ev_registry::RegistryError;
 use ev_telemetry::{SubmitError, TelemetryError};
@@ -55,6 +56,7 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
         RegistryError::InvalidManifest(_) => (Code::InvalidArgument, "INVALID_MANIFEST"),
         RegistryError::InvalidAlias { .. } => (Code::InvalidArgument, "INVALID_ALIAS"),
+        RegistryError::InvalidAuditEntry { .. } => (Code::InvalidArgument, "INVALID_AUDIT_ENTRY"),
         RegistryError::InvalidPage { .. } => (Code::InvalidArgument, "INVALID_PAGE"),
         RegistryError::UnknownFile { .. } => (Code::InvalidArgument, "UNKNOWN_FILE"),
         RegistryError::MissingFile { .. } => (Code::InvalidArgument, "MISSING_FILE"),
@@ -68,9 +70,13 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::UploadFailed => (Code::Aborted, "UPLOAD_FAILED"),
         RegistryError::Conflict { .. } => (Code::Aborted, "ALIAS_MOVED"),
         RegistryError::Corrupt { .. } => (Code::DataLoss, "CORRUPT"),
+        RegistryError::Tampered { .. } => (Code::DataLoss, "TAMPERED"),
         RegistryError::Lost { .. } => (Code::DataLoss, "LOST"),
         RegistryError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
-        RegistryError::NotWritable { .. } | RegistryError::Storage { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        RegistryError::NotWritable { .. } | RegistryError::Storage { .. } | RegistryError::Unreachable { .. } => {
+            (Code::Unavailable, "STORE_UNREACHABLE")
+        }
+        RegistryError::InUse { .. } => (Code::FailedPrecondition, "VERSION_IN_USE"),
         RegistryError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         // The registry's errors may grow; what is not known here is ours to look into.
         _ => (Code::Internal, "INTERNAL"),
@@ -85,6 +91,33 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
     }
     let retry = (code == Code::Unavailable).then_some(RETRY_DELAY);
     Described { code, reason, message, violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of outcomes that could not be stored or compared.
+#[cold]
+pub(super) fn of_outcomes(error: &OutcomesError) -> Status {
+    let (code, reason) = match error {
+        OutcomesError::UnknownModel { .. } => (Code::NotFound, "NOTHING_LOGGED"),
+        OutcomesError::InvalidQuestion { field, problem } => {
+            return invalid(field, "INVALID_QUESTION", problem.clone());
+        }
+        OutcomesError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
+        OutcomesError::DiskFull { .. } => (Code::ResourceExhausted, "DISK_FULL"),
+        OutcomesError::InUse { .. } | OutcomesError::Storage { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        // Outcomes' errors may grow; what is not known here is ours to look into.
+        _ => (Code::Internal, "INTERNAL"),
+    };
+    if code != Code::NotFound {
+        tracing::error!(error = error as &dyn Error, reason, "outcomes failed");
+    }
+    let retry = (code == Code::Unavailable).then_some(RETRY_DELAY);
+    Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The error of one of many that are answered one by one.
+#[cold]
+pub(super) fn row_error(code: Code, reason: &str, message: String) -> RowError {
+    RowError { code: code as i32, message, reason: reason.to_owned(), field_violations: Vec::new() }
 }
 
 /// The status of telemetry that failed.
