@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-batching", &["ev-models-core"]),
     ("ev-features", &["ev-domain"]),
     ("ev-images", &["ev-models-core"]),
+    ("ev-outcomes", &[]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-telemetry", &["ev-domain"]),
     (
@@ -34,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-images",
             "ev-models",
             "ev-models-core",
+            "ev-outcomes",
             "ev-proto",
             "ev-registry",
             "ev-telemetry",
@@ -47,6 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "ev-benches",
         &[
+            "ev-client",
             "ev-domain",
             "ev-images",
             "ev-loadtests",

@@ -16,6 +16,7 @@ use super::{Deployment, ModelRoutes, QueueConfig, Routes, Snapshot, VersionStatu
 use crate::{
     config::BatchingConfig,
     pipeline::{PictureLimits, Pictures, StoredInputs},
+    predictions::Predictions,
 };
 
 /// What the deployer needs to know.
@@ -34,6 +35,8 @@ pub(crate) struct DeployerConfig {
     pub(crate) views: Arc<Views>,
     /// The model that answers each task.
     pub(crate) tasks: HashMap<Task, String>,
+    /// Where predictions are logged.
+    pub(crate) predictions: Arc<Predictions>,
     /// Engines of this build.
     pub(crate) backends: Vec<Arc<dyn Backend>>,
 }
@@ -153,6 +156,7 @@ impl Deployer {
     ) -> Result<Arc<Deployment>, String> {
         match self.load(record).await {
             Ok(deployment) => {
+                self.config.predictions.listen(&deployment);
                 tracing::info!(
                     model = record.model,
                     version = record.version,
