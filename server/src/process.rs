@@ -78,7 +78,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
     /// The registry cannot be opened.
     #[error(transparent)]
-    Registry(Box<RegistryStartError>),
+    Registry(#[from] RegistryStartError),
     /// The system gives no threads or descriptors.
     #[error("cannot start the serving threads")]
     Threads(#[source] std::io::Error),
@@ -118,12 +118,6 @@ pub enum StartError {
     /// The alerts' configuration is refused.
     #[error(transparent)]
     Alerts(#[from] ev_alerts::ConfigError),
-}
-
-impl From<RegistryStartError> for StartError {
-    fn from(error: RegistryStartError) -> StartError {
-        StartError::Registry(Box::new(error))
-    }
 }
 
 // === impl Server ===

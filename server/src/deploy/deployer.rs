@@ -59,6 +59,8 @@ struct ModelState {
     deployments: BTreeMap<u32, Arc<Deployment>>,
     /// Versions an alias points at that are not loaded and have not failed.
     loading: Vec<VersionRecord>,
+    /// What is published now.
+    before: Option<Arc<ModelRoutes>>,
 }
 
 // === impl Deployer ===
@@ -262,6 +264,7 @@ impl ModelState {
             versions: BTreeMap::new(),
             deployments: BTreeMap::new(),
             loading: Vec::new(),
+            before: current.cloned(),
         };
         for record in versions {
             for alias in &record.aliases {
@@ -299,14 +302,27 @@ impl ModelState {
     }
 
     fn routes(&self) -> ModelRoutes {
-        let production = self.aliases.get(super::snapshot::PRODUCTION);
-        ModelRoutes {
-            name: self.name.clone(),
-            aliases: self.aliases.clone(),
-            versions: self.versions.clone(),
-            deployments: self.deployments.clone(),
-            production: production.and_then(|version| self.deployments.get(version)).cloned(),
+        let (mut aliases, mut versions, mut deployments) =
+            (self.aliases.clone(), self.versions.clone(), self.deployments.clone());
+        for (alias, version) in &mut aliases {
+            if let Some(served) = self.served_until_loaded(alias, *version) {
+                *version = served.version;
+                versions.insert(served.version, VersionStatus::Ready);
+                deployments.insert(served.version, Arc::clone(served));
+            }
         }
+        let production = aliases.get(super::snapshot::PRODUCTION);
+        let production = production.and_then(|version| deployments.get(version)).cloned();
+        ModelRoutes { name: self.name.clone(), aliases, versions, deployments, production }
+    }
+
+    /// What an alias's callers are answered by while the version it has moved to is loaded: what answered them before.
+    fn served_until_loaded(&self, alias: &str, version: u32) -> Option<&Arc<Deployment>> {
+        if self.versions.get(&version) != Some(&VersionStatus::Loading) {
+            return None;
+        }
+        let before = self.before.as_ref()?;
+        before.deployments.get(before.aliases.get(alias)?)
     }
 }
 

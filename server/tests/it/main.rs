@@ -9,15 +9,15 @@
 //! | tokio | every module here; runtimes and signals in `drain`, `start` |
 //! | tonic-web | `web`, `web_bounds` |
 //! | tower (`ReasonLayer`, `DeadlineLayer`, `TraceLayer`) | `wire`, `deadline`, `traces`, and the unit tests of `server/src/grpc/deadline.rs` |
-//! | sqlx | `registry`, `start`, `telemetry_crash`, `telemetry_postgres`, and the suites in `registry/tests` and `server/telemetry/tests` |
+//! | sqlx | `registry`, `registry_events`, `registry_postgres`, `start`, `telemetry_crash`, `telemetry_postgres`, and the suites in `registry/tests` and `server/telemetry/tests` |
 //! | opentelemetry | `traces` |
 //! | tonic-health | `health`, `start`, `drain` |
 //! | tonic-reflection | `health` |
 //! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
 //! | ort | `ort`, and the tests of `models/ort` |
 //! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
-//! | parquet | `outcomes`, and the tests of `server/outcomes` |
 //! | redis | `features_redis`, `by_vehicle_redis`, and its own suites in `server/features/tests` |
+//! | parquet | `outcomes`, and the tests of `server/outcomes` |
 //! | ev-images | `vision`, and its own suites in `server/images/tests` |
 //! | ev-batching | `queued`, and its own suites in `server/batching/tests` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
@@ -46,6 +46,8 @@ mod ort;
 mod outcomes;
 mod queued;
 mod registry;
+mod registry_events;
+mod registry_postgres;
 mod registry_refusals;
 mod selector;
 mod start;
