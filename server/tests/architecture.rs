@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-alerts", &["ev-domain"]),
     ("ev-batching", &["ev-models-core"]),
     ("ev-features", &["ev-domain"]),
+    ("ev-gates", &["ev-models-core"]),
     ("ev-images", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-telemetry", &["ev-domain"]),
@@ -31,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-batching",
             "ev-domain",
             "ev-features",
+            "ev-gates",
             "ev-images",
             "ev-models",
             "ev-models-core",
@@ -162,6 +164,7 @@ fn engines_know_neither_tokio_nor_each_other() {
         "ev-models",
         "ev-domain",
         "ev-batching",
+        "ev-gates",
         "ev-images",
     ];
     let seen: Vec<String> = edges(&workspace())
