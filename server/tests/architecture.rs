@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-gates", &["ev-models-core"]),
     ("ev-images", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),
+    ("ev-signing", &["ev-models-core"]),
     ("ev-telemetry", &["ev-domain"]),
     (
         "ev-server",
@@ -38,12 +39,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-models-core",
             "ev-proto",
             "ev-registry",
+            "ev-signing",
             "ev-telemetry",
         ],
     ),
     ("ev-client", &["ev-proto"]),
     // It explains model files without a server: docs/adr/0002.
-    ("evctl", &["ev-client", "ev-models-core", "ev-models-forest"]),
+    ("evctl", &["ev-client", "ev-models-core", "ev-models-forest", "ev-signing"]),
     ("evsim", &["ev-client"]),
     ("ev-loadtests", &["ev-client"]),
     (

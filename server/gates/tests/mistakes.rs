@@ -319,7 +319,8 @@ fn a_declared_class_never_occurs() {
 /// What an engine may give when something is wrong with it.
 #[test]
 fn answers_of_any_kind_are_judged_without_a_panic() {
-    let answers: [fn(&[f64]) -> Vec<f64>; 5] = [
+    type Answer = fn(&[f64]) -> Vec<f64>;
+    let answers: [Answer; 5] = [
         |_| Vec::new(),
         |_| vec![f64::NAN; 4],
         |row| vec![f64::INFINITY, row[0]],
