@@ -67,6 +67,7 @@ mod plan;
 mod record;
 mod registry;
 mod source;
+mod trust;
 mod upload;
 
 pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Staged, Staging};
@@ -82,4 +83,5 @@ pub use record::{
     AliasChange, ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord,
 };
 pub use registry::{Check, Registry};
+pub use trust::{Judgement, VersionSignature, Waiver};
 pub use upload::Upload;

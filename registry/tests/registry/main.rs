@@ -12,4 +12,5 @@ mod open;
 mod round_trip;
 mod start;
 mod support;
+mod trust;
 mod upload;
