@@ -26,6 +26,7 @@ mod config;
 mod cores;
 mod deploy;
 mod features;
+mod gates;
 mod grpc;
 mod http;
 mod journal;
@@ -40,8 +41,10 @@ mod telemetry;
 
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
-    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, TelemetryConfig,
+    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, RegistryConfig,
+    SignaturePolicy, TelemetryConfig,
 };
+pub use deploy::TrustedKeyError;
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};

@@ -11,7 +11,7 @@ use ev_alerts::{
     webhook::{Roots, Webhook, WebhookConfig},
 };
 use ev_batching::Budget;
-use ev_registry::{Registry, RegistryConfig, RegistryError};
+use ev_registry::{Registry, RegistryConfig, RegistryError, VersionRecord};
 use ev_telemetry::Apply;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -21,11 +21,12 @@ use tower::ServiceBuilder;
 use crate::{
     Config, ListenError, bundled,
     cores::serving_cores,
-    deploy::{Deployer, DeployerConfig, Routes},
+    deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
     features::{FeaturesStartError, VehicleFeatures},
+    gates::Gatekeeper,
     grpc::{
-        DeadlineLayer, Dispatch, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory, Origins,
-        Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer, WebConfig,
+        DeadlineLayer, Dispatch, GateService, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory,
+        Origins, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer, WebConfig,
         WebService, keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
@@ -112,6 +113,15 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// A key whose signatures shall count cannot be read.
+    #[error("cannot read `{key}` of `registry.trusted_keys`")]
+    TrustedKey {
+        /// As it is configured.
+        key: String,
+        /// Why.
+        #[source]
+        source: TrustedKeyError,
+    },
     /// Features cannot be computed or shared as configured.
     #[error(transparent)]
     Features(#[from] FeaturesStartError),
@@ -152,7 +162,11 @@ impl Server {
         let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
         let features = Arc::new(features);
         let opened = open_registry(&config).await;
-        let registry = Arc::new(opened.map_err(|source| registry_error(&config, source))?);
+        let (registry, bundled) = opened.map_err(|source| registry_error(&config, source))?;
+        let registry = Arc::new(registry);
+        let signatures = Signatures::load(&config.registry)
+            .map_err(|(key, source)| StartError::TrustedKey { key, source })?
+            .with_bundled(bundled.into_iter().map(|version| (version.model, version.digest)));
         let deployer = Arc::new(Deployer::new(
             Arc::clone(&registry),
             Arc::clone(&routes),
@@ -163,6 +177,7 @@ impl Server {
                 budget: Budget::new(config.batching.workers(quota)),
                 pictures: config.images.limits(),
                 views: Arc::clone(features.views()),
+                signatures: signatures.clone(),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
             },
@@ -206,6 +221,10 @@ impl Server {
             registry: Arc::clone(&registry),
             deployer: Arc::clone(&deployer),
             routes: Arc::clone(&routes),
+            gates: GateService {
+                gatekeeper: Arc::new(Gatekeeper::new(Arc::clone(&registry), Arc::clone(&deployer))),
+                signatures,
+            },
             control: tokio::runtime::Handle::current(),
         };
         let limits = ServiceLimits {
@@ -384,15 +403,18 @@ async fn drain(cores: Arc<Cores>, grace: Duration, abort: &CancellationToken) ->
     false
 }
 
-async fn open_registry(config: &Config) -> Result<Registry, RegistryError> {
+/// With the versions that came with the program.
+async fn open_registry(config: &Config) -> Result<(Registry, Vec<VersionRecord>), RegistryError> {
     let registry = Registry::open(&RegistryConfig::new(config.data.directory.join("registry"))).await?;
-    if config.data.bundled_models {
-        let created = bundled::register(&registry, now_ms()).await?;
-        if created > 0 {
-            tracing::info!(created, "bundled models registered");
-        }
+    if !config.data.bundled_models {
+        return Ok((registry, Vec::new()));
     }
-    Ok(registry)
+    let imported = bundled::register(&registry, now_ms()).await?;
+    let created = imported.iter().filter(|version| version.created).count();
+    if created > 0 {
+        tracing::info!(created, "bundled models registered");
+    }
+    Ok((registry, imported.into_iter().map(|version| version.version).collect()))
 }
 
 /// The authorities that a webhook's receiver is known by.

@@ -8,6 +8,7 @@ mod charging;
 mod deadline;
 mod dispatch;
 mod features;
+mod gates;
 mod health;
 mod held;
 mod let_go;
@@ -28,6 +29,7 @@ mod web;
 
 pub(crate) use deadline::DeadlineLayer;
 pub(crate) use dispatch::{Dispatch, ServiceLimits};
+pub(crate) use gates::GateService;
 pub(crate) use health::{Health, keep_health_current};
 pub(crate) use held::MessageMemory;
 pub(crate) use predictor::Predictor;

@@ -6,15 +6,17 @@ use std::{
 };
 
 use ev_proto::ev::registry::v1::{
-    Check, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListModelsResponse, ListVersionsRequest,
-    ListVersionsResponse, Model, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
-    VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, get_version_request,
-    model_registry_server::ModelRegistry, register_version_request::Part, verify_version_request,
+    Check, GetGatesRequest, GetGatesResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest,
+    ListModelsResponse, ListVersionsRequest, ListVersionsResponse, Model, RegisterVersionRequest,
+    RegisterVersionResponse, SetAliasRequest, SetAliasResponse, SignVersionRequest, SignVersionResponse,
+    VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, WaiveGateRequest, WaiveGateResponse,
+    get_gates_request, get_version_request, model_registry_server::ModelRegistry, register_version_request::Part,
+    verify_version_request,
 };
-use ev_registry::{AliasChange, ExpectedVersion, Page, Registry, VersionChoice, VersionRecord};
+use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Page, Registry, VersionChoice, VersionRecord};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{actor::actor, status};
+use super::{actor::actor, gates::GateService, status};
 use crate::{
     deploy::{Deployer, ModelRoutes, Routes, VersionStatus},
     pipeline::PredictError,
@@ -28,6 +30,7 @@ pub(crate) struct RegistryService {
     pub(crate) registry: Arc<Registry>,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) routes: Arc<Routes>,
+    pub(crate) gates: GateService,
     pub(crate) control: tokio::runtime::Handle,
 }
 
@@ -67,6 +70,7 @@ impl ModelRegistry for RegistryService {
         Ok(Response::new(RegisterVersionResponse {
             version: Some(self.version(&imported.version)),
             created: imported.created,
+            gates: self.gates.judge(&imported.version).await,
         }))
     }
 
@@ -104,7 +108,9 @@ impl ModelRegistry for RegistryService {
         let record = self.get(&model, choice).await?;
         let manifest = self.registry.manifest(&record).await.map_err(|error| status::of_registry(&error))?;
         let manifest_json = String::from_utf8_lossy(&manifest.canonical()).into_owned();
-        Ok(Response::new(GetVersionResponse { version: Some(self.version(&record)), manifest_json }))
+        let (gates, waivers, signatures) = self.gates.known(&self.registry, &record).await?;
+        let version = Some(self.version(&record));
+        Ok(Response::new(GetVersionResponse { version, manifest_json, gates, waivers, signatures }))
     }
 
     async fn verify_version(
@@ -140,7 +146,11 @@ impl ModelRegistry for RegistryService {
             Some(version) => ExpectedVersion::Is(version),
         };
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
-        self.check_servable(&record).await?;
+        if alias == PRODUCTION {
+            self.gates.admit(&record).await?;
+        } else {
+            self.check_servable(&record).await?;
+        }
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
         self.deployer.forgive(&model, version).await;
         let change = AliasChange::set(model.as_str(), alias, version, expected);
@@ -151,6 +161,29 @@ impl ModelRegistry for RegistryService {
             version: Some(self.version(&record)),
             previous_version: previous.unwrap_or(0),
         }))
+    }
+
+    async fn get_gates(&self, request: Request<GetGatesRequest>) -> Result<Response<GetGatesResponse>, Status> {
+        let GetGatesRequest { model, version_choice, judge_again } = request.into_inner();
+        let choice = version_choice.map(|choice| match choice {
+            get_gates_request::VersionChoice::Version(version) => VersionChoice::Number(version),
+            get_gates_request::VersionChoice::Alias(alias) => VersionChoice::Alias(alias),
+        });
+        let record = self.get(&model, choice).await?;
+        self.gates.get(&self.registry, &record, judge_again).await.map(Response::new)
+    }
+
+    async fn waive_gate(&self, request: Request<WaiveGateRequest>) -> Result<Response<WaiveGateResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
+        self.gates.waive(&registry, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn sign_version(
+        &self,
+        request: Request<SignVersionRequest>,
+    ) -> Result<Response<SignVersionResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
+        self.gates.sign(&registry, request.into_inner()).await.map(Response::new)
     }
 }
 

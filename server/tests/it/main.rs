@@ -37,6 +37,7 @@ mod drain;
 mod features;
 mod features_redis;
 mod full_disk;
+mod gates;
 mod golden_gate;
 mod health;
 mod metrics;
