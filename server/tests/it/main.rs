@@ -46,6 +46,7 @@ mod queued;
 mod registry;
 mod registry_refusals;
 mod selector;
+mod signing;
 mod start;
 mod start_refusals;
 mod streams;
