@@ -11,7 +11,7 @@ use ev_alerts::{
     webhook::{Roots, Webhook, WebhookConfig},
 };
 use ev_batching::Budget;
-use ev_registry::{Registry, RegistryConfig, RegistryError, VersionRecord};
+use ev_registry::Registry;
 use ev_telemetry::Apply;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tower::ServiceBuilder;
 
 use crate::{
-    Config, ListenError, bundled,
+    Config, ListenError,
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
     features::{FeaturesStartError, VehicleFeatures},
@@ -27,7 +27,7 @@ use crate::{
     grpc::{
         DeadlineLayer, Dispatch, GateService, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory,
         Origins, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer, WebConfig,
-        WebService, keep_health_current, keep_predictions_current, now_ms,
+        WebService, keep_health_current, keep_predictions_current,
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
@@ -35,6 +35,7 @@ use crate::{
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
+    registry::{self, RegistryStartError},
     renewal::Renewal,
     serving::{ConnectionConfig, Cores, accept, listen},
     telemetry::{self, Telemetry, TelemetryStartError, now_us},
@@ -75,14 +76,8 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The registry cannot be opened.
-    #[error("cannot open the model registry in `{directory}`")]
-    Registry {
-        /// `data.directory`.
-        directory: String,
-        /// Why.
-        #[source]
-        source: RegistryError,
-    },
+    #[error(transparent)]
+    Registry(#[from] RegistryStartError),
     /// The system gives no threads or descriptors.
     #[error("cannot start the serving threads")]
     Threads(#[source] std::io::Error),
@@ -161,8 +156,7 @@ impl Server {
         let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
         let features = Arc::new(features);
-        let opened = open_registry(&config).await;
-        let (registry, bundled) = opened.map_err(|source| registry_error(&config, source))?;
+        let (registry, bundled) = registry::open(&config).await?;
         let registry = Arc::new(registry);
         let signatures = Signatures::load(&config.registry)
             .map_err(|(key, source)| StartError::TrustedKey { key, source })?
@@ -226,6 +220,7 @@ impl Server {
                 signatures,
             },
             control: tokio::runtime::Handle::current(),
+            draining: draining.clone(),
         };
         let limits = ServiceLimits {
             message: bytes(config.grpc.message_size_max),
@@ -282,14 +277,17 @@ impl Server {
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
-        deployer.announce().await.map_err(|source| registry_error(&config, source))?;
+        deployer.announce().await.map_err(|source| registry::start_error(&config, source))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
         let acceptors = [
             (grpc_listener, &cores, config.grpc.connections_max),
             (telemetry_listener, &ingest, config.telemetry.connections_max),
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
-        deployer.reconcile().await.map_err(|source| registry_error(&config, source))?;
+        deployer.reconcile().await.map_err(|source| registry::start_error(&config, source))?;
+        let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
+        let tidy = registry::keep_tidy(Arc::clone(&registry), config.registry.clone(), draining.clone());
+        let tidy = tokio::spawn(tidy);
         health.send_replace(Health::Serving);
         tracing::info!(
             grpc = %grpc_address,
@@ -314,7 +312,7 @@ impl Server {
             telemetry,
             journal,
             features,
-            background: vec![http_task, health_task],
+            background: vec![http_task, health_task, follow, tidy],
             registry,
             deployer,
             traces,
@@ -403,20 +401,6 @@ async fn drain(cores: Arc<Cores>, grace: Duration, abort: &CancellationToken) ->
     false
 }
 
-/// With the versions that came with the program.
-async fn open_registry(config: &Config) -> Result<(Registry, Vec<VersionRecord>), RegistryError> {
-    let registry = Registry::open(&RegistryConfig::new(config.data.directory.join("registry"))).await?;
-    if !config.data.bundled_models {
-        return Ok((registry, Vec::new()));
-    }
-    let imported = bundled::register(&registry, now_ms()).await?;
-    let created = imported.iter().filter(|version| version.created).count();
-    if created > 0 {
-        tracing::info!(created, "bundled models registered");
-    }
-    Ok((registry, imported.into_iter().map(|version| version.version).collect()))
-}
-
 /// The authorities that a webhook's receiver is known by.
 fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
     let path = &webhook.ca_certificates;
@@ -436,10 +420,6 @@ fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
     let pem = fs_err::read(path);
     let pem = pem.map_err(|source| StartError::WebhookCertificates { path: path.clone(), source })?;
     Ok(Roots::from_pem(&pem)?)
-}
-
-fn registry_error(config: &Config, source: RegistryError) -> StartError {
-    StartError::Registry { directory: config.data.directory.display().to_string(), source }
 }
 
 pub(crate) fn connection_config(config: &Config) -> ConnectionConfig {

@@ -9,10 +9,12 @@ use std::{
 use async_trait::async_trait;
 use ev_models_core::Digest;
 use ev_registry::{
-    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, Imported, Limits,
-    MetadataStore, ModelRecord, NewVersion, Origin, Page, Registry, RegistryConfig, RegistryError, SqliteMetadataStore,
-    VersionChoice, VersionRecord,
+    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, DirectoryArtifactStore,
+    Imported, Limits, MetadataStore, ModelRecord, NewVersion, Origin, Page, Registry, RegistryConfig, RegistryError,
+    SqliteMetadataStore, Stored, VersionChoice, VersionRecord,
 };
+
+use tokio::sync::watch;
 
 use crate::support::{Fixture, NOW_MS, manifest};
 
@@ -23,7 +25,7 @@ struct Failing(SqliteMetadataStore);
 
 #[async_trait]
 impl MetadataStore for Failing {
-    async fn register(&self, _: &[NewVersion], _: &str) -> Result<Vec<Imported>, RegistryError> {
+    async fn register(&self, _: &[NewVersion], _: &dyn Stored, _: &str) -> Result<Vec<Imported>, RegistryError> {
         Err(RegistryError::Storage { doing: "register a version".to_owned(), source: "the test says so".into() })
     }
     async fn find(&self, model: &str, digest: &Digest) -> Result<Option<VersionRecord>, RegistryError> {
@@ -45,6 +47,30 @@ impl MetadataStore for Failing {
     }
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
         self.0.move_alias(change, origin).await
+    }
+    async fn delete_version(
+        &self,
+        model: &str,
+        version: u32,
+        references: &[String],
+        origin: &Origin,
+    ) -> Result<VersionRecord, RegistryError> {
+        self.0.delete_version(model, version, references, origin).await
+    }
+    async fn set_pin(
+        &self,
+        model: &str,
+        version: u32,
+        reason: Option<&str>,
+        origin: &Origin,
+    ) -> Result<bool, RegistryError> {
+        self.0.set_pin(model, version, reason, origin).await
+    }
+    async fn collect(&self, collector: &dyn Collector, origin: &Origin) -> Result<Collected, RegistryError> {
+        self.0.collect(collector, origin).await
+    }
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
     }
     async fn record(&self, entries: &[AuditEntry], origin: &Origin) -> Result<Vec<AuditRecord>, RegistryError> {
         self.0.record(entries, origin).await

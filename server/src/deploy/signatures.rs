@@ -152,6 +152,12 @@ mod tests {
 
     use super::*;
 
+    fn config(trusted_key: &str) -> RegistryConfig {
+        let overrides = [("registry.signatures", "require"), ("registry.trusted_keys", trusted_key)];
+        let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        crate::Config::load(None, [], overrides).expect("a configuration").registry
+    }
+
     fn signature(key: &SigningKey, model: &str, digest: &Digest) -> VersionSignature {
         VersionSignature {
             public_key: key.public_key().as_bytes().to_vec(),
@@ -165,11 +171,9 @@ mod tests {
     fn a_version_counts_as_signed_by_trusted_keys_alone() {
         let (trusted, other) = (SigningKey::generate().expect("a key"), SigningKey::generate().expect("a key"));
         let (digest, bundled) = (Digest::of(b"a version"), Digest::of(b"a bundled one"));
-        let config = RegistryConfig {
-            signatures: SignaturePolicy::Require,
-            trusted_keys: vec![trusted.public_key().to_string()],
-        };
-        let signatures = Signatures::load(&config).expect("keys").with_bundled([("m".to_owned(), bundled)]);
+        let signatures = Signatures::load(&config(&trusted.public_key().to_string()))
+            .expect("keys")
+            .with_bundled([("m".to_owned(), bundled)]);
         let check = |digest: &Digest, given: &[VersionSignature], expected: Signed| {
             assert_eq!(signatures.of("m", digest, given), expected);
         };
@@ -196,10 +200,7 @@ mod tests {
         let key = SigningKey::generate().expect("a key").public_key();
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs_err::write(file.path(), key.to_pem()).expect("written");
-        let load = |entry: &str| {
-            let trusted_keys = vec![entry.to_owned()];
-            Signatures::load(&RegistryConfig { signatures: SignaturePolicy::Warn, trusted_keys })
-        };
+        let load = |entry: &str| Signatures::load(&config(entry));
         for entry in [key.to_string(), file.path().display().to_string()] {
             assert_eq!(load(&entry).expect("a key").trusted, [key], "{entry}");
         }

@@ -17,7 +17,8 @@ use crate::{
     gates::{Gatekeeper, Judged},
 };
 
-/// What these calls need.
+/// What these calls need. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct GateService {
     pub(crate) gatekeeper: Arc<Gatekeeper>,
     pub(crate) signatures: Signatures,

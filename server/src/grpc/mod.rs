@@ -7,6 +7,7 @@ mod by_vehicle;
 mod charging;
 mod deadline;
 mod dispatch;
+mod events;
 mod features;
 mod gates;
 mod health;
