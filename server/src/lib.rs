@@ -34,6 +34,7 @@ mod lane;
 mod libraries;
 mod observability;
 mod pipeline;
+mod predictions;
 mod process;
 mod registry;
 mod renewal;
@@ -42,10 +43,11 @@ mod telemetry;
 
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
-    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, RegistryConfig,
-    SignaturePolicy, TelemetryConfig,
+    LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig, PredictionsConfig, RedisConfig, RedisUrl,
+    RegistryConfig, SignaturePolicy, TelemetryConfig,
 };
 pub use deploy::TrustedKeyError;
+pub use ev_outcomes::OutcomesError;
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};

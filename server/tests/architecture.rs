@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-features", &["ev-domain"]),
     ("ev-gates", &["ev-models-core"]),
     ("ev-images", &["ev-models-core"]),
+    ("ev-outcomes", &[]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-signing", &["ev-models-core"]),
     ("ev-telemetry", &["ev-domain"]),
@@ -37,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-images",
             "ev-models",
             "ev-models-core",
+            "ev-outcomes",
             "ev-proto",
             "ev-registry",
             "ev-signing",
@@ -51,6 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "ev-benches",
         &[
+            "ev-client",
             "ev-domain",
             "ev-images",
             "ev-loadtests",

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::BatchingConfig,
     pipeline::{PictureLimits, Pictures, StoredInputs},
+    predictions::Predictions,
 };
 
 /// What the deployer needs to know.
@@ -42,6 +43,8 @@ pub(crate) struct DeployerConfig {
     pub(crate) signatures: Signatures,
     /// The model that answers each task.
     pub(crate) tasks: HashMap<Task, String>,
+    /// Where predictions are logged.
+    pub(crate) predictions: Arc<Predictions>,
     /// Engines of this build.
     pub(crate) backends: Vec<Arc<dyn Backend>>,
 }
@@ -167,6 +170,7 @@ impl Deployer {
     ) -> Result<Arc<Deployment>, String> {
         match self.load(record).await {
             Ok(deployment) => {
+                self.config.predictions.listen(&deployment);
                 tracing::info!(
                     model = record.model,
                     version = record.version,

@@ -10,7 +10,7 @@ use ev_proto::{
     ev::{
         battery::v1::battery_health_server::BatteryHealthServer,
         charging::v1::charging_utilization_server::ChargingUtilizationServer,
-        features::v1::feature_store_server::FeatureStoreServer,
+        features::v1::feature_store_server::FeatureStoreServer, outcomes::v1::outcomes_server::OutcomesServer,
         range::v1::range_prediction_server::RangePredictionServer,
         registry::v1::model_registry_server::ModelRegistryServer,
         telemetry::v1::telemetry_query_server::TelemetryQueryServer,
@@ -36,6 +36,7 @@ use super::{
     held::{MessageMemory, Until},
     let_go::until_drain,
     oip::OipService,
+    outcomes::OutcomesService,
     predictor::Predictor,
     range::RangeService,
     registry::RegistryService,
@@ -66,6 +67,7 @@ struct Services {
     thermal: ThermalRiskServer<ThermalService>,
     vision: VehicleVisionServer<VisionService>,
     features: FeatureStoreServer<FeatureService>,
+    outcomes: OutcomesServer<OutcomesService>,
     registry: ModelRegistryServer<RegistryService>,
     telemetry: TelemetryQueryServer<QueryService>,
     oip: GrpcInferenceServiceServer<OipService>,
@@ -87,8 +89,9 @@ pub(super) const PREDICTION_SERVICES: [&str; 5] = [
 ];
 
 /// Services whose health is that of the process: which model they are asked about is the caller's choice, if any.
-pub(super) const OTHER_SERVICES: [&str; 4] = [
+pub(super) const OTHER_SERVICES: [&str; 5] = [
     <FeatureStoreServer<FeatureService> as NamedService>::NAME,
+    <OutcomesServer<OutcomesService> as NamedService>::NAME,
     <ModelRegistryServer<RegistryService> as NamedService>::NAME,
     <TelemetryQueryServer<QueryService> as NamedService>::NAME,
     <GrpcInferenceServiceServer<OipService> as NamedService>::NAME,
@@ -119,6 +122,7 @@ impl Dispatch {
         predictor: &Arc<Predictor>,
         registry: RegistryService,
         telemetry: QueryService,
+        outcomes: OutcomesService,
         health: HealthService,
         limits: ServiceLimits,
         memory: &Arc<MessageMemory>,
@@ -140,6 +144,7 @@ impl Dispatch {
             telemetry: TelemetryQueryServer::new(telemetry).max_decoding_message_size(limits.message),
             features: FeatureStoreServer::new(FeatureService::new(Arc::clone(&predictor.features)))
                 .max_decoding_message_size(limits.message),
+            outcomes: OutcomesServer::new(outcomes).max_decoding_message_size(limits.message),
             registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
             oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.image_message),
             health: HealthServer::new(health).max_decoding_message_size(64 * 1024),
@@ -185,7 +190,7 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, features, registry, telemetry; counted: oip, vision)
+        call!(range, charging, battery, thermal, features, outcomes, registry, telemetry; counted: oip, vision)
     }
 }
 

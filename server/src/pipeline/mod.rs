@@ -13,6 +13,7 @@ mod postprocess;
 mod queued;
 mod run;
 mod stored;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -31,3 +32,5 @@ pub(crate) use run::{
     BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row, predict_together, rehearse_picture,
 };
 pub(crate) use stored::{Given, StoredFeature, StoredInputs, StoredRow};
+pub(crate) use tap::{Draw, Inputs, Served, Tap};
+pub(crate) use tap::{Observer, Seen};
