@@ -79,7 +79,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
     /// The registry cannot be opened.
     #[error(transparent)]
-    Registry(#[from] RegistryStartError),
+    Registry(#[from] Box<RegistryStartError>),
     /// The system gives no threads or descriptors.
     #[error("cannot start the serving threads")]
     Threads(#[source] std::io::Error),
@@ -161,7 +161,7 @@ impl Server {
         let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
         let features = Arc::new(features);
-        let (registry, bundled) = registry::open(&config).await?;
+        let (registry, bundled) = registry::open(&config).await.map_err(Box::new)?;
         let registry = Arc::new(registry);
         let signatures = Signatures::load(&config.registry)
             .map_err(|(key, source)| StartError::TrustedKey { key, source })?
@@ -300,14 +300,14 @@ impl Server {
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
-        deployer.announce().await.map_err(|source| registry::start_error(&config, source))?;
+        deployer.announce().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
         let acceptors = [
             (grpc_listener, &cores, config.grpc.connections_max),
             (telemetry_listener, &ingest, config.telemetry.connections_max),
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
-        deployer.reconcile().await.map_err(|source| registry::start_error(&config, source))?;
+        deployer.reconcile().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
         let tidy = registry::keep_tidy(Arc::clone(&registry), config.registry.clone(), draining.clone());
         let tidy = tokio::spawn(tidy);
