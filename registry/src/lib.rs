@@ -70,6 +70,7 @@ mod plan;
 mod record;
 mod registry;
 mod source;
+mod trust;
 mod upload;
 
 pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Staged, Staging, StoredFile};
@@ -86,4 +87,5 @@ pub use record::{
     AliasChange, ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord,
 };
 pub use registry::{Check, Registry};
+pub use trust::{Judgement, VersionSignature, Waiver};
 pub use upload::Upload;

@@ -9,6 +9,7 @@ mod deadline;
 mod dispatch;
 mod events;
 mod features;
+mod gates;
 mod health;
 mod held;
 mod let_go;
@@ -30,6 +31,7 @@ mod web;
 
 pub(crate) use deadline::DeadlineLayer;
 pub(crate) use dispatch::{Dispatch, ServiceLimits};
+pub(crate) use gates::GateService;
 pub(crate) use health::{Health, keep_health_current};
 pub(crate) use held::MessageMemory;
 pub(crate) use outcomes::OutcomesService;
