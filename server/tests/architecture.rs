@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-features", &["ev-domain"]),
     ("ev-images", &["ev-models-core"]),
     ("ev-registry", &["ev-models-core"]),
+    ("ev-rollouts", &[]),
     ("ev-telemetry", &["ev-domain"]),
     (
         "ev-server",
@@ -36,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-models-core",
             "ev-proto",
             "ev-registry",
+            "ev-rollouts",
             "ev-telemetry",
         ],
     ),
@@ -163,6 +165,7 @@ fn engines_know_neither_tokio_nor_each_other() {
         "ev-domain",
         "ev-batching",
         "ev-images",
+        "ev-rollouts",
     ];
     let seen: Vec<String> = edges(&workspace())
         .into_iter()
