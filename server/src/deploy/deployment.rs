@@ -13,7 +13,7 @@ use super::{
     queue::{Queue, QueueConfig, QueueError},
     stats::Stats,
 };
-use crate::pipeline::{BodyInstances, BodyModels, CoreState, HeadsModel, Pictures, Plan, StoredInputs};
+use crate::pipeline::{BodyInstances, BodyModels, CoreState, HeadsModel, Pictures, Plan, Served, StoredInputs, Tap};
 
 thread_local! {
     /// Which serving core this thread is; threads that serve nothing share the last state.
@@ -29,10 +29,14 @@ pub(crate) fn enter_core(core: usize) {
 ///
 /// It is loaded with one instance, which warming up runs on; [`Deployment::settle`] makes those that serve.
 pub(crate) struct Deployment {
-    pub(crate) manifest: Manifest,
+    pub(crate) manifest: Arc<Manifest>,
     pub(crate) version: u32,
     pub(crate) digest: String,
-    plan: Plan,
+    plan: Arc<Plan>,
+    /// What observers know it by.
+    served: Arc<Served>,
+    /// Who is shown its predictions.
+    tap: Tap,
     /// How pictures become its rows; none of a model that takes none.
     pictures: Option<Arc<Pictures>>,
     /// What is read of its inputs for a vehicle; none of a model that is not asked by vehicle.
@@ -106,7 +110,23 @@ impl Deployment {
         cores.push(Mutex::new(CoreState::new(instances(&bodies)?)));
         let (cores, queue, row_cost_ns) = (cores.into(), None, AtomicU64::new(1_000));
         let (pictures, stored) = (None, None);
-        Ok(Deployment { manifest, version, digest, plan, pictures, stored, bodies, queue, cores, row_cost_ns })
+        let (manifest, plan) = (Arc::new(manifest), Arc::new(plan));
+        let (of, to, tap) = (Arc::clone(&manifest), Arc::clone(&plan), Tap::default());
+        let served = Arc::new(Served { manifest: of, version, digest: digest.clone(), plan: to });
+        Ok(Deployment {
+            manifest,
+            version,
+            digest,
+            plan,
+            served,
+            tap,
+            pictures,
+            stored,
+            bodies,
+            queue,
+            cores,
+            row_cost_ns,
+        })
     }
 
     /// The same, taking pictures.
@@ -204,6 +224,17 @@ impl Deployment {
     /// The compiled manifest.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What observers know it by.
+    pub(crate) fn served(&self) -> &Arc<Served> {
+        &self.served
+    }
+
+    /// Who is shown its predictions. Nobody is while it is warmed up.
+    #[inline]
+    pub(crate) fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// This thread's state. Uncontended on a serving thread but for a reader of statistics.

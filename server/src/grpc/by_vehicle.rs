@@ -23,8 +23,8 @@ use crate::{
     deploy::Deployment,
     features::VehicleFeatures,
     pipeline::{
-        BadRow, Batch, Features, Given, Outcome, PredictError, RowBuilder, StoredFeature, StoredInputs, StoredRow,
-        Violation, Want, predict_batch, predict_row, submit_row,
+        BadRow, Batch, Features, Given, Inputs, Outcome, PredictError, RowBuilder, StoredFeature, StoredInputs,
+        StoredRow, Violation, Want, predict_batch, predict_row, submit_row,
     },
     telemetry::now_us,
 };
@@ -34,6 +34,7 @@ const READS_AT_ONCE: usize = 64;
 
 /// What the store has of a vehicle.
 pub(super) struct Known {
+    vehicle: Arc<VehicleId>,
     /// By the places of the views.
     rows: Vec<Option<FeatureRow>>,
     degraded: bool,
@@ -45,6 +46,7 @@ pub(super) struct Known {
 
 /// What an answer tells of where its inputs came from.
 pub(super) struct Told {
+    vehicle: Arc<VehicleId>,
     row: StoredRow,
     degraded: bool,
     took: Duration,
@@ -110,7 +112,7 @@ async fn read(features: Arc<VehicleFeatures>, vehicle: VehicleId) -> Result<Know
             PredictError::UnknownVehicle { vehicle: vehicle.as_str().to_owned() }
         });
     }
-    Ok(Known { rows, degraded, now_us: now_us(), took: started.elapsed() })
+    Ok(Known { vehicle: Arc::new(vehicle), rows, degraded, now_us: now_us(), took: started.elapsed() })
 }
 
 fn vehicle(id: &str) -> Result<VehicleId, PredictError> {
@@ -126,7 +128,7 @@ impl Known {
     fn tell(&self, deployment: &Deployment, request: &impl Features) -> Told {
         let read = |stored: &StoredInputs| stored.read(&self.rows, Given::of(request), self.now_us);
         let row = deployment.stored().map(read).unwrap_or_default();
-        Told { row, degraded: self.degraded, took: self.took }
+        Told { vehicle: Arc::clone(&self.vehicle), row, degraded: self.degraded, took: self.took }
     }
 }
 
@@ -143,12 +145,15 @@ impl Told {
     fn count(&self, mut outcome: Outcome) -> Outcome {
         outcome.timings.features += self.took;
         outcome.timings.total += self.took;
+        if let Some(inputs) = &mut outcome.inputs {
+            Inputs::set_vehicle(inputs, &self.vehicle);
+        }
         outcome
     }
 
     /// Adds to an envelope where the inputs came from.
     fn add_to(self, deployment: &Deployment, info: &mut PredictionInfo) {
-        let Told { row, degraded, took: _ } = self;
+        let Told { vehicle: _, row, degraded, took: _ } = self;
         let inputs = deployment.stored().map_or(&[][..], StoredInputs::inputs);
         let feature = |stored: StoredFeature| {
             let input = inputs.get(stored.input)?;
@@ -247,7 +252,8 @@ impl Predictor {
             if rows.is_empty() {
                 continue;
             }
-            let batch = Batch { rows: rows.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone };
+            let batch =
+                Batch { rows: rows.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone, draw: None };
             let outcomes = predict_batch(&deployment, batch, |row, builder| {
                 let (index, told) = &rows[row];
                 requests[*index].visit(|feature, value| builder.feature(feature, value));

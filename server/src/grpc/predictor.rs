@@ -11,6 +11,7 @@ use ev_proto::ev::common::v1::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
+use uuid::Uuid;
 
 use super::{deadline::Deadline, renewed::Renewals, status, stream::Answer};
 use crate::{
@@ -256,7 +257,8 @@ impl Predictor {
             if rows.is_empty() {
                 continue;
             }
-            let batch = Batch { rows: rows.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone };
+            let batch =
+                Batch { rows: rows.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone, draw: None };
             let outcomes = predict_pictures(&deployment, queue, batch, &of_rows).await?;
             for (index, outcome) in rows.into_iter().zip(outcomes) {
                 results[index] = Some(outcome.map(|outcome| answer(&requests[index], &deployment, outcome)));
@@ -276,7 +278,8 @@ impl Predictor {
     ) -> Results<A> {
         let Grouped { mut results, groups } = self.group(task, requests, selector)?;
         for (deployment, members) in groups {
-            let batch = Batch { rows: members.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone };
+            let batch =
+                Batch { rows: members.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone, draw: None };
             let outcomes = predict_batch(&deployment, batch, |row, builder| {
                 requests[members[row]].visit(|feature, value| builder.feature(feature, value));
             })
@@ -321,6 +324,10 @@ impl Predictor {
     /// The envelope of an answer.
     #[inline]
     pub(super) fn info(&self, deployment: &Deployment, outcome: &Outcome) -> PredictionInfo {
+        let id = self.ids.of(outcome.taken, outcome.draw);
+        if outcome.inputs.is_some() {
+            self.show(deployment, id, outcome);
+        }
         let outside = !outcome.out_of_distribution.is_empty();
         let status = if outside { PredictionStatus::OutOfDistribution } else { PredictionStatus::Ok };
         PredictionInfo {
@@ -329,7 +336,7 @@ impl Predictor {
                 version: deployment.version,
                 digest: deployment.digest.clone(),
             }),
-            prediction_id: self.ids.next(outcome.taken),
+            prediction_id: PredictionIds::text(id),
             status: status.into(),
             out_of_distribution: if outside { fields(deployment, outcome) } else { Vec::new() },
             feature_coverage: outcome.coverage,
@@ -338,6 +345,14 @@ impl Predictor {
             features: Vec::new(),
             degraded: false,
         }
+    }
+}
+
+impl Predictor {
+    /// Shows a prediction to whoever listens to its deployment.
+    #[cold]
+    pub(super) fn show(&self, deployment: &Deployment, id: Uuid, outcome: &Outcome) {
+        deployment.tap().show(deployment.served(), id, self.ids.unix_ms(outcome.taken), outcome);
     }
 }
 

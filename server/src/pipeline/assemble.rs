@@ -1,5 +1,7 @@
 //! From a caller's values to the row the heads see.
 
+use std::sync::Arc;
+
 use ev_domain::{Feature, Value};
 use ev_models_core::{
     DataType,
@@ -9,6 +11,7 @@ use ev_models_core::{
 use super::{
     outcome::{OutOfDistribution, OutOfDistributionReason, Violation},
     plan::{Plan, PlannedInput, narrow},
+    tap::{Draw, Inputs},
     vocabulary::trimmed,
 };
 
@@ -27,11 +30,21 @@ pub(crate) enum InputValue<'a> {
     Flag(bool),
 }
 
+/// Mark of an input that was not given.
+pub(super) const ABSENT: u32 = 0;
+/// Of one that was given, and is no text of a vocabulary.
+const GIVEN: u32 = 1;
+/// Of a text that is not in its vocabulary.
+pub(super) const UNKNOWN: u32 = 2;
+/// Of the first text of a vocabulary; those of the others follow.
+pub(super) const CODE: u32 = 3;
+
 /// Scratch of one core, reused from row to row.
 #[derive(Debug, Default)]
 pub(super) struct RowScratch {
     slots: Vec<f32>,
-    given: Vec<bool>,
+    /// What came of each input.
+    marks: Vec<u32>,
 }
 
 /// What is known of an assembled row beside its columns.
@@ -44,6 +57,9 @@ pub(super) struct RowMeta {
     /// Bit i: all conditions of rule i hold.
     pub(super) rules: u64,
     pub(super) out_of_distribution: Vec<OutOfDistribution>,
+    pub(super) draw: Draw,
+    /// What was assembled, where somebody wants to see it.
+    pub(super) inputs: Option<Arc<Inputs>>,
 }
 
 /// Collects the values of one row.
@@ -56,17 +72,34 @@ pub(crate) struct RowBuilder<'p> {
     violations: Vec<Violation>,
 }
 
+// === impl RowScratch ===
+
+impl RowScratch {
+    /// Slots and marks of the row that was assembled last.
+    pub(super) fn row(&self) -> (&[f32], &[u32]) {
+        (&self.slots, &self.marks)
+    }
+}
+
 // === impl RowMeta ===
 
 impl RowMeta {
     /// Of a picture, which is all there is to a row.
     pub(super) fn picture() -> RowMeta {
-        RowMeta { body: Some(0), coverage: 1.0, linear: 0.0, rules: 0, out_of_distribution: Vec::new() }
+        RowMeta { body: Some(0), coverage: 1.0, ..RowMeta::spent() }
     }
 
     /// What is left when an outcome has been made of it.
     pub(super) fn spent() -> RowMeta {
-        RowMeta { body: None, coverage: 0.0, linear: 0.0, rules: 0, out_of_distribution: Vec::new() }
+        RowMeta {
+            body: None,
+            coverage: 0.0,
+            linear: 0.0,
+            rules: 0,
+            out_of_distribution: Vec::new(),
+            draw: Draw::default(),
+            inputs: None,
+        }
     }
 }
 
@@ -76,8 +109,8 @@ impl<'p> RowBuilder<'p> {
     pub(super) fn new(plan: &'p Plan, scratch: &'p mut RowScratch) -> RowBuilder<'p> {
         scratch.slots.clear();
         scratch.slots.extend_from_slice(&plan.defaults);
-        scratch.given.clear();
-        scratch.given.resize(plan.inputs.len(), false);
+        scratch.marks.clear();
+        scratch.marks.resize(plan.inputs.len(), ABSENT);
         let body = plan.variants.is_none().then_some(0);
         RowBuilder { plan, scratch, known: 0, body, out_of_distribution: Vec::new(), violations: Vec::new() }
     }
@@ -89,7 +122,7 @@ impl<'p> RowBuilder<'p> {
             Value::Number(number) => {
                 if let Some(place) = self.plan.accepted(feature, number) {
                     if let Some((input, slot)) = place {
-                        self.take(input, slot, number);
+                        self.take(input, slot, number, GIVEN);
                     }
                     return;
                 }
@@ -143,7 +176,7 @@ impl<'p> RowBuilder<'p> {
             }
             InputValue::Text(text) if input.dtype == DataType::Bytes => self.text(index, input, text),
             InputValue::Flag(flag) if input.dtype == DataType::Bool => {
-                self.take(index, input.slot, f32::from(u8::from(flag)));
+                self.take(index, input.slot, f32::from(u8::from(flag)), GIVEN);
             }
             _ => {
                 let description =
@@ -160,9 +193,9 @@ impl<'p> RowBuilder<'p> {
     }
 
     #[inline]
-    fn take(&mut self, index: usize, slot: usize, value: f32) {
+    fn take(&mut self, index: usize, slot: usize, value: f32, mark: u32) {
         self.scratch.slots[slot] = value;
-        self.scratch.given[index] = true;
+        self.scratch.marks[index] = mark;
         self.known += 1;
     }
 
@@ -187,7 +220,7 @@ impl<'p> RowBuilder<'p> {
         {
             self.outside(index, OutOfDistributionReason::OutsideTrainedRange, number.to_string());
         }
-        self.take(index, input.slot, number);
+        self.take(index, input.slot, number, GIVEN);
     }
 
     fn vector(&mut self, index: usize, input: &PlannedInput, numbers: impl Iterator<Item = f32> + Clone) {
@@ -211,7 +244,7 @@ impl<'p> RowBuilder<'p> {
         for (slot, number) in self.scratch.slots[input.slot..input.slot + input.width].iter_mut().zip(numbers) {
             *slot = number;
         }
-        self.scratch.given[index] = true;
+        self.scratch.marks[index] = GIVEN;
         self.known += 1;
     }
 
@@ -229,27 +262,30 @@ impl<'p> RowBuilder<'p> {
         if let Some(variants) = &self.plan.variants
             && variants.input == index
         {
-            self.scratch.given[index] = true;
             match variants.values.find(text) {
                 Some(variant) => {
+                    self.scratch.marks[index] = CODE + variant;
                     self.body = Some(variant as usize);
                     self.known += 1;
                 }
-                None => self.outside(index, OutOfDistributionReason::NoVariant, clipped(text)),
+                None => {
+                    self.scratch.marks[index] = UNKNOWN;
+                    self.outside(index, OutOfDistributionReason::NoVariant, clipped(text));
+                }
             }
             let code = input.vocabulary.as_ref().and_then(|known| known.find(text));
             self.scratch.slots[input.slot] = code.map_or(f32::NAN, |code| input.encoded(code));
             return;
         }
         let Some(vocabulary) = &input.vocabulary else {
-            self.take(index, input.slot, f32::NAN);
+            self.take(index, input.slot, f32::NAN, GIVEN);
             return;
         };
         match vocabulary.find(text) {
-            Some(code) => self.take(index, input.slot, input.encoded(code)),
+            Some(code) => self.take(index, input.slot, input.encoded(code), CODE + code),
             None => {
                 // Given, so that it is not "missing"; unknown, so that it is no value, and not the default either.
-                self.scratch.given[index] = true;
+                self.scratch.marks[index] = UNKNOWN;
                 self.scratch.slots[input.slot] = f32::NAN;
                 self.outside(index, OutOfDistributionReason::UnknownCategory, clipped(text));
             }
@@ -266,7 +302,9 @@ impl<'p> RowBuilder<'p> {
         let plan = self.plan;
         for index in &plan.required {
             let input = &plan.inputs[*index];
-            if !self.scratch.given[*index] && !self.violations.iter().any(|violation| violation.field == input.name) {
+            if self.scratch.marks[*index] == ABSENT
+                && !self.violations.iter().any(|violation| violation.field == input.name)
+            {
                 let description = "is missing, expected a value: the model requires it".to_owned();
                 self.violate(&input.name, "MISSING_FIELD", description);
             }
@@ -283,6 +321,8 @@ impl<'p> RowBuilder<'p> {
             linear: self.body.map_or(0.0, |body| linear(plan, body, slots)),
             rules: rules(plan, slots),
             out_of_distribution: self.out_of_distribution,
+            draw: Draw::default(),
+            inputs: None,
         })
     }
 }

@@ -2,6 +2,10 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use uuid::Uuid;
+
+use super::tap::Draw;
+
 /// Makes ids from the instant a request was taken, without reading the wall clock again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PredictionIds {
@@ -26,15 +30,25 @@ impl PredictionIds {
         self.started_unix_ms.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
     }
 
-    /// A fresh id.
-    pub(crate) fn next(&self, instant: Instant) -> String {
+    /// The id of a request taken at `instant`, of which most was drawn when its row was assembled.
+    pub(crate) fn of(&self, instant: Instant, draw: Draw) -> Uuid {
         let mut random = [0u8; 10];
-        let (low, high) = (fastrand::u64(..), fastrand::u16(..));
-        random[..8].copy_from_slice(&low.to_le_bytes());
-        random[8..].copy_from_slice(&high.to_le_bytes());
-        let id = uuid::Builder::from_unix_timestamp_millis(self.unix_ms(instant), &random).into_uuid();
+        random[..2].copy_from_slice(&fastrand::u16(..).to_le_bytes());
+        random[2..].copy_from_slice(&draw.bytes());
+        uuid::Builder::from_unix_timestamp_millis(self.unix_ms(instant), &random).into_uuid()
+    }
+
+    /// The id as answers carry it.
+    pub(crate) fn text(id: Uuid) -> String {
         let mut buffer = [0u8; uuid::fmt::Hyphenated::LENGTH];
         id.hyphenated().encode_lower(&mut buffer).to_owned()
+    }
+
+    /// Of row `row` of a request, whose first row has `id`: as [`Draw::following`].
+    pub(crate) fn following(id: Uuid, row: usize) -> Uuid {
+        let (high, low) = id.as_u64_pair();
+        let last = (low & u64::from(u32::MAX)).wrapping_add(row as u64) & u64::from(u32::MAX);
+        Uuid::from_u64_pair(high, low & !u64::from(u32::MAX) | last)
     }
 }
 
@@ -46,10 +60,22 @@ mod tests {
     fn ids_differ_and_sort_by_time() {
         let ids = PredictionIds::new();
         let now = Instant::now();
-        let first = ids.next(now);
-        let later = ids.next(now + std::time::Duration::from_secs(1));
-        assert_ne!(first, ids.next(now));
+        let next = |instant| PredictionIds::text(ids.of(instant, Draw::of_request()));
+        let first = next(now);
+        let later = next(now + std::time::Duration::from_secs(1));
+        assert_ne!(first, next(now));
         assert!(first < later);
         assert_eq!(first.as_bytes()[14], b'7');
+    }
+
+    #[test]
+    fn rows_of_a_request_follow_its_id() {
+        let (ids, now, draw) = (PredictionIds::new(), Instant::now(), Draw::of_request());
+        let (first, third) = (ids.of(now, draw), ids.of(now, draw.following(2)));
+        let followed = PredictionIds::following(first, 2);
+        assert_eq!(followed.as_u64_pair().1, third.as_u64_pair().1);
+        assert_eq!(followed.as_u64_pair().0, first.as_u64_pair().0);
+        let last = Uuid::from_u64_pair(1, 0x8000_0001_ffff_ffff);
+        assert_eq!(PredictionIds::following(last, 1), Uuid::from_u64_pair(1, 0x8000_0001_0000_0000));
     }
 }

@@ -13,6 +13,8 @@ mod postprocess;
 mod queued;
 mod run;
 mod stored;
+#[allow(dead_code, reason = "observers come with the prediction log and with rollouts")]
+mod tap;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -31,3 +33,6 @@ pub(crate) use run::{
     BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row, predict_together, rehearse_picture,
 };
 pub(crate) use stored::{Given, StoredFeature, StoredInputs, StoredRow};
+pub(crate) use tap::{Draw, Inputs, Served, Tap};
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use tap::{Observer, Seen};

@@ -1,10 +1,15 @@
 //! What comes out of the pipeline: an outcome, or an error that says what to do.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ev_batching::Cut;
 use ev_images::Info;
 use ev_models_core::RunError;
+
+use super::tap::{Draw, Inputs};
 
 /// The answer to one row.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +30,10 @@ pub(crate) struct Outcome {
     pub(crate) batch: Option<BatchInfo>,
     /// What the picture was; none of other rows, and of tensors.
     pub(crate) picture: Option<Info>,
+    /// The random part of its prediction's id.
+    pub(crate) draw: Draw,
+    /// What was assembled, where somebody wants to see it.
+    pub(crate) inputs: Option<Arc<Inputs>>,
 }
 
 /// The batch a row was run in.

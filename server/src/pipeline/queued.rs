@@ -18,6 +18,7 @@ use super::{
     pictures::{Picture, Pictures, Told},
     postprocess,
     run::{BadRow, Batch, Want, outcome},
+    tap::Draw,
 };
 use crate::deploy::{Deployment, Queue};
 
@@ -70,7 +71,9 @@ pub(crate) fn submit_row(
         }
     };
     let urgency = Urgency { priority: Priority::Interactive, deadline };
-    QueuedRow::of(deployment, want, deadline, || Wave::submit(deployment, queue, 0..1, urgency, BadRow::FailsAll, once))
+    QueuedRow::of(deployment, want, deadline, || {
+        Wave::submit(deployment, queue, 0..1, (urgency, BadRow::FailsAll), None, once)
+    })
 }
 
 /// Submits one picture.
@@ -87,7 +90,8 @@ pub(crate) fn submit_picture(
 ) -> Result<QueuedRow, PredictError> {
     let urgency = Urgency { priority: Priority::Interactive, deadline };
     QueuedRow::of(deployment, want, deadline, || {
-        Wave::of_pictures(pictures, queue, std::slice::from_ref(&picture), urgency, BadRow::FailsAll)
+        let picture = std::slice::from_ref(&picture);
+        Wave::of_pictures(deployment, (pictures, queue), picture, (urgency, BadRow::FailsAll), None)
     })
 }
 
@@ -112,7 +116,9 @@ pub(crate) async fn predict_pictures(
     predict_waves(deployment, batch, |first, urgency| {
         let rows = queue.wave(RUNS_PER_WAVE, of_rows[first..].iter().map(Picture::size));
         let wave = first..first + rows;
-        (wave.clone(), Wave::of_pictures(pictures, queue, &of_rows[wave], urgency, batch.bad_row))
+        let draw = batch.draw.map(|draw| draw.following(first));
+        let of_wave = &of_rows[wave.clone()];
+        (wave, Wave::of_pictures(deployment, (pictures, queue), of_wave, (urgency, batch.bad_row), draw))
     })
     .await
 }
@@ -131,7 +137,7 @@ pub(super) async fn predict_batch(
     let rows_a_wave = queue.rows_a_wave(RUNS_PER_WAVE);
     predict_waves(deployment, batch, |first, urgency| {
         let rows = first..batch.rows.min(first + rows_a_wave);
-        (rows.clone(), Wave::submit(deployment, queue, rows, urgency, batch.bad_row, &fill))
+        (rows.clone(), Wave::submit(deployment, queue, rows, (urgency, batch.bad_row), batch.draw, &fill))
     })
     .await
 }
@@ -240,8 +246,8 @@ impl Wave {
         deployment: &Deployment,
         queue: &Queue,
         rows: Range<usize>,
-        urgency: Urgency,
-        bad_row: BadRow,
+        (urgency, bad_row): (Urgency, BadRow),
+        draw: Option<Draw>,
         mut fill: impl FnMut(usize, &mut RowBuilder<'_>),
     ) -> Result<Wave, PredictError> {
         let started = Instant::now();
@@ -254,7 +260,11 @@ impl Wave {
             let mut builder = RowBuilder::new(plan, core.scratch());
             fill(row, &mut builder);
             let whole = matrix.len();
-            let meta = builder.finish(&mut matrix).map_err(PredictError::Invalid);
+            let meta = builder.finish(&mut matrix).map_err(PredictError::Invalid).map(|mut meta| {
+                let draw = draw.map(|draw| (draw, row));
+                deployment.tap().draw(draw, plan, core.scratch(), &mut meta);
+                meta
+            });
             match meta.as_ref().ok().and_then(|meta| meta.body) {
                 Some(body) => body_of.push(body),
                 None => matrix.truncate(whole),
@@ -281,15 +291,20 @@ impl Wave {
 
     /// Submits pictures, but for those whose length says enough.
     fn of_pictures(
-        pictures: &Arc<Pictures>,
-        queue: &Queue,
+        deployment: &Deployment,
+        (pictures, queue): (&Arc<Pictures>, &Queue),
         of_rows: &[Picture],
-        urgency: Urgency,
-        bad_row: BadRow,
+        (urgency, bad_row): (Urgency, BadRow),
+        draw: Option<Draw>,
     ) -> Result<Wave, PredictError> {
         let started = Instant::now();
-        let mut admitted: Vec<Result<RowMeta, PredictError>> =
-            of_rows.iter().map(|picture| pictures.admit(picture).map(|()| RowMeta::picture())).collect();
+        let admit = |(row, picture)| {
+            pictures.admit(picture)?;
+            let mut meta = RowMeta::picture();
+            deployment.tap().draw_picture(draw.map(|draw| (draw, row)), &mut meta);
+            Ok(meta)
+        };
+        let mut admitted: Vec<Result<RowMeta, PredictError>> = of_rows.iter().enumerate().map(admit).collect();
         if bad_row == BadRow::FailsAll && admitted.iter().any(Result::is_err) {
             for row in admitted.iter_mut().filter(|row| row.is_ok()) {
                 *row = Err(PredictError::Abandoned);

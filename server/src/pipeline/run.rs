@@ -15,6 +15,7 @@ use super::{
     outcome::{BatchInfo, Estimate, Outcome, PredictError, Timings},
     pictures::{Picture, Pictures},
     postprocess, queued,
+    tap::Draw,
 };
 use crate::deploy::{Deployment, Stats};
 
@@ -52,6 +53,8 @@ pub(crate) struct Batch {
     pub(crate) deadline: Option<Instant>,
     pub(crate) want: Want,
     pub(crate) bad_row: BadRow,
+    /// Of a request whose rows share an id; otherwise each has its own.
+    pub(crate) draw: Option<Draw>,
 }
 
 /// One core's copy of a deployment: instances, scratch and counts. Only that core's thread locks it while serving.
@@ -99,7 +102,7 @@ pub(crate) fn predict_together(
     let started = Instant::now();
     let mut results = Vec::with_capacity(rows);
     let mut state = deployment.core();
-    let batch = Batch { rows, deadline: None, want: Want::Estimate, bad_row: BadRow::FailsAlone };
+    let batch = Batch { rows, deadline: None, want: Want::Estimate, bad_row: BadRow::FailsAlone, draw: None };
     if state.predict_slice(deployment, batch, 0..rows, &fill, started, &mut results) {
         deployment.replace_instances(&mut state);
     }
@@ -212,6 +215,7 @@ impl CoreState {
         let mut builder = RowBuilder::new(plan, &mut self.scratch);
         fill(&mut builder);
         let mut meta = builder.finish(matrix).map_err(PredictError::Invalid)?;
+        deployment.tap().draw(None, plan, &self.scratch, &mut meta);
         let assembled = Instant::now();
         let (estimate, raw) = match meta.body {
             None => (Estimate::Unknown, Vec::new()),
@@ -269,7 +273,9 @@ impl CoreState {
             let mut builder = RowBuilder::new(plan, &mut self.scratch);
             fill(row, &mut builder);
             match builder.finish(&mut matrix) {
-                Ok(meta) => {
+                Ok(mut meta) => {
+                    let draw = batch.draw.map(|draw| (draw, row));
+                    deployment.tap().draw(draw, plan, &self.scratch, &mut meta);
                     pending.push((row, meta));
                     results.push(Err(PredictError::Panicked));
                 }
@@ -377,5 +383,7 @@ pub(super) fn outcome(meta: RowMeta, estimate: Estimate, raw: Vec<f32>, taken: I
         timings: Timings::default(),
         batch: None,
         picture: None,
+        draw: meta.draw,
+        inputs: meta.inputs,
     }
 }

@@ -1,7 +1,7 @@
 //! What holds for every backend and every bundled model: a panic stays with its batch, and a batch is its rows.
 
 use std::sync::{
-    Arc, LazyLock,
+    Arc, LazyLock, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -13,8 +13,8 @@ use ev_models_core::{
 use proptest::prelude::*;
 
 use super::{
-    BadRow, Batch, Estimate, InputValue, Outcome, PredictError, RowBuilder, Want, predict_batch, predict_row,
-    submit_row,
+    BadRow, Batch, Draw, Estimate, InputValue, Observer, Outcome, PredictError, PredictionIds, RowBuilder, Seen, Want,
+    predict_batch, predict_row, submit_row,
 };
 use crate::{
     bundled::BUNDLED,
@@ -110,7 +110,7 @@ fn batch(
     rows: usize,
     fill: impl Fn(usize, &mut RowBuilder<'_>),
 ) -> Vec<Result<Outcome, PredictError>> {
-    let batch = Batch { rows, deadline: None, want: Want::EstimateAndRaw, bad_row: BadRow::FailsAlone };
+    let batch = Batch { rows, deadline: None, want: Want::EstimateAndRaw, bad_row: BadRow::FailsAlone, draw: None };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(predict_batch(deployment, batch, fill)).expect("a batch that may run")
 }
@@ -315,6 +315,75 @@ fn comparable(result: Result<Outcome, PredictError>) -> Result<String, String> {
     Ok(format!("{estimate:?} {raw:?} {} {:?}", outcome.coverage.to_bits(), outcome.out_of_distribution))
 }
 
+/// Keeps what it is shown.
+#[derive(Default)]
+struct Collecting(Mutex<Vec<Arc<Seen>>>);
+
+impl Observer for Collecting {
+    fn offer(&self, seen: &Arc<Seen>) {
+        self.0.lock().expect("no panic").push(Arc::clone(seen));
+    }
+}
+
+/// What an observer is shown of an outcome.
+fn shown(deployment: &Deployment, outcome: &Outcome) -> Arc<Seen> {
+    let collecting = Arc::new(Collecting::default());
+    deployment.tap().listen("shown", 1.0, Arc::clone(&collecting) as _);
+    let id = PredictionIds::new().of(outcome.taken, outcome.draw);
+    deployment.tap().show(deployment.served(), id, 0, outcome);
+    collecting.0.lock().expect("no panic").pop().expect("it wants all")
+}
+
+#[test]
+fn a_share_of_rows_is_copied_and_every_row_while_somebody_wants_all() {
+    let deployment = doubler(&Superstitious::default());
+    let copied = |rows: usize| {
+        let ask = |_| predict_row(&deployment, Want::Estimate, |row| row.input(0, InputValue::Number(1.0)));
+        (0..rows).map(ask).filter(|outcome| outcome.as_ref().expect("answered").inputs.is_some()).count()
+    };
+    assert_eq!(copied(100), 0, "nobody listens");
+    deployment.tap().listen("some", 0.25, Arc::new(Collecting::default()));
+    // Ten standard deviations of a binomial.
+    assert!((2_066..=2_934).contains(&copied(10_000)));
+    deployment.tap().listen("all", 1.0, Arc::new(Collecting::default()));
+    assert_eq!(copied(100), 100);
+    deployment.tap().leave("all");
+    deployment.tap().leave("some");
+    assert_eq!(copied(100), 0);
+}
+
+#[test]
+fn an_observer_is_shown_its_share_by_the_ids_of_the_predictions() {
+    let deployment = doubler(&Superstitious::default());
+    let (all, some) = (Arc::new(Collecting::default()), Arc::new(Collecting::default()));
+    deployment.tap().listen("all", 1.0, Arc::clone(&all) as _);
+    deployment.tap().listen("some", 0.5, Arc::clone(&some) as _);
+    let ids = PredictionIds::new();
+    let batch = Batch {
+        rows: 1_000,
+        deadline: None,
+        want: Want::Estimate,
+        bad_row: BadRow::FailsAll,
+        draw: Some(Draw::of_request()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let one = |_: usize, row: &mut RowBuilder<'_>| row.input(0, InputValue::Number(1.0));
+    let of_request = runtime.block_on(predict_batch(&deployment, batch, one)).expect("answered");
+    let alone = (0..1_000).map(|_| predict_row(&deployment, Want::Estimate, |row| one(0, row)));
+    for outcome in of_request.into_iter().chain(alone) {
+        let outcome = outcome.expect("answered");
+        deployment.tap().show(deployment.served(), ids.of(outcome.taken, outcome.draw), 0, &outcome);
+    }
+    // The share as anybody computes it from an id: 30 bits behind the variant.
+    let is_below = |seen: &&Arc<Seen>| seen.id.as_u64_pair().1 >> 32 & 0x3fff_ffff < 1 << 29;
+    let all = all.0.lock().expect("no panic");
+    let expected: Vec<_> = all.iter().filter(is_below).map(|seen| seen.id).collect();
+    let found: Vec<_> = some.0.lock().expect("no panic").iter().map(|seen| seen.id).collect();
+    assert_eq!((all.len(), found), (2_000, expected.clone()));
+    let of_request = expected.iter().filter(|id| id.as_u64_pair().1 >> 32 == all[0].id.as_u64_pair().1 >> 32).count();
+    assert!(of_request == 0 || of_request == 1_000, "rows of a request are shown together: {of_request}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 64,
@@ -342,6 +411,24 @@ proptest! {
             prop_assert_eq!(&comparable(together), &expected);
             let alone = queued_row(queued, |builder| fill(row, builder));
             prop_assert_eq!(&comparable(alone), &expected);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_row_makes_the_same_answer_again((model, rows) in rows()) {
+        let (inline, queued) = (&MODELS[model], &QUEUED[model]);
+        let collecting = || Arc::new(Collecting::default());
+        inline.tap().listen("shown", 1.0, collecting());
+        queued.tap().listen("shown", 1.0, collecting());
+        let of_queue = batch(queued, rows.len(), |row, builder| fill(&rows[row], builder));
+        let together = batch(inline, rows.len(), |row, builder| fill(&rows[row], builder));
+        let alone = rows.iter().map(|row| predict_row(inline, Want::EstimateAndRaw, |builder| fill(row, builder)));
+        let served = std::iter::repeat_n(&**queued, rows.len()).chain(std::iter::repeat(inline));
+        for (of, outcome) in served.zip(of_queue.into_iter().chain(together).chain(alone)) {
+            let Ok(outcome) = outcome else { continue };
+            let seen = shown(of, &outcome);
+            let again = predict_row(inline, Want::EstimateAndRaw, |builder| seen.fill(inline.plan(), builder));
+            prop_assert_eq!(comparable(again), comparable(Ok(outcome)));
         }
     }
 

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     deploy::Deployment,
     pipeline::{
-        BadRow, Batch, Outcome, Picture, PredictError, RowBuilder, Violation, Want, predict_batch, predict_pictures,
-        predict_row,
+        BadRow, Batch, Draw, Outcome, Picture, PredictError, PredictionIds, RowBuilder, Violation, Want, predict_batch,
+        predict_pictures, predict_row,
     },
 };
 
@@ -77,13 +77,25 @@ pub(super) async fn batch(
         Arc::clone(metadata::deployment(&predictor.routes.load(), &request.model_name, &request.model_version)?);
     if let Some(queue) = deployment.picture_queue() {
         let (of_rows, parts) = prepare_pictures(predictor, &deployment, request, started)?;
-        let batch = Batch { rows: of_rows.len(), deadline, want: want(&parts), bad_row: BadRow::FailsAll };
+        let batch = Batch {
+            rows: of_rows.len(),
+            deadline,
+            want: want(&parts),
+            bad_row: BadRow::FailsAll,
+            draw: Some(Draw::of_request()),
+        };
         let outcomes = together(predict_pictures(&deployment, queue, batch, &of_rows).await?)?;
         let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
         return Ok(respond(predictor, &deployment, id, is_raw, &parts, &outcomes));
     }
     let (columns, parts) = prepare(predictor, &deployment, request, started)?;
-    let batch = Batch { rows: columns.rows(), deadline, want: want(&parts), bad_row: BadRow::FailsAll };
+    let batch = Batch {
+        rows: columns.rows(),
+        deadline,
+        want: want(&parts),
+        bad_row: BadRow::FailsAll,
+        draw: Some(Draw::of_request()),
+    };
     let results = predict_batch(&deployment, batch, |row, builder| columns.fill(row, builder)).await?;
     let outcomes = together(results)?;
     let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
@@ -177,6 +189,13 @@ fn respond(
     parts: &[Part],
     outcomes: &[Outcome],
 ) -> ModelInferResponse {
+    let id_of_first = match outcomes.first() {
+        Some(first) => predictor.ids.of(first.taken, first.draw),
+        None => predictor.ids.of(Instant::now(), Draw::of_request()),
+    };
+    for (row, outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| outcome.inputs.is_some()) {
+        predictor.show(deployment, PredictionIds::following(id_of_first, row), outcome);
+    }
     let (outputs, raw_output_contents) = if is_raw {
         outputs::raw(deployment, parts, outcomes)
     } else {
@@ -185,7 +204,7 @@ fn respond(
     let text = |text: String| InferParameter { parameter_choice: Some(ParameterChoice::StringParam(text)) };
     let mut parameters = HashMap::from([
         ("digest".to_owned(), text(deployment.digest.clone())),
-        ("prediction_id".to_owned(), text(predictor.ids.next(Instant::now()))),
+        ("prediction_id".to_owned(), text(PredictionIds::text(id_of_first))),
     ]);
     // Rows of one request may be run in several batches.
     if let [Outcome { batch: Some(batch), timings, .. }] = outcomes {
