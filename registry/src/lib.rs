@@ -62,6 +62,7 @@ mod page;
 mod plan;
 mod record;
 mod registry;
+mod rollout;
 mod source;
 mod upload;
 
@@ -73,4 +74,8 @@ pub use metadata::{MetadataStore, SqliteMetadataStore};
 pub use page::{Listing, Page};
 pub use record::{ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord};
 pub use registry::{Check, Registry};
+pub use rollout::{
+    AliasMove, NewRollout, REPLICAS_KEPT, ROLLOUTS_KEPT, ReplicaObservations, RolloutChange, RolloutRecord,
+    RolloutStore,
+};
 pub use upload::Upload;

@@ -6,7 +6,7 @@ use ev_models_core::{ArtifactDir, Manifest, manifest::FileEntry};
 
 use crate::{
     ArtifactStore, DirectoryArtifactStore, ExpectedVersion, Limits, Listing, MetadataStore, ModelRecord, Page,
-    RegistryConfig, RegistryError, SqliteMetadataStore, Upload, VersionChoice, VersionRecord,
+    RegistryConfig, RegistryError, RolloutStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord,
     artifacts::sync_folder,
     blocking::blocking,
     plan::Plan,
@@ -174,6 +174,12 @@ impl Registry {
             });
         }
         checks
+    }
+
+    /// Where rollouts are kept.
+    #[must_use]
+    pub fn rollouts(&self) -> &dyn RolloutStore {
+        &*self.metadata
     }
 
     /// Ends the database's connections; calls after it fail.

@@ -8,14 +8,16 @@ use ev_models_core::Digest;
 pub use sqlite::SqliteMetadataStore;
 pub(crate) use sqlite::is_full as is_sqlite_full;
 
-use crate::{ExpectedVersion, Imported, ModelRecord, NewVersion, RegistryError, VersionChoice, VersionRecord};
+use crate::{
+    ExpectedVersion, Imported, ModelRecord, NewVersion, RegistryError, RolloutStore, VersionChoice, VersionRecord,
+};
 
 /// Keeps models, versions and aliases.
 ///
 /// Every method is one transaction, and what it changed survives a power cut when it returns.
 /// Aliases and page sizes were checked by the caller.
 #[async_trait]
-pub trait MetadataStore: Send + Sync {
+pub trait MetadataStore: RolloutStore {
     /// Registers versions, all or none. A version whose digest its model already has is left as it is.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Metadata in SQLite.
 
+mod rollouts;
+
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;

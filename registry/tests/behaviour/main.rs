@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod rollouts;
 mod suite;
 
 use std::sync::Arc;
@@ -32,13 +33,13 @@ impl Database for Sqlite {
 }
 
 macro_rules! behaviour {
-    ($module:ident, $database:ty: $($test:ident),+ $(,)?) => {
+    ($module:ident, $database:ty, $suite:ident: $($test:ident),+ $(,)?) => {
         mod $module {
             use super::*;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    suite::$test(&<$database>::empty().await).await;
+                    $suite::$test(&<$database>::empty().await).await;
                 }
             )+
         }
@@ -46,7 +47,7 @@ macro_rules! behaviour {
 }
 
 behaviour! {
-    sqlite, Sqlite:
+    sqlite, Sqlite, suite:
     versions_are_numbered_from_one_for_each_model,
     the_same_digest_is_the_same_version,
     a_batch_is_registered_whole,
@@ -61,4 +62,14 @@ behaviour! {
     a_thousand_versions_are_listed_in_pages,
     everything_is_there_after_opening_again,
     a_closed_store_fails_and_does_not_panic,
+}
+
+behaviour! {
+    sqlite_rollouts, Sqlite, rollouts:
+    a_model_has_one_rollout_under_way,
+    a_rollout_changes_only_from_where_it_was_seen,
+    an_alias_moves_with_its_rollout_or_neither_does,
+    of_racing_changes_one_wins,
+    what_processes_saw_is_kept_by_process,
+    old_rollouts_are_forgotten,
 }
