@@ -11,6 +11,7 @@ const SOURCES: &[&str] = &[
     "ev/battery/v1/battery.proto",
     "ev/thermal/v1/thermal.proto",
     "ev/registry/v1/registry.proto",
+    "ev/registry/v1/rollouts.proto",
     "ev/vision/v1/vision.proto",
     "ev/telemetry/v1/telemetry.proto",
     "ev/features/v1/features.proto",

@@ -12,7 +12,7 @@
 //! Not here: where a rollout is kept, loading versions, routing requests, the wire, the clock.
 //!
 //! ```
-//! use ev_rollouts::{Observations, Phase, Plan, Readiness, Rollout, Share, Split, View};
+//! use ev_rollouts::{Key, Observations, Phase, Plan, Readiness, Rollout, Share, Split, View};
 //!
 //! let plan = Plan::default();
 //! let rollout = Rollout::start("r-1", "ev-range", 3, 4, plan, "kim", 0)?;
@@ -24,7 +24,7 @@
 //!
 //! let (five, ten) = (Share::percent(5.0)?, Share::percent(10.0)?);
 //! let split = Split::new(&rollout.id);
-//! let is_canary = |share| split.takes(b"car-17", share);
+//! let is_canary = |share| split.takes(Key::of(b"car-17"), share);
 //! assert!(!is_canary(five) || is_canary(ten));
 //! # Ok::<(), ev_rollouts::RolloutError>(())
 //! ```
@@ -48,4 +48,4 @@ pub use observations::{
 pub use plan::{Plan, STEPS_MAX, ShadowPlan, Step, StickyKey};
 pub use rollout::{Action, Event, HISTORY_MAX, Move, Phase, REASON_BYTES_MAX, Readiness, Rollout, Transition, View};
 pub use sketch::Sketch;
-pub use split::{Share, Split};
+pub use split::{Key, Share, Split};

@@ -1,7 +1,7 @@
 //! What holds for any key, any split of observations over replicas, and candidates that differ in nothing.
 
 use ev_rollouts::{
-    Answer, GuardState, Guards, Observations, Phase, Plan, Readiness, Rollout, Share, Split, View, judge,
+    Answer, GuardState, Guards, Key, Observations, Phase, Plan, Readiness, Rollout, Share, Split, View, judge,
 };
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ proptest! {
     ) {
         let split = Split::new(&salt);
         let (low, high) = (shares.0.min(shares.1), shares.0.max(shares.1));
-        let takes = |percent| split.takes(&key, Share::percent(percent).expect("a share"));
+        let takes = |percent| split.takes(Key::of(&key), Share::percent(percent).expect("a share"));
         prop_assert_eq!(takes(low), takes(low), "a key stays where it is");
         prop_assert!(!takes(low) || takes(high));
         prop_assert!(!takes(0.0) && takes(100.0));
@@ -25,7 +25,7 @@ proptest! {
     fn a_share_of_the_keys_is_what_was_asked_for(salt in "[a-z0-9-]{1,40}", percent in 0.5..=99.5f64) {
         const KEYS: u32 = 20_000;
         let (split, share) = (Split::new(&salt), Share::percent(percent).expect("a share"));
-        let taken = (0..KEYS).filter(|key| split.takes(format!("car-{key:06}").as_bytes(), share)).count();
+        let taken = (0..KEYS).filter(|key| split.takes(Key::of(format!("car-{key:06}").as_bytes()), share)).count();
         let p = percent / 100.0;
         // Six standard deviations: one in a billion.
         let bound = 6.0 * (f64::from(KEYS) * p * (1.0 - p)).sqrt();
@@ -40,9 +40,9 @@ proptest! {
         const KEYS: u32 = 20_000;
         let share = Share::percent(10.0).expect("a share");
         let (first, second) = (Split::new(&salts.0), Split::new(&salts.1));
-        let key = |key: u32| format!("car-{key:06}");
+        let key = |key: u32| Key::of(format!("car-{key:06}").as_bytes());
         let both = (0..KEYS)
-            .filter(|index| first.takes(key(*index).as_bytes(), share) && second.takes(key(*index).as_bytes(), share))
+            .filter(|index| first.takes(key(*index), share) && second.takes(key(*index), share))
             .count();
         let expected = f64::from(KEYS) * 0.01;
         prop_assert!((both as f64 - expected).abs() <= 6.0 * expected.sqrt(), "{both} in both");

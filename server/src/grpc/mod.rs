@@ -3,6 +3,7 @@
 mod alerts;
 mod battery;
 mod by_vehicle;
+mod call;
 mod charging;
 mod deadline;
 mod dispatch;

@@ -141,7 +141,7 @@ impl ModelRegistry for RegistryService {
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
         self.check_servable(&record).await?;
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
-        self.deployer.forgive(&model, version).await;
+        self.deployer.forgive(&model, version);
         let previous = self
             .registry
             .set_alias(&model, &alias, version, expected)
