@@ -27,6 +27,12 @@ pub enum RegistryError {
         /// What was given, shortened.
         alias: String,
     },
+    /// Not something the audit log takes.
+    #[error("the audit entry is refused: {problem}")]
+    InvalidAuditEntry {
+        /// What was found and what was expected.
+        problem: String,
+    },
     /// The page asked for cannot be.
     #[error("the page is refused: {problem}")]
     InvalidPage {
@@ -141,6 +147,16 @@ pub enum RegistryError {
         file: String,
         /// What was stored.
         expected: Digest,
+    },
+    /// The version is not the one that was registered, or the audit log's row of its registration was changed.
+    #[error("version {version} of model `{model}` is not what was registered: {problem}")]
+    Tampered {
+        /// Model name.
+        model: String,
+        /// Version number.
+        version: u32,
+        /// What was found.
+        problem: String,
     },
     /// The database holds what evserve never writes.
     #[error("the registry's database is malformed: {problem}")]

@@ -176,7 +176,7 @@ impl Registry {
     }
 
     async fn register(&self, versions: &[NewVersion]) -> Result<Vec<Imported>, RegistryError> {
-        let imported = self.metadata().register(versions).await?;
+        let imported = self.metadata().register(versions, self.actor()).await?;
         for Imported { version, .. } in imported.iter().filter(|imported| imported.created) {
             let (model, number, digest) = (&version.model, version.version, version.digest);
             tracing::info!(model, version = number, %digest, "version registered");

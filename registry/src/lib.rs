@@ -9,13 +9,15 @@
 //! - A number is never given twice, and what it names never changes.
 //! - An alias moves by compare-and-set: of two callers that saw the same state, one wins and the other is told.
 //! - Files are verified whenever they are fetched; importing the same content again repairs those that were lost.
+//! - Every change has its row in the audit log, written in the change's own transaction; rows hang together by their hashes.
+//!   A version is fetched only if it is the one whose registration the log tells of.
 //! - Nothing in a file or in the database makes this crate panic.
 //!
 //! Not here: loading or running models and their golden requests (the server does, with `ev-models`), protobuf and gRPC,
 //! the clock (callers say when), and removal: versions stay, and files that no version names, left where an import failed between storing and registering, are harmless and are used by the next import of the same content.
 //!
 //! ```
-//! use ev_registry::{ExpectedVersion, Registry, RegistryConfig, VersionChoice};
+//! use ev_registry::{AliasChange, ExpectedVersion, Registry, RegistryConfig, VersionChoice};
 //!
 //! # const MANIFEST: &str = r#"
 //! # [model]
@@ -43,7 +45,8 @@
 //! assert!(imported.created);
 //! assert_eq!(imported.version.version, 1);
 //!
-//! registry.set_alias("doubler", "production", 1, ExpectedVersion::Absent).await?;
+//! let production = AliasChange::set("doubler", "production", 1, ExpectedVersion::Absent);
+//! registry.move_alias(&production, 1_767_225_600_000).await?;
 //! let version = registry.get("doubler", &VersionChoice::Alias("production".into())).await?;
 //! let files = registry.fetch(&version).await?;
 //! assert_eq!(fs_err::read(files.path("model.ubj")?)?, b"trees");
@@ -52,6 +55,7 @@
 //! ```
 
 mod artifacts;
+pub mod audit;
 mod blocking;
 mod config;
 mod error;
@@ -67,15 +71,19 @@ mod source;
 mod upload;
 
 pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Staged, Staging};
+pub use audit::{
+    AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,
+};
 pub use config::{Limits, RegistryConfig};
 pub use error::RegistryError;
 pub use import::Bundle;
 pub use metadata::{MetadataStore, SqliteMetadataStore};
 pub use page::{Listing, Page};
-pub use record::{ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord};
+pub use record::{
+    AliasChange, ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord,
+};
 pub use registry::{Check, Registry};
 pub use rollout::{
-    AliasMove, NewRollout, REPLICAS_KEPT, ROLLOUTS_KEPT, ReplicaObservations, RolloutChange, RolloutRecord,
-    RolloutStore,
+    NewRollout, REPLICAS_KEPT, ROLLOUT, ROLLOUTS_KEPT, ReplicaObservations, RolloutChange, RolloutRecord, RolloutStore,
 };
 pub use upload::Upload;

@@ -1,8 +1,9 @@
 //! What the registry knows of models and versions.
 
 use ev_models_core::Digest;
+use serde_json::{Map, Value};
 
-use crate::{RegistryError, error::clip};
+use crate::{AuditEntry, RegistryError, audit, error::clip};
 
 /// A registered version: immutable but for the aliases that point at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct VersionRecord {
     pub description: String,
     /// Bytes of all its files, without the manifest.
     pub size_bytes: u64,
+    /// Whether it is pinned: then nothing deletes it.
+    pub pinned: bool,
 }
 
 /// A version that is to be registered: everything but the number.
@@ -93,6 +96,69 @@ pub enum ExpectedVersion {
     Absent,
     /// At this version.
     Is(u32),
+}
+
+/// An alias that is to be moved or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasChange {
+    /// Model name.
+    pub model: String,
+    /// Alias.
+    pub alias: String,
+    /// The version it shall point at; none: it shall be gone.
+    pub version: Option<u32>,
+    /// Where the caller last saw it.
+    pub expected: ExpectedVersion,
+}
+
+// === impl VersionRecord ===
+
+impl VersionRecord {
+    /// What the audit log tells of its registration.
+    pub(crate) fn registration(&self) -> AuditEntry {
+        let detail = [("size_bytes".to_owned(), Value::from(self.size_bytes))];
+        AuditEntry::new(audit::REGISTER, &self.model).version(self.version, &self.digest).detail(Map::from_iter(detail))
+    }
+
+    /// What the audit log tells of it when it was there before the log was.
+    pub(crate) fn adoption(&self) -> impl Iterator<Item = AuditEntry> {
+        let adopted = || Map::from_iter([("adopted".to_owned(), Value::from(true))]);
+        let of =
+            move |action| AuditEntry::new(action, &self.model).version(self.version, &self.digest).detail(adopted());
+        let aliases = self.aliases.iter().map(move |alias| of(audit::SET_ALIAS).alias(alias));
+        std::iter::once(of(audit::REGISTER)).chain(aliases)
+    }
+}
+
+// === impl AliasChange ===
+
+impl AliasChange {
+    /// Points an alias at a version.
+    pub fn set(
+        model: impl Into<String>,
+        alias: impl Into<String>,
+        version: u32,
+        expected: ExpectedVersion,
+    ) -> AliasChange {
+        AliasChange { model: model.into(), alias: alias.into(), version: Some(version), expected }
+    }
+
+    /// Removes an alias.
+    pub fn remove(model: impl Into<String>, alias: impl Into<String>, expected: ExpectedVersion) -> AliasChange {
+        AliasChange { model: model.into(), alias: alias.into(), version: None, expected }
+    }
+
+    /// What the audit log tells of it. A removed alias's row names the version it pointed at.
+    pub(crate) fn entry(&self, target: Option<&VersionRecord>, previous: Option<&VersionRecord>) -> AuditEntry {
+        let action = if target.is_some() { audit::SET_ALIAS } else { audit::REMOVE_ALIAS };
+        let entry = AuditEntry::new(action, &self.model).alias(&self.alias);
+        let entry = match target.or(previous) {
+            Some(version) => entry.version(version.version, &version.digest),
+            None => entry,
+        };
+        let number = |version: &VersionRecord| Value::from(version.version);
+        entry.detail(Map::from_iter([("previous_version".to_owned(), previous.map_or(Value::Null, number))]))
+    }
 }
 
 // === impl ExpectedVersion ===

@@ -5,9 +5,11 @@ use std::{fmt, sync::Arc};
 use ev_models_core::{ArtifactDir, Manifest, manifest::FileEntry};
 
 use crate::{
-    ArtifactStore, DirectoryArtifactStore, ExpectedVersion, Limits, Listing, MetadataStore, ModelRecord, Page,
-    RegistryConfig, RegistryError, RolloutStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord,
+    AliasChange, ArtifactStore, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, Limits,
+    Listing, MetadataStore, ModelRecord, Origin, Page, RegistryConfig, RegistryError, RolloutStore,
+    SqliteMetadataStore, Upload, VersionChoice, VersionRecord, actor_name,
     artifacts::sync_folder,
+    audit,
     blocking::blocking,
     plan::Plan,
     record::{check_alias, no_alias},
@@ -15,6 +17,7 @@ use crate::{
 
 /// What error messages and checks call the stored manifest.
 pub(crate) const MANIFEST: &str = "manifest";
+const REGISTRATION: &str = "registration";
 
 /// Versions, their aliases and their files. Clones are handles of one registry.
 #[derive(Clone)]
@@ -22,6 +25,7 @@ pub struct Registry {
     artifacts: Arc<dyn ArtifactStore>,
     metadata: Arc<dyn MetadataStore>,
     limits: Limits,
+    actor: Arc<str>,
 }
 
 /// One check of a version.
@@ -69,7 +73,7 @@ impl Registry {
         metadata: Arc<dyn MetadataStore>,
         limits: Limits,
     ) -> Registry {
-        Registry { artifacts, metadata, limits }
+        Registry { artifacts, metadata, limits, actor: audit::SYSTEM.into() }
     }
 
     /// Begins to take a version piece by piece.
@@ -115,42 +119,118 @@ impl Registry {
         }
     }
 
-    /// Points an alias at a version if it is where the caller expects it, and returns the version it pointed at.
+    /// A handle whose changes the audit log tells of as this actor's; [`audit::SYSTEM`] without.
+    #[must_use]
+    pub fn on_behalf_of(&self, actor: &str) -> Registry {
+        Registry { actor: actor_name(actor).into(), ..self.clone() }
+    }
+
+    /// Points an alias at a version, or removes it, if it is where the caller expects it, and returns the version it pointed at.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::InvalidAlias`], [`RegistryError::NotFound`] for the model or the version,
+    /// [`RegistryError::InvalidAlias`], [`RegistryError::NotFound`] for the model, the version or an alias that shall be removed,
     /// [`RegistryError::Conflict`] with the version it points at, [`RegistryError::DiskFull`], [`RegistryError::Storage`].
-    pub async fn set_alias(
-        &self,
-        model: &str,
-        alias: &str,
-        version: u32,
-        expected: ExpectedVersion,
-    ) -> Result<Option<u32>, RegistryError> {
-        check_alias(alias)?;
-        let previous = self.metadata.set_alias(model, alias, version, expected).await?;
-        tracing::info!(model, alias, version, previous, "alias set");
+    pub async fn move_alias(&self, change: &AliasChange, at_ms: i64) -> Result<Option<u32>, RegistryError> {
+        check_alias(&change.alias)?;
+        let previous = self.metadata.move_alias(change, &self.origin(at_ms)).await?;
+        let AliasChange { model, alias, version, expected: _ } = change;
+        tracing::info!(model, alias, version, previous, actor = &*self.actor, "alias moved");
         Ok(previous)
+    }
+
+    /// Appends a row about something else to the audit log.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::InvalidAuditEntry`], [`RegistryError::DiskFull`], [`RegistryError::Storage`].
+    pub async fn record(&self, entry: AuditEntry, at_ms: i64) -> Result<AuditRecord, RegistryError> {
+        let mut rows = self.metadata.record(&[entry], &self.origin(at_ms)).await?;
+        rows.pop().ok_or_else(|| RegistryError::Malformed { problem: "an audit row was not written".to_owned() })
+    }
+
+    /// Rows of the audit log.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::InvalidPage`], [`RegistryError::Storage`] and [`RegistryError::Malformed`].
+    pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, RegistryError> {
+        query.check()?;
+        self.metadata.audit(query).await
+    }
+
+    /// The last row of the audit log. Its number grows with every change.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Storage`] and [`RegistryError::Malformed`].
+    pub async fn audit_head(&self) -> Result<AuditHead, RegistryError> {
+        self.metadata.audit_head().await
+    }
+
+    /// What each alias of a model pointed at at some time: for each the row of the audit log that had pointed it there, by alias.
+    ///
+    /// Rows count in the order they were written; clocks of several servers may differ by moments.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`] for a model that does not exist, [`RegistryError::Storage`] and [`RegistryError::Malformed`].
+    pub async fn as_of(&self, model: &str, at_ms: i64) -> Result<Vec<AuditRecord>, RegistryError> {
+        let mut rows = self.metadata.as_of(model, at_ms).await?;
+        if rows.is_empty() {
+            // Tells a model without aliases from none.
+            self.metadata.list_versions(model, None, 1).await?;
+        }
+        rows.retain(|row| row.action == audit::SET_ALIAS);
+        Ok(rows)
+    }
+
+    /// Refuses a version that is not the one whose registration the audit log tells of.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Tampered`], [`RegistryError::Storage`] and [`RegistryError::Malformed`].
+    pub async fn attest(&self, version: &VersionRecord) -> Result<(), RegistryError> {
+        let tampered =
+            |problem| RegistryError::Tampered { model: version.model.clone(), version: version.version, problem };
+        let Some(row) = self.metadata.registration(&version.model, version.version).await? else {
+            return Err(tampered("the audit log does not know it".to_owned()));
+        };
+        if row.expected_hash() != row.hash {
+            return Err(tampered(format!("row {} of the audit log, which tells of it, was altered", row.sequence)));
+        }
+        if row.digest != version.digest.to_string() {
+            let AuditRecord { sequence, digest, .. } = row;
+            let problem = format!("its digest is {}, row {sequence} of the audit log says {digest}", version.digest);
+            return Err(tampered(problem));
+        }
+        Ok(())
     }
 
     /// The version's manifest, verified.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Corrupt`], [`RegistryError::Lost`], [`RegistryError::InvalidManifest`] when this evserve does not understand it,
-    /// and [`RegistryError::Storage`].
+    /// [`RegistryError::Corrupt`], [`RegistryError::Lost`], [`RegistryError::Tampered`] when it is another model's,
+    /// [`RegistryError::InvalidManifest`] when this evserve does not understand it, and [`RegistryError::Storage`].
     pub async fn manifest(&self, version: &VersionRecord) -> Result<Manifest, RegistryError> {
         let bytes = self.artifacts.read(MANIFEST, &version.digest, Manifest::MAX_BYTES as u64).await?;
-        blocking(move || Manifest::parse_canonical(&bytes).map_err(RegistryError::InvalidManifest)).await
+        let manifest =
+            blocking(move || Manifest::parse_canonical(&bytes).map_err(RegistryError::InvalidManifest)).await?;
+        if manifest.model.name != version.model {
+            let problem = format!("its manifest is one of model `{}`", manifest.model.name);
+            return Err(RegistryError::Tampered { model: version.model.clone(), version: version.version, problem });
+        }
+        Ok(manifest)
     }
 
     /// The version's files on the local disk, every byte read and verified.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Corrupt`] and [`RegistryError::Lost`] naming the file, and as [`Registry::manifest`].
+    /// [`RegistryError::Corrupt`] and [`RegistryError::Lost`] naming the file, and as [`Registry::attest`] and [`Registry::manifest`].
     pub async fn fetch(&self, version: &VersionRecord) -> Result<ArtifactDir, RegistryError> {
+        self.attest(version).await?;
         let manifest = self.manifest(version).await?;
         let mut places = Vec::with_capacity(manifest.files.len());
         for file in &manifest.files {
@@ -159,13 +239,20 @@ impl Registry {
         Ok(ArtifactDir::new(places))
     }
 
-    /// Reads the manifest and every file again and compares digests.
+    /// Reads the registration, the manifest and every file again and compares digests.
     pub async fn verify_files(&self, version: &VersionRecord) -> Vec<Check> {
+        if let Err(error) = self.attest(version).await {
+            return vec![Check::failed(REGISTRATION.to_owned(), &error)];
+        }
+        let mut checks = vec![Check::passed(REGISTRATION.to_owned(), "as the audit log says".to_owned())];
         let files = match self.manifest(version).await {
             Ok(manifest) => manifest.files,
-            Err(error) => return vec![Check::failed(MANIFEST.to_owned(), &error)],
+            Err(error) => {
+                checks.push(Check::failed(MANIFEST.to_owned(), &error));
+                return checks;
+            }
         };
-        let mut checks = vec![Check::passed(MANIFEST.to_owned(), version.digest.to_string())];
+        checks.push(Check::passed(MANIFEST.to_owned(), version.digest.to_string()));
         for file in files {
             let name = format!("file {}", file.path);
             checks.push(match self.artifacts.fetch(&file).await {
@@ -189,6 +276,14 @@ impl Registry {
 
     pub(crate) fn artifacts(&self) -> &Arc<dyn ArtifactStore> {
         &self.artifacts
+    }
+
+    pub(crate) fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    fn origin(&self, at_ms: i64) -> Origin {
+        Origin { actor: self.actor.to_string(), at_ms }
     }
 
     pub(crate) fn metadata(&self) -> &dyn MetadataStore {

@@ -2,8 +2,10 @@
 
 use async_trait::async_trait;
 
-use crate::{ExpectedVersion, RegistryError};
+use crate::{AliasChange, AuditEntry, Origin, RegistryError};
 
+/// What the audit log calls what happens to a rollout.
+pub const ROLLOUT: &str = "rollout";
 /// Rollouts that are over and kept of a model; older ones are forgotten when another begins.
 pub const ROLLOUTS_KEPT: u32 = 100;
 /// Processes whose observations of a rollout are kept; of more, the ones that were heard of last.
@@ -35,10 +37,12 @@ pub struct NewRollout {
     pub id: String,
     /// Model name.
     pub model: String,
-    /// Milliseconds since 1970-01-01 UTC.
-    pub at_ms: i64,
     /// What it says.
     pub document: String,
+    /// What the audit log tells of it.
+    pub entry: AuditEntry,
+    /// Who starts it, and when.
+    pub origin: Origin,
 }
 
 /// A change of a rollout, with the aliases that move with it: all of it happens, or nothing.
@@ -50,23 +54,14 @@ pub struct RolloutChange {
     pub expected_revision: u64,
     /// Whether it goes on.
     pub is_active: bool,
-    /// Milliseconds since 1970-01-01 UTC.
-    pub at_ms: i64,
     /// What it says now.
     pub document: String,
     /// Aliases of its model, and where they go.
-    pub aliases: Vec<AliasMove>,
-}
-
-/// A move of an alias.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AliasMove {
-    /// Alias.
-    pub alias: String,
-    /// Where it shall point.
-    pub version: u32,
-    /// Where it must point before.
-    pub expected: ExpectedVersion,
+    pub aliases: Vec<AliasChange>,
+    /// What the audit log tells of it.
+    pub entry: AuditEntry,
+    /// Who changes it, and when.
+    pub origin: Origin,
 }
 
 /// What one process saw of a rollout.
@@ -116,6 +111,13 @@ pub trait RolloutStore: Send + Sync {
     ///
     /// As [`RolloutStore::start_rollout`].
     async fn active_rollouts(&self) -> Result<Vec<RolloutRecord>, RegistryError>;
+
+    /// A number that is another one after each start and each change of any rollout.
+    ///
+    /// # Errors
+    ///
+    /// As [`RolloutStore::start_rollout`].
+    async fn rollouts_mark(&self) -> Result<u64, RegistryError>;
 
     /// Changes a rollout that is still at the caller's revision, and moves aliases with it.
     ///

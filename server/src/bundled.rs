@@ -1,6 +1,6 @@
 //! The models inside the program, and how they come into an empty registry.
 
-use ev_registry::{Bundle, ExpectedVersion, PRODUCTION, Registry, RegistryError};
+use ev_registry::{AliasChange, Bundle, ExpectedVersion, PRODUCTION, Registry, RegistryError};
 
 /// A model version embedded at build time.
 pub(crate) struct BundledModel {
@@ -29,7 +29,8 @@ pub(crate) async fn register(registry: &Registry, now_ms: i64) -> Result<usize, 
     for version in imported {
         created += usize::from(version.created);
         let record = version.version;
-        match registry.set_alias(&record.model, PRODUCTION, record.version, ExpectedVersion::Absent).await {
+        let change = AliasChange::set(record.model, PRODUCTION, record.version, ExpectedVersion::Absent);
+        match registry.move_alias(&change, now_ms).await {
             Ok(_) | Err(RegistryError::Conflict { .. }) => {}
             Err(error) => return Err(error),
         }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, hint::black_box, path::Path, process::Command};
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
 use ev_proto::ev::range::v1::{PredictBatchRequest, PredictRequest, PredictStreamRequest};
-use ev_registry::{ExpectedVersion, PRODUCTION, Registry, RegistryConfig};
+use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Registry, RegistryConfig};
 use ev_server::{Config, Server, bench::InProcess};
 use serde::{Deserialize, Serialize};
 
@@ -171,7 +171,8 @@ async fn register(data: &Path) -> anyhow::Result<()> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/zoo/ev-range");
     let registry = Registry::open(&RegistryConfig::new(data.join("registry"))).await?;
     let version = registry.import_dir(&model, 0).await?.version;
-    registry.set_alias(&version.model, PRODUCTION, version.version, ExpectedVersion::Absent).await?;
+    let production = AliasChange::set(version.model, PRODUCTION, version.version, ExpectedVersion::Absent);
+    registry.move_alias(&production, 0).await?;
     Ok(())
 }
 

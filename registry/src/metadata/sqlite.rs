@@ -1,5 +1,6 @@
 //! Metadata in SQLite.
 
+mod audit;
 mod rollouts;
 
 use std::{path::Path, time::Duration};
@@ -9,6 +10,7 @@ use ev_models_core::Digest;
 use sqlx::{
     Connection as _, Row as _, Sqlite, SqlitePool, Transaction,
     migrate::Migrator,
+    pool::PoolConnection,
     sqlite::{
         SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
@@ -17,7 +19,8 @@ use sqlx_core::transaction::TransactionManager as _;
 
 use super::MetadataStore;
 use crate::{
-    ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, RegistryError, VersionChoice, VersionRecord,
+    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Imported, ModelRecord, NewVersion, Origin, PRODUCTION,
+    RegistryError, VersionChoice, VersionRecord,
     blocking::blocking,
     lock::FileLock,
     record::{no_alias, no_model, no_version},
@@ -38,7 +41,8 @@ macro_rules! select_versions {
     ($rest:literal) => {
         concat!(
             "SELECT v.model, v.version, v.digest, v.created_at_ms, v.task, v.backend, v.license, v.description, \
-             v.size_bytes, (SELECT group_concat(a.alias, ' ') FROM aliases a \
+             v.size_bytes, EXISTS (SELECT 1 FROM pins p WHERE p.model = v.model AND p.version = v.version) AS pinned, \
+             (SELECT group_concat(a.alias, ' ') FROM aliases a \
              WHERE a.model = v.model AND a.version = v.version) AS aliases FROM versions v ",
             $rest
         )
@@ -90,7 +94,31 @@ impl SqliteMetadataStore {
             .run(&pool)
             .await
             .map_err(|error| RegistryError::storage("bring the registry's database up to date")(error.into()))?;
-        Ok(SqliteMetadataStore { pool })
+        let store = SqliteMetadataStore { pool };
+        store.adopt().await?;
+        Ok(store)
+    }
+
+    /// Writes what there was before there was an audit log into it.
+    async fn adopt(&self) -> Result<(), RegistryError> {
+        let mut transaction = self.write().await?;
+        if audit::head(&mut transaction).await?.sequence > 0 {
+            return Ok(());
+        }
+        let rows = sqlx::query(select_versions!("ORDER BY v.created_at_ms, v.model, v.version"));
+        let rows = rows.fetch_all(&mut *transaction).await.map_err(failed("read versions"))?;
+        for row in &rows {
+            let version = version_of(row)?;
+            let origin = Origin { actor: crate::audit::SYSTEM.to_owned(), at_ms: version.created_at_ms };
+            for entry in version.adoption() {
+                audit::append(&mut transaction, &entry, &origin).await?;
+            }
+        }
+        transaction.commit().await.map_err(failed("begin the audit log"))
+    }
+
+    async fn read(&self) -> Result<PoolConnection<Sqlite>, RegistryError> {
+        self.pool.acquire().await.map_err(failed("reach the registry's database"))
     }
 
     /// A transaction that writes. It takes the write lock at once, so that what it reads is still true when it writes.
@@ -101,14 +129,19 @@ impl SqliteMetadataStore {
 
 #[async_trait]
 impl MetadataStore for SqliteMetadataStore {
-    async fn register(&self, versions: &[NewVersion]) -> Result<Vec<Imported>, RegistryError> {
+    async fn register(&self, versions: &[NewVersion], actor: &str) -> Result<Vec<Imported>, RegistryError> {
         let mut transaction = self.write().await?;
         let mut imported = Vec::with_capacity(versions.len());
         for version in versions {
             let known = find(&mut transaction, &version.model, &version.digest).await?;
             imported.push(match known {
                 Some(version) => Imported { version, created: false },
-                None => Imported { version: insert(&mut transaction, version).await?, created: true },
+                None => {
+                    let version = insert(&mut transaction, version).await?;
+                    let origin = Origin { actor: actor.to_owned(), at_ms: version.created_at_ms };
+                    audit::append(&mut transaction, &version.registration(), &origin).await?;
+                    Imported { version, created: true }
+                }
             });
         }
         transaction.commit().await.map_err(failed("register a version"))?;
@@ -116,31 +149,19 @@ impl MetadataStore for SqliteMetadataStore {
     }
 
     async fn find(&self, model: &str, digest: &Digest) -> Result<Option<VersionRecord>, RegistryError> {
-        let mut connection = self.pool.acquire().await.map_err(failed("reach the registry's database"))?;
-        find(&mut connection, model, digest).await
+        find(&mut *self.read().await?, model, digest).await
     }
 
     async fn get(&self, model: &str, choice: &VersionChoice) -> Result<VersionRecord, RegistryError> {
-        let query = match choice {
-            VersionChoice::Number(version) => {
-                sqlx::query(select_versions!("WHERE v.model = ?1 AND v.version = ?2")).bind(model).bind(version)
-            }
-            VersionChoice::Alias(alias) => sqlx::query(select_versions!(
-                "WHERE v.model = ?1 AND v.version = (SELECT version FROM aliases WHERE model = ?1 AND alias = ?2)"
-            ))
-            .bind(model)
-            .bind(alias),
-        };
-        if let Some(row) = query.fetch_optional(&self.pool).await.map_err(failed("read a version"))? {
-            return version_of(&row);
+        let mut connection = self.read().await?;
+        match choice {
+            VersionChoice::Number(version) => version_by_number(&mut connection, model, *version).await,
+            VersionChoice::Alias(alias) => match alias_target(&mut connection, model, alias).await? {
+                Some(version) => Ok(version),
+                None if model_exists(&mut *connection, model).await? => Err(no_alias(model, alias)),
+                None => Err(no_model(model)),
+            },
         }
-        if !model_exists(&self.pool, model).await? {
-            return Err(no_model(model));
-        }
-        Err(match choice {
-            VersionChoice::Number(version) => no_version(model, *version),
-            VersionChoice::Alias(alias) => no_alias(model, alias),
-        })
     }
 
     async fn list_models(&self, after: Option<&str>, limit: u32) -> Result<Vec<ModelRecord>, RegistryError> {
@@ -199,48 +220,37 @@ impl MetadataStore for SqliteMetadataStore {
         rows.iter().map(version_of).collect()
     }
 
-    async fn set_alias(
-        &self,
-        model: &str,
-        alias: &str,
-        version: u32,
-        expected: ExpectedVersion,
-    ) -> Result<Option<u32>, RegistryError> {
+    async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
         let mut transaction = self.write().await?;
-        let version_exists = sqlx::query("SELECT 1 FROM versions WHERE model = ?1 AND version = ?2")
-            .bind(model)
-            .bind(version)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed("read a version"))?
-            .is_some();
-        if !version_exists {
-            let known = model_exists(&mut *transaction, model).await?;
-            return Err(if known { no_version(model, version) } else { no_model(model) });
-        }
-        let found = sqlx::query("SELECT version FROM aliases WHERE model = ?1 AND alias = ?2")
-            .bind(model)
-            .bind(alias)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed("read an alias"))?
-            .map(|row| row.try_get::<u32, _>(0).map_err(|error| malformed(&error)))
-            .transpose()?;
-        if !expected.holds(found) {
-            return Err(RegistryError::Conflict { model: model.to_owned(), alias: alias.to_owned(), found });
-        }
-        sqlx::query(
-            "INSERT INTO aliases (model, alias, version) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
-        )
-        .bind(model)
-        .bind(alias)
-        .bind(version)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed("move an alias"))?;
+        let found = move_alias(&mut transaction, change, origin).await?;
         transaction.commit().await.map_err(failed("move an alias"))?;
         Ok(found)
+    }
+
+    async fn record(&self, entries: &[AuditEntry], origin: &Origin) -> Result<Vec<AuditRecord>, RegistryError> {
+        let mut transaction = self.write().await?;
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in entries {
+            rows.push(audit::append(&mut transaction, entry, origin).await?);
+        }
+        transaction.commit().await.map_err(failed("write the audit log"))?;
+        Ok(rows)
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, RegistryError> {
+        audit::rows(&mut *self.read().await?, query).await
+    }
+
+    async fn audit_head(&self) -> Result<AuditHead, RegistryError> {
+        audit::head(&mut *self.read().await?).await
+    }
+
+    async fn as_of(&self, model: &str, at_ms: i64) -> Result<Vec<AuditRecord>, RegistryError> {
+        audit::as_of(&mut *self.read().await?, model, at_ms).await
+    }
+
+    async fn registration(&self, model: &str, version: u32) -> Result<Option<AuditRecord>, RegistryError> {
+        audit::registration(&mut *self.read().await?, model, version).await
     }
 
     async fn close(&self) {
@@ -260,6 +270,76 @@ async fn find(
         .await
         .map_err(failed("read a version"))?;
     row.as_ref().map(version_of).transpose()
+}
+
+async fn version_by_number(
+    connection: &mut SqliteConnection,
+    model: &str,
+    version: u32,
+) -> Result<VersionRecord, RegistryError> {
+    let row = sqlx::query(select_versions!("WHERE v.model = ?1 AND v.version = ?2"))
+        .bind(model)
+        .bind(version)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed("read a version"))?;
+    match row {
+        Some(row) => version_of(&row),
+        None if model_exists(connection, model).await? => Err(no_version(model, version)),
+        None => Err(no_model(model)),
+    }
+}
+
+/// The version an alias points at.
+async fn alias_target(
+    connection: &mut SqliteConnection,
+    model: &str,
+    alias: &str,
+) -> Result<Option<VersionRecord>, RegistryError> {
+    let row = sqlx::query(select_versions!(
+        "WHERE v.model = ?1 AND v.version = (SELECT version FROM aliases WHERE model = ?1 AND alias = ?2)"
+    ))
+    .bind(model)
+    .bind(alias)
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("read an alias"))?;
+    row.as_ref().map(version_of).transpose()
+}
+
+/// Moves an alias as part of a transaction, and tells where it pointed before.
+async fn move_alias(
+    transaction: &mut SqliteConnection,
+    change: &AliasChange,
+    origin: &Origin,
+) -> Result<Option<u32>, RegistryError> {
+    let AliasChange { model, alias, version, expected } = change;
+    let target = match version {
+        Some(version) => Some(version_by_number(&mut *transaction, model, *version).await?),
+        None => None,
+    };
+    let previous = match alias_target(&mut *transaction, model, alias).await? {
+        None if target.is_none() && !model_exists(&mut *transaction, model).await? => return Err(no_model(model)),
+        previous => previous,
+    };
+    let found = previous.as_ref().map(|version| version.version);
+    if !expected.holds(found) {
+        return Err(RegistryError::Conflict { model: model.clone(), alias: alias.clone(), found });
+    }
+    let query = match &target {
+        Some(version) => sqlx::query(
+            "INSERT INTO aliases (model, alias, version) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
+        )
+        .bind(model)
+        .bind(alias)
+        .bind(version.version),
+        None if previous.is_none() => return Err(no_alias(model, alias)),
+        None => sqlx::query("DELETE FROM aliases WHERE model = ?1 AND alias = ?2").bind(model).bind(alias),
+    };
+    query.execute(&mut *transaction).await.map_err(failed("move an alias"))?;
+    audit::append(&mut *transaction, &change.entry(target.as_ref(), previous.as_ref()), origin).await?;
+    Ok(found)
 }
 
 async fn insert(connection: &mut SqliteConnection, version: &NewVersion) -> Result<VersionRecord, RegistryError> {
@@ -305,6 +385,7 @@ async fn insert(connection: &mut SqliteConnection, version: &NewVersion) -> Resu
         license,
         description,
         size_bytes,
+        pinned: false,
     })
 }
 
@@ -331,6 +412,7 @@ fn version_of(row: &SqliteRow) -> Result<VersionRecord, RegistryError> {
             description: row.try_get("description")?,
             size_bytes: u64::try_from(row.try_get::<i64, _>("size_bytes")?)
                 .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            pinned: row.try_get("pinned")?,
         })
     };
     read().map_err(|error| malformed(&error))

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use ev_models_core::Digest;
 use ev_registry::{
-    AliasMove, ExpectedVersion, MetadataStore, NewRollout, NewVersion, REPLICAS_KEPT, ROLLOUTS_KEPT, RegistryError,
-    ReplicaObservations, RolloutChange, VersionChoice,
+    AliasChange, AuditEntry, AuditOrder, AuditQuery, ExpectedVersion, MetadataStore, NewRollout, NewVersion, Origin,
+    REPLICAS_KEPT, ROLLOUT, ROLLOUTS_KEPT, RegistryError, ReplicaObservations, RolloutChange, VersionChoice,
 };
 
 use super::Database;
@@ -24,14 +24,25 @@ async fn with_model(database: &impl Database) -> Arc<dyn MetadataStore> {
             description: "A.".to_owned(),
             size_bytes: 1,
         };
-        store.register(&[version]).await.unwrap();
+        store.register(&[version], "ci").await.unwrap();
     }
-    store.set_alias("a", "production", 1, ExpectedVersion::Absent).await.unwrap();
+    let production = AliasChange::set("a", "production", 1, ExpectedVersion::Absent);
+    store.move_alias(&production, &at(0)).await.unwrap();
     store
 }
 
+fn at(at_ms: i64) -> Origin {
+    Origin { actor: "kim".to_owned(), at_ms }
+}
+
 fn new(id: &str) -> NewRollout {
-    NewRollout { id: id.to_owned(), model: "a".to_owned(), at_ms: 5, document: "{\"it's\": \"é\"}".to_owned() }
+    NewRollout {
+        id: id.to_owned(),
+        model: "a".to_owned(),
+        document: "{\"it's\": \"é\"}".to_owned(),
+        entry: AuditEntry::new(ROLLOUT, "a"),
+        origin: at(5),
+    }
 }
 
 fn change(id: &str, expected_revision: u64) -> RolloutChange {
@@ -39,14 +50,15 @@ fn change(id: &str, expected_revision: u64) -> RolloutChange {
         id: id.to_owned(),
         expected_revision,
         is_active: true,
-        at_ms: 9,
         document: "{}".to_owned(),
         aliases: Vec::new(),
+        entry: AuditEntry::new(ROLLOUT, "a"),
+        origin: at(9),
     }
 }
 
-fn to(version: u32, expected: u32) -> AliasMove {
-    AliasMove { alias: "production".to_owned(), version, expected: ExpectedVersion::Is(expected) }
+fn to(version: u32, expected: u32) -> AliasChange {
+    AliasChange::set("a", "production", version, ExpectedVersion::Is(expected))
 }
 
 async fn production(store: &dyn MetadataStore) -> u32 {
@@ -76,16 +88,20 @@ pub(crate) async fn a_rollout_changes_only_from_where_it_was_seen(database: &imp
     let store = with_model(database).await;
     store.start_rollout(&new("r-1")).await.unwrap();
     let changed = store.change_rollout(&change("r-1", 1)).await.unwrap();
+    let mark = store.rollouts_mark().await.unwrap();
     assert_eq!((changed.revision, changed.document.as_str(), changed.updated_at_ms), (2, "{}", 9));
     let refused = store.change_rollout(&change("r-1", 1)).await.unwrap_err();
     assert!(matches!(refused, RegistryError::RolloutMoved { revision: 2, .. }), "{refused:?}");
+    assert_eq!(store.rollouts_mark().await.unwrap(), mark);
+    store.change_rollout(&change("r-1", 2)).await.unwrap();
+    assert_ne!(store.rollouts_mark().await.unwrap(), mark);
     assert!(matches!(store.change_rollout(&change("r-9", 1)).await.unwrap_err(), RegistryError::NotFound { .. }));
 }
 
 pub(crate) async fn an_alias_moves_with_its_rollout_or_neither_does(database: &impl Database) {
     let store = with_model(database).await;
     store.start_rollout(&new("r-1")).await.unwrap();
-    let fallback = AliasMove { alias: "fallback".to_owned(), version: 1, expected: ExpectedVersion::Any };
+    let fallback = AliasChange::set("a", "fallback", 1, ExpectedVersion::Any);
     for refused in [to(2, 2), to(9, 1)] {
         let aliases = vec![fallback.clone(), refused];
         store.change_rollout(&RolloutChange { aliases, ..change("r-1", 1) }).await.unwrap_err();
@@ -96,6 +112,11 @@ pub(crate) async fn an_alias_moves_with_its_rollout_or_neither_does(database: &i
     store.change_rollout(&promoted).await.unwrap();
     let again = database.open().await;
     assert_eq!((production(&*again).await, again.rollout("r-1").await.unwrap().is_active), (2, false));
+    let query = AuditQuery { model: Some("a".to_owned()), order: AuditOrder::Before(None), limit: 4 };
+    let rows = store.audit(&query).await.unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (row.action.as_str(), row.alias.as_str(), row.version)).collect();
+    let moved = [("rollout", "", None), ("set_alias", "production", Some(2)), ("set_alias", "fallback", Some(1))];
+    assert_eq!(rows, [&moved[..], &[("rollout", "", None)]].concat(), "the newest first, and of refused moves none");
     // What was overtaken moves nothing.
     store.change_rollout(&RolloutChange { aliases: vec![to(1, 2)], ..change("r-1", 1) }).await.unwrap_err();
     assert_eq!(production(&*store).await, 2);
@@ -107,7 +128,7 @@ pub(crate) async fn of_racing_changes_one_wins(database: &impl Database) {
     for racer in 0..8i64 {
         let store = database.open().await;
         racing.push(tokio::spawn(async move {
-            let change = RolloutChange { at_ms: racer, aliases: vec![to(2, 1)], ..change("r-1", 1) };
+            let change = RolloutChange { origin: at(racer), aliases: vec![to(2, 1)], ..change("r-1", 1) };
             store.change_rollout(&change).await
         }));
     }

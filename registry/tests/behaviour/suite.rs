@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ev_models_core::Digest;
-use ev_registry::{ExpectedVersion, MetadataStore, NewVersion, RegistryError, VersionChoice, VersionRecord};
+use ev_registry::{
+    AliasChange, AuditEntry, AuditOrder, AuditQuery, ExpectedVersion, MetadataStore, NewVersion, Origin, RegistryError,
+    VersionChoice, VersionRecord,
+};
 
 use super::Database;
 
@@ -21,9 +24,13 @@ fn version(model: &str, content: &str) -> NewVersion {
 }
 
 async fn add(store: &dyn MetadataStore, model: &str, content: &str) -> VersionRecord {
-    let imported = store.register(&[version(model, content)]).await.unwrap().pop().unwrap();
+    let imported = store.register(&[version(model, content)], "tester").await.unwrap().pop().unwrap();
     assert!(imported.created);
     imported.version
+}
+
+fn by() -> Origin {
+    Origin { actor: "tester".to_owned(), at_ms: 1_767_225_600_000 }
 }
 
 fn number(version: u32) -> VersionChoice {
@@ -54,6 +61,7 @@ pub(crate) async fn versions_are_numbered_from_one_for_each_model(database: &imp
         license,
         description,
         size_bytes,
+        pinned: false,
     };
     assert_eq!(store.get("a", &number(2)).await.unwrap(), expected);
 }
@@ -64,7 +72,7 @@ pub(crate) async fn the_same_digest_is_the_same_version(database: &impl Database
     add(&*store, "a", "2").await;
     let mut again = version("a", "1");
     again.created_at_ms += 1;
-    let imported = store.register(&[again]).await.unwrap().pop().unwrap();
+    let imported = store.register(&[again], "tester").await.unwrap().pop().unwrap();
     assert!(!imported.created);
     assert_eq!(imported.version, first);
     assert_eq!(add(&*store, "a", "3").await.version, 3, "an import that created nothing took no number");
@@ -73,23 +81,23 @@ pub(crate) async fn the_same_digest_is_the_same_version(database: &impl Database
 pub(crate) async fn a_batch_is_registered_whole(database: &impl Database) {
     let store = database.open().await;
     let batch = [version("a", "1"), version("b", "1"), version("a", "2"), version("a", "1")];
-    let imported = store.register(&batch).await.unwrap();
+    let imported = store.register(&batch, "tester").await.unwrap();
     let found: Vec<_> =
         imported.iter().map(|done| (done.version.model.as_str(), done.version.version, done.created)).collect();
     assert_eq!(found, [("a", 1, true), ("b", 1, true), ("a", 2, true), ("a", 1, false)]);
 
     let mut bad = version("d", "1");
     bad.size_bytes = u64::MAX;
-    store.register(&[version("c", "1"), bad]).await.unwrap_err();
+    store.register(&[version("c", "1"), bad], "tester").await.unwrap_err();
     assert!(matches!(store.get("c", &number(1)).await, Err(RegistryError::NotFound { .. })));
-    assert!(store.register(&[]).await.unwrap().is_empty());
+    assert!(store.register(&[], "tester").await.unwrap().is_empty());
 }
 
 pub(crate) async fn racing_registrations_of_one_digest_give_one_version(database: &impl Database) {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let store = database.open().await;
-        tasks.spawn(async move { store.register(&[version("a", "1")]).await.unwrap().pop().unwrap() });
+        tasks.spawn(async move { store.register(&[version("a", "1")], "tester").await.unwrap().pop().unwrap() });
     }
     let imported = tasks.join_all().await;
     assert_eq!(imported.iter().filter(|imported| imported.created).count(), 1);
@@ -117,8 +125,8 @@ pub(crate) async fn versions_are_found_by_number_alias_and_digest(database: &imp
     for content in ["1", "2"] {
         add(&*store, "a", content).await;
     }
-    store.set_alias("a", "production", 2, ExpectedVersion::Absent).await.unwrap();
-    store.set_alias("a", "canary", 2, ExpectedVersion::Any).await.unwrap();
+    store.move_alias(&AliasChange::set("a", "production", 2, ExpectedVersion::Absent), &by()).await.unwrap();
+    store.move_alias(&AliasChange::set("a", "canary", 2, ExpectedVersion::Any), &by()).await.unwrap();
     let found = store.get("a", &alias("production")).await.unwrap();
     assert_eq!(found.version, 2);
     assert_eq!(found.aliases, ["canary", "production"]);
@@ -139,12 +147,15 @@ pub(crate) async fn what_does_not_exist_is_named(database: &impl Database) {
     for version in [0, 2, u32::MAX] {
         let what = format!("version {version} of model `a`");
         assert_eq!(missing(store.get("a", &number(version)).await.unwrap_err()), what);
-        let moved = store.set_alias("a", "x", version, ExpectedVersion::Any).await;
+        let moved = store.move_alias(&AliasChange::set("a", "x", version, ExpectedVersion::Any), &by()).await;
         assert_eq!(missing(moved.unwrap_err()), what);
     }
     assert_eq!(missing(store.get("a", &alias("x")).await.unwrap_err()), "alias `x` of model `a`");
     assert_eq!(missing(store.list_versions("b", None, 10).await.unwrap_err()), "model `b`");
-    assert_eq!(missing(store.set_alias("b", "x", 1, ExpectedVersion::Any).await.unwrap_err()), "model `b`");
+    assert_eq!(
+        missing(store.move_alias(&AliasChange::set("b", "x", 1, ExpectedVersion::Any), &by()).await.unwrap_err()),
+        "model `b`"
+    );
     assert!(store.list_models(Some("a"), 10).await.unwrap().is_empty());
 }
 
@@ -163,7 +174,7 @@ pub(crate) async fn an_alias_moves_only_from_where_it_is_expected(database: &imp
         (Any, 3, Ok(Some(2))),
         (Is(3), 3, Ok(Some(3))),
     ] {
-        let moved = match store.set_alias("a", "x", to, expected).await {
+        let moved = match store.move_alias(&AliasChange::set("a", "x", to, expected), &by()).await {
             Ok(previous) => Ok(previous),
             Err(RegistryError::Conflict { model, alias, found }) if model == "a" && alias == "x" => Err(found),
             Err(error) => panic!("{error}"),
@@ -179,11 +190,13 @@ pub(crate) async fn of_two_racing_moves_one_wins(database: &impl Database) {
     }
     for round in 0..20 {
         let name = format!("x{round}");
-        handles[0].set_alias("a", &name, 1, ExpectedVersion::Absent).await.unwrap();
+        handles[0].move_alias(&AliasChange::set("a", &name, 1, ExpectedVersion::Absent), &by()).await.unwrap();
         let mut tasks = tokio::task::JoinSet::new();
         for (store, to) in handles.iter().cloned().zip([2, 3]) {
             let name = name.clone();
-            tasks.spawn(async move { (to, store.set_alias("a", &name, to, ExpectedVersion::Is(1)).await) });
+            tasks.spawn(async move {
+                (to, store.move_alias(&AliasChange::set("a", &name, to, ExpectedVersion::Is(1)), &by()).await)
+            });
         }
         let (won, lost): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().partition(|(_, moved)| moved.is_ok());
         assert_eq!((won.len(), lost.len()), (1, 1));
@@ -200,11 +213,154 @@ pub(crate) async fn of_two_racing_moves_one_wins(database: &impl Database) {
 pub(crate) async fn a_refused_move_changes_nothing(database: &impl Database) {
     let store = database.open().await;
     add(&*store, "a", "1").await;
-    store.set_alias("a", "x", 1, ExpectedVersion::Is(1)).await.unwrap_err();
-    store.set_alias("a", "x", 2, ExpectedVersion::Absent).await.unwrap_err();
+    store.move_alias(&AliasChange::set("a", "x", 1, ExpectedVersion::Is(1)), &by()).await.unwrap_err();
+    store.move_alias(&AliasChange::set("a", "x", 2, ExpectedVersion::Absent), &by()).await.unwrap_err();
     assert!(matches!(store.get("a", &alias("x")).await, Err(RegistryError::NotFound { .. })));
     // Refusals give the write lock back.
     add(&*database.open().await, "a", "2").await;
+}
+
+pub(crate) async fn an_alias_is_removed_only_from_where_it_is_expected(database: &impl Database) {
+    use ExpectedVersion::{Absent, Any, Is};
+    let store = database.open().await;
+    add(&*store, "a", "1").await;
+    let remove = |model, alias, expected| AliasChange::remove(model, alias, expected);
+    let missing = async |change: AliasChange| match store.move_alias(&change, &by()).await.unwrap_err() {
+        RegistryError::NotFound { what } => what,
+        error => panic!("{error}"),
+    };
+    assert_eq!(missing(remove("b", "x", Any)).await, "model `b`");
+    assert_eq!(missing(remove("a", "x", Any)).await, "alias `x` of model `a`");
+    assert_eq!(missing(remove("a", "x", Absent)).await, "alias `x` of model `a`");
+    store.move_alias(&AliasChange::set("a", "x", 1, Absent), &by()).await.unwrap();
+    let refused = store.move_alias(&remove("a", "x", Is(2)), &by()).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::Conflict { found: Some(1), .. }), "{refused}");
+    assert_eq!(store.move_alias(&remove("a", "x", Is(1)), &by()).await.unwrap(), Some(1));
+    assert!(matches!(store.get("a", &alias("x")).await, Err(RegistryError::NotFound { .. })));
+}
+
+/// Sequence, action, version and alias of every row.
+async fn told(store: &dyn MetadataStore) -> Vec<(u64, String, Option<u32>, String)> {
+    let rows = store.audit(&AuditQuery::after(0)).await.unwrap();
+    rows.into_iter().map(|row| (row.sequence, row.action, row.version, row.alias)).collect()
+}
+
+pub(crate) async fn every_change_has_its_audit_row_and_a_refused_one_has_none(database: &impl Database) {
+    let store = database.open().await;
+    let empty = store.audit_head().await.unwrap();
+    assert_eq!((empty.sequence, told(&*store).await.len()), (0, 0));
+    add(&*store, "a", "1").await;
+    store.register(&[version("a", "1"), version("a", "2")], "importer").await.unwrap();
+    store.move_alias(&AliasChange::set("a", "x", 2, ExpectedVersion::Absent), &by()).await.unwrap();
+    store.move_alias(&AliasChange::set("a", "x", 1, ExpectedVersion::Absent), &by()).await.unwrap_err();
+    store.move_alias(&AliasChange::remove("a", "x", ExpectedVersion::Any), &by()).await.unwrap();
+    let entries = ["rollout.start", "rollout.promote"].map(|action| AuditEntry::new(action, "a"));
+    let rows = store.record(&entries, &Origin { actor: "roll".to_owned(), at_ms: 5 }).await.unwrap();
+    let bad = AuditEntry::new("No Action", "a");
+    let refused = store.record(&[AuditEntry::new("fine", "a"), bad], &by()).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::InvalidAuditEntry { .. }), "{refused}");
+
+    let row = |sequence, action: &str, version, alias: &str| (sequence, action.to_owned(), version, alias.to_owned());
+    let expected = [
+        row(1, "register", Some(1), ""),
+        row(2, "register", Some(2), ""),
+        row(3, "set_alias", Some(2), "x"),
+        row(4, "remove_alias", Some(2), "x"),
+        row(5, "rollout.start", None, ""),
+        row(6, "rollout.promote", None, ""),
+    ];
+    assert_eq!(told(&*store).await, expected);
+    let all = store.audit(&AuditQuery::after(0)).await.unwrap();
+    assert_eq!(all[4..], rows);
+    assert_eq!((all[1].actor.as_str(), all[1].at_ms), ("importer", by().at_ms));
+    assert_eq!(all[1].digest, Digest::of(b"2").to_string());
+    assert_eq!(all[3].detail, r#"{"previous_version":2}"#);
+    assert_eq!((all[4].actor.as_str(), all[4].at_ms), ("roll", 5));
+    assert_eq!(all[0].previous_hash, empty.hash);
+    assert!(all.windows(2).all(|pair| pair[1].previous_hash == pair[0].hash && pair[1].hash != pair[0].hash));
+    let head = database.open().await.audit_head().await.unwrap();
+    assert_eq!((head.sequence, &head.hash), (6, &all[5].hash));
+    assert_eq!(store.registration("a", 2).await.unwrap().as_ref(), Some(&all[1]));
+    assert_eq!(store.registration("a", 3).await.unwrap(), None);
+}
+
+pub(crate) async fn audit_rows_come_in_pages_from_either_end(database: &impl Database) {
+    let store = database.open().await;
+    let entries: Vec<AuditEntry> =
+        (0..10).map(|index| AuditEntry::new("note", if index % 2 == 0 { "a" } else { "b" })).collect();
+    store.record(&entries, &by()).await.unwrap();
+    for (model, order, limit, expected) in [
+        (None, AuditOrder::After(0), 3, vec![1, 2, 3]),
+        (None, AuditOrder::After(8), 3, vec![9, 10]),
+        (None, AuditOrder::After(10), 3, vec![]),
+        (None, AuditOrder::After(u64::MAX), 3, vec![]),
+        (None, AuditOrder::Before(None), 3, vec![10, 9, 8]),
+        (None, AuditOrder::Before(Some(3)), 3, vec![2, 1]),
+        (None, AuditOrder::Before(Some(0)), 3, vec![]),
+        (Some("a"), AuditOrder::After(0), 3, vec![1, 3, 5]),
+        (Some("b"), AuditOrder::Before(Some(9)), 3, vec![8, 6, 4]),
+        (Some("c"), AuditOrder::After(0), 3, vec![]),
+    ] {
+        let query = AuditQuery { model: model.map(str::to_owned), order, limit };
+        let rows = store.audit(&query).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), expected, "{query:?}");
+    }
+}
+
+pub(crate) async fn what_aliases_pointed_at_is_known_for_every_time(database: &impl Database) {
+    let store = database.open().await;
+    for content in ["1", "2"] {
+        add(&*store, "a", content).await;
+    }
+    add(&*store, "b", "1").await;
+    let set = |alias, version| AliasChange::set("a", alias, version, ExpectedVersion::Any);
+    for (at_ms, change) in [
+        (10, set("production", 1)),
+        (20, set("canary", 2)),
+        (30, set("production", 2)),
+        (40, AliasChange::remove("a", "canary", ExpectedVersion::Any)),
+        (40, AliasChange::set("b", "production", 1, ExpectedVersion::Any)),
+        (50, set("production", 1)),
+    ] {
+        store.move_alias(&change, &Origin { actor: "tester".to_owned(), at_ms }).await.unwrap();
+    }
+    for (at_ms, expected) in [
+        (9, vec![]),
+        (10, vec![("production", 1)]),
+        (29, vec![("canary", 2), ("production", 1)]),
+        (30, vec![("canary", 2), ("production", 2)]),
+        (49, vec![("production", 2)]),
+        (i64::MAX, vec![("production", 1)]),
+    ] {
+        let rows = store.as_of("a", at_ms).await.unwrap();
+        let found: Vec<_> = rows
+            .iter()
+            .filter(|row| row.action == "set_alias")
+            .map(|row| (row.alias.as_str(), row.version.unwrap()))
+            .collect();
+        assert_eq!(found, expected, "at {at_ms}");
+    }
+    assert!(store.as_of("c", 50).await.unwrap().is_empty());
+}
+
+pub(crate) async fn racing_changes_make_one_chain(database: &impl Database) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for handle in 0..4 {
+        let store = database.open().await;
+        tasks.spawn(async move {
+            for index in 0..10 {
+                let model = format!("m{handle}");
+                add(&*store, &model, &index.to_string()).await;
+                let change = AliasChange::set(&model, "production", index + 1, ExpectedVersion::Any);
+                store.move_alias(&change, &by()).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let store = database.open().await;
+    let rows = store.audit(&AuditQuery::after(0)).await.unwrap();
+    assert!(rows.iter().map(|row| row.sequence).eq(1..=80));
+    assert!(rows.windows(2).all(|pair| pair[1].previous_hash == pair[0].hash));
 }
 
 pub(crate) async fn models_are_listed_by_name_with_production_and_latest(database: &impl Database) {
@@ -213,9 +369,9 @@ pub(crate) async fn models_are_listed_by_name_with_production_and_latest(databas
     for (model, content) in [("c", "1"), ("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("b", "2")] {
         add(&*store, model, content).await;
     }
-    store.set_alias("a", "production", 2, ExpectedVersion::Any).await.unwrap();
-    store.set_alias("a", "canary", 1, ExpectedVersion::Any).await.unwrap();
-    store.set_alias("b", "production", 2, ExpectedVersion::Any).await.unwrap();
+    store.move_alias(&AliasChange::set("a", "production", 2, ExpectedVersion::Any), &by()).await.unwrap();
+    store.move_alias(&AliasChange::set("a", "canary", 1, ExpectedVersion::Any), &by()).await.unwrap();
+    store.move_alias(&AliasChange::set("b", "production", 2, ExpectedVersion::Any), &by()).await.unwrap();
     let seen = |models: Vec<ev_registry::ModelRecord>| -> Vec<(String, u32, Option<u32>, u32)> {
         let row = |model: ev_registry::ModelRecord| {
             (model.name, model.version_count, model.production.map(|version| version.version), model.latest.version)
@@ -231,7 +387,7 @@ pub(crate) async fn models_are_listed_by_name_with_production_and_latest(databas
 pub(crate) async fn a_thousand_versions_are_listed_in_pages(database: &impl Database) {
     let store = database.open().await;
     let all: Vec<NewVersion> = (0..1000).map(|index| version("a", &index.to_string())).collect();
-    store.register(&all).await.unwrap();
+    store.register(&all, "tester").await.unwrap();
     add(&*store, "b", "1").await;
     let (mut before, mut numbers) = (None, Vec::new());
     loop {
@@ -247,7 +403,7 @@ pub(crate) async fn a_thousand_versions_are_listed_in_pages(database: &impl Data
 pub(crate) async fn everything_is_there_after_opening_again(database: &impl Database) {
     let store = database.open().await;
     add(&*store, "a", "1").await;
-    store.set_alias("a", "production", 1, ExpectedVersion::Absent).await.unwrap();
+    store.move_alias(&AliasChange::set("a", "production", 1, ExpectedVersion::Absent), &by()).await.unwrap();
     let seen = store.get("a", &alias("production")).await.unwrap();
     store.close().await;
     let store = database.open().await;
@@ -258,6 +414,6 @@ pub(crate) async fn everything_is_there_after_opening_again(database: &impl Data
 pub(crate) async fn a_closed_store_fails_and_does_not_panic(database: &impl Database) {
     let store = database.open().await;
     store.close().await;
-    assert!(matches!(store.register(&[version("a", "1")]).await, Err(RegistryError::Storage { .. })));
+    assert!(matches!(store.register(&[version("a", "1")], "tester").await, Err(RegistryError::Storage { .. })));
     assert!(matches!(store.list_models(None, 10).await, Err(RegistryError::Storage { .. })));
 }

@@ -1,6 +1,6 @@
 //! Several handles on one directory.
 
-use ev_registry::{ExpectedVersion, Page, Registry, RegistryConfig, RegistryError, Upload, VersionRecord};
+use ev_registry::{AliasChange, ExpectedVersion, Page, Registry, RegistryConfig, RegistryError, Upload, VersionRecord};
 
 use crate::support::{Fixture, NOW_MS, manifest};
 
@@ -42,12 +42,14 @@ async fn of_two_handles_that_move_an_alias_one_wins() {
     for content in ["1", "2", "3"] {
         fixture.registry.import_files(&manifest("adder", ""), [("model.ubj", content)], NOW_MS).await.unwrap();
     }
-    fixture.registry.set_alias("adder", "production", 1, ExpectedVersion::Absent).await.unwrap();
+    fixture
+        .registry
+        .move_alias(&AliasChange::set("adder", "production", 1, ExpectedVersion::Absent), NOW_MS)
+        .await
+        .unwrap();
     let other = fixture.open_again().await;
-    let (one, two) = tokio::join!(
-        fixture.registry.set_alias("adder", "production", 2, ExpectedVersion::Is(1)),
-        other.set_alias("adder", "production", 3, ExpectedVersion::Is(1)),
-    );
+    let [two, three] = [2, 3].map(|to| AliasChange::set("adder", "production", to, ExpectedVersion::Is(1)));
+    let (one, two) = tokio::join!(fixture.registry.move_alias(&two, NOW_MS), other.move_alias(&three, NOW_MS));
     match (one, two) {
         (Ok(Some(1)), Err(RegistryError::Conflict { found: Some(2), .. })) => {}
         (Err(RegistryError::Conflict { found: Some(3), .. }), Ok(Some(1))) => {}

@@ -9,8 +9,9 @@ use std::{
 use async_trait::async_trait;
 use ev_models_core::Digest;
 use ev_registry::{
-    DirectoryArtifactStore, ExpectedVersion, Imported, Limits, MetadataStore, ModelRecord, NewVersion, Page, Registry,
-    RegistryConfig, RegistryError, SqliteMetadataStore, VersionChoice, VersionRecord,
+    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, Imported, Limits,
+    MetadataStore, ModelRecord, NewVersion, Origin, Page, Registry, RegistryConfig, RegistryError, SqliteMetadataStore,
+    VersionChoice, VersionRecord,
 };
 
 use crate::support::{Fixture, NOW_MS, manifest};
@@ -22,7 +23,7 @@ struct Failing(SqliteMetadataStore);
 
 #[async_trait]
 impl MetadataStore for Failing {
-    async fn register(&self, _: &[NewVersion]) -> Result<Vec<Imported>, RegistryError> {
+    async fn register(&self, _: &[NewVersion], _: &str) -> Result<Vec<Imported>, RegistryError> {
         Err(RegistryError::Storage { doing: "register a version".to_owned(), source: "the test says so".into() })
     }
     async fn find(&self, model: &str, digest: &Digest) -> Result<Option<VersionRecord>, RegistryError> {
@@ -42,14 +43,23 @@ impl MetadataStore for Failing {
     ) -> Result<Vec<VersionRecord>, RegistryError> {
         self.0.list_versions(model, before, limit).await
     }
-    async fn set_alias(
-        &self,
-        model: &str,
-        alias: &str,
-        version: u32,
-        expected: ExpectedVersion,
-    ) -> Result<Option<u32>, RegistryError> {
-        self.0.set_alias(model, alias, version, expected).await
+    async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
+        self.0.move_alias(change, origin).await
+    }
+    async fn record(&self, entries: &[AuditEntry], origin: &Origin) -> Result<Vec<AuditRecord>, RegistryError> {
+        self.0.record(entries, origin).await
+    }
+    async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, RegistryError> {
+        self.0.audit(query).await
+    }
+    async fn audit_head(&self) -> Result<AuditHead, RegistryError> {
+        self.0.audit_head().await
+    }
+    async fn as_of(&self, model: &str, at_ms: i64) -> Result<Vec<AuditRecord>, RegistryError> {
+        self.0.as_of(model, at_ms).await
+    }
+    async fn registration(&self, model: &str, version: u32) -> Result<Option<AuditRecord>, RegistryError> {
+        self.0.registration(model, version).await
     }
     async fn close(&self) {
         self.0.close().await;

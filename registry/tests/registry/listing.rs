@@ -1,7 +1,9 @@
 //! Pages.
 
 use ev_models_core::Digest;
-use ev_registry::{Bundle, ExpectedVersion, MetadataStore as _, NewVersion, Page, RegistryError, SqliteMetadataStore};
+use ev_registry::{
+    AliasChange, Bundle, ExpectedVersion, MetadataStore as _, NewVersion, Page, RegistryError, SqliteMetadataStore,
+};
 
 use crate::support::{Fixture, NOW_MS, manifest};
 
@@ -24,7 +26,7 @@ async fn a_thousand_versions_come_in_pages_newest_first() {
     // Their files do not matter here, and would take longer than all other tests.
     let metadata = SqliteMetadataStore::open(&fixture.dir.path().join("registry.db")).await.unwrap();
     let versions: Vec<NewVersion> = (0u32..1000).map(version).collect();
-    metadata.register(&versions).await.unwrap();
+    metadata.register(&versions, "tester").await.unwrap();
 
     let (mut page, mut numbers, mut pages) = (Page { size: 300, token: None }, Vec::new(), 0);
     loop {
@@ -50,7 +52,11 @@ async fn models_come_in_pages_by_name() {
     let fixture = Fixture::new().await;
     let bundles = ["c", "a", "b"].map(|name| Bundle::new(manifest(name, ""), [("model.ubj", "trees")]));
     fixture.registry.import_bundles(bundles.to_vec(), NOW_MS).await.unwrap();
-    fixture.registry.set_alias("b", "production", 1, ExpectedVersion::Absent).await.unwrap();
+    fixture
+        .registry
+        .move_alias(&AliasChange::set("b", "production", 1, ExpectedVersion::Absent), NOW_MS)
+        .await
+        .unwrap();
     let first = fixture.registry.list_models(&Page { size: 2, token: None }).await.unwrap();
     let names: Vec<_> = first.items.iter().map(|model| (model.name.as_str(), model.production.is_some())).collect();
     assert_eq!(names, [("a", false), ("b", true)]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ev_registry::{ExpectedVersion, Registry, RegistryConfig, RegistryError, VersionChoice};
+use ev_registry::{AliasChange, ExpectedVersion, Registry, RegistryConfig, RegistryError, VersionChoice};
 
 use crate::support::{Fixture, NOW_MS, manifest};
 
@@ -56,7 +56,8 @@ async fn names_that_are_no_aliases_are_refused_or_not_found() {
     let fixture = Fixture::new().await;
     fixture.registry.import_files(&manifest("adder", ""), [("model.ubj", "trees")], NOW_MS).await.unwrap();
     for alias in ["", "1", "Production", "a b", &"a".repeat(1 << 20)] {
-        let moved = fixture.registry.set_alias("adder", alias, 1, ExpectedVersion::Any).await;
+        let moved =
+            fixture.registry.move_alias(&AliasChange::set("adder", alias, 1, ExpectedVersion::Any), NOW_MS).await;
         assert!(matches!(moved, Err(RegistryError::InvalidAlias { .. })), "{moved:?}");
         let error = fixture.registry.get("adder", &VersionChoice::Alias(alias.to_owned())).await.unwrap_err();
         assert!(matches!(error, RegistryError::NotFound { .. }) && error.to_string().len() < 200);

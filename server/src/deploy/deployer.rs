@@ -383,7 +383,7 @@ impl ModelState {
 /// A registry failure as status and log show it.
 fn reason(error: &RegistryError) -> String {
     let code = match error {
-        RegistryError::Corrupt { .. } | RegistryError::Lost { .. } => "DATA_LOSS",
+        RegistryError::Corrupt { .. } | RegistryError::Lost { .. } | RegistryError::Tampered { .. } => "DATA_LOSS",
         _ => "FAILED_PRECONDITION",
     };
     format!("{code}: {}", chain(error))

@@ -1,5 +1,6 @@
 //! The gRPC edge: protobuf in, domain values through the pipeline, protobuf out.
 
+mod actor;
 mod alerts;
 mod battery;
 mod by_vehicle;

@@ -11,10 +11,10 @@ use ev_proto::ev::registry::v1::{
     VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, get_version_request,
     model_registry_server::ModelRegistry, register_version_request::Part, verify_version_request,
 };
-use ev_registry::{ExpectedVersion, Page, Registry, VersionChoice, VersionRecord};
+use ev_registry::{AliasChange, ExpectedVersion, Page, Registry, VersionChoice, VersionRecord};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status;
+use super::{actor::actor, status};
 use crate::{
     deploy::{Deployer, ModelRoutes, Routes, VersionStatus},
     pipeline::PredictError,
@@ -37,6 +37,7 @@ impl ModelRegistry for RegistryService {
         &self,
         request: Request<Streaming<RegisterVersionRequest>>,
     ) -> Result<Response<RegisterVersionResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
         let mut parts = request.into_inner();
         let Some(Part::ManifestToml(manifest_toml)) = parts.message().await?.and_then(|message| message.part) else {
             return Err(status::invalid("manifest_toml", "MISSING_FIELD", "is missing: the first message carries it"));
@@ -45,8 +46,7 @@ impl ModelRegistry for RegistryService {
             .map_err(|error| status::of_registry(&ev_registry::RegistryError::InvalidManifest(error)))?;
         crate::deploy::check_vocabulary(&manifest)
             .map_err(|error| status::of_registry(&ev_registry::RegistryError::InvalidManifest(error)))?;
-        let mut upload =
-            self.registry.begin_upload(&manifest_toml).await.map_err(|error| status::of_registry(&error))?;
+        let mut upload = registry.begin_upload(&manifest_toml).await.map_err(|error| status::of_registry(&error))?;
         while let Some(message) = parts.message().await? {
             match message.part {
                 Some(Part::Chunk(chunk)) if chunk.data.len() <= CHUNK_MAX_BYTES => {
@@ -132,6 +132,7 @@ impl ModelRegistry for RegistryService {
     }
 
     async fn set_alias(&self, request: Request<SetAliasRequest>) -> Result<Response<SetAliasResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
         let SetAliasRequest { model, alias, version, expected_version } = request.into_inner();
         let expected = match expected_version {
             None => ExpectedVersion::Any,
@@ -142,11 +143,8 @@ impl ModelRegistry for RegistryService {
         self.check_servable(&record).await?;
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
         self.deployer.forgive(&model, version);
-        let previous = self
-            .registry
-            .set_alias(&model, &alias, version, expected)
-            .await
-            .map_err(|error| status::of_registry(&error))?;
+        let change = AliasChange::set(model.as_str(), alias, version, expected);
+        let previous = registry.move_alias(&change, now_ms()).await.map_err(|error| status::of_registry(&error))?;
         self.reconcile().await?;
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
         Ok(Response::new(SetAliasResponse {

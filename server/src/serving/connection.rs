@@ -15,6 +15,7 @@ use super::{
     first_word::{FirstWord, first_word},
     lingering::Lingering,
     patient::Patient,
+    peer::{Peer, WithPeer},
 };
 
 /// What every connection is held to.
@@ -52,6 +53,8 @@ pub(super) async fn serve(
     draining: CancellationToken,
     abort: CancellationToken,
 ) {
+    let peer = stream.peer_addr().ok().map(|address| Peer(address.ip().to_canonical()));
+    let service = WithPeer { inner: service, peer };
     let said = tokio::select! {
         // What was sent before draining began is answered.
         biased;

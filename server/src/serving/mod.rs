@@ -6,9 +6,11 @@ mod cores;
 mod first_word;
 mod lingering;
 mod patient;
+mod peer;
 
 pub use acceptor::ListenError;
 
 pub(crate) use acceptor::{accept, listen};
 pub(crate) use connection::ConnectionConfig;
 pub(crate) use cores::Cores;
+pub(crate) use peer::Peer;

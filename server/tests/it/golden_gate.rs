@@ -6,7 +6,7 @@ use ev_proto::ev::{
     range::v1::PredictRequest,
     registry::v1::{SetAliasRequest, VerifyVersionRequest, VersionState, verify_version_request},
 };
-use ev_registry::{ExpectedVersion, Registry, RegistryConfig};
+use ev_registry::{AliasChange, ExpectedVersion, Registry, RegistryConfig};
 
 use crate::support::{
     refusal::Refusal,
@@ -67,7 +67,7 @@ async fn a_version_that_lies_is_refused_at_start() {
     // An alias that was moved behind the server's back, by an older release, say.
     let registry = Registry::open(&RegistryConfig::new(directory.path().join("registry"))).await.expect("opened");
     registry.import_bundles(vec![liar().bundle()], 0).await.expect("imported");
-    registry.set_alias("ev-range", "canary", 2, ExpectedVersion::Absent).await.expect("set");
+    registry.move_alias(&AliasChange::set("ev-range", "canary", 2, ExpectedVersion::Absent), 0).await.expect("set");
     registry.close().await;
 
     let server = TestServer::start_on(directory, &[]).await;

@@ -6,18 +6,16 @@ use sqlx::{
     sqlite::{SqliteConnection, SqliteRow},
 };
 
-use super::{SqliteMetadataStore, failed, malformed, model_exists};
+use super::{SqliteMetadataStore, audit, failed, malformed, model_exists, move_alias};
 use crate::{
-    AliasMove, NewRollout, REPLICAS_KEPT, ROLLOUTS_KEPT, RegistryError, ReplicaObservations, RolloutChange,
-    RolloutRecord, RolloutStore,
-    record::{no_model, no_version},
-    rollout::no_rollout,
+    NewRollout, REPLICAS_KEPT, ROLLOUTS_KEPT, RegistryError, ReplicaObservations, RolloutChange, RolloutRecord,
+    RolloutStore, record::no_model, rollout::no_rollout,
 };
 
 #[async_trait]
 impl RolloutStore for SqliteMetadataStore {
     async fn start_rollout(&self, rollout: &NewRollout) -> Result<RolloutRecord, RegistryError> {
-        let NewRollout { id, model, at_ms, document } = rollout;
+        let NewRollout { id, model, document, entry, origin } = rollout;
         let mut transaction = self.write().await?;
         if !model_exists(&mut *transaction, model).await? {
             return Err(no_model(model));
@@ -46,11 +44,12 @@ impl RolloutStore for SqliteMetadataStore {
         )
         .bind(id)
         .bind(model)
-        .bind(at_ms)
+        .bind(origin.at_ms)
         .bind(document)
         .execute(&mut *transaction)
         .await
         .map_err(failed("start a rollout"))?;
+        audit::append(&mut transaction, entry, origin).await?;
         let record = find(&mut transaction, id).await?;
         transaction.commit().await.map_err(failed("start a rollout"))?;
         Ok(record)
@@ -88,26 +87,36 @@ impl RolloutStore for SqliteMetadataStore {
         rows.iter().map(record_of).collect()
     }
 
+    async fn rollouts_mark(&self) -> Result<u64, RegistryError> {
+        let row = sqlx::query("SELECT coalesce(sum(revision), 0) + (SELECT count(*) FROM rollouts) FROM rollouts")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("read rollouts"))?;
+        let mark: i64 = row.try_get(0).map_err(|error| malformed(&error))?;
+        u64::try_from(mark).map_err(|error| malformed(&sqlx::Error::Decode(Box::new(error))))
+    }
+
     async fn change_rollout(&self, change: &RolloutChange) -> Result<RolloutRecord, RegistryError> {
-        let RolloutChange { id, expected_revision, is_active, at_ms, document, aliases } = change;
+        let RolloutChange { id, expected_revision, is_active, document, aliases, entry, origin } = change;
         let mut transaction = self.write().await?;
         let known = find(&mut transaction, id).await?;
         if known.revision != *expected_revision {
             return Err(RegistryError::RolloutMoved { id: id.clone(), revision: known.revision });
         }
         for alias in aliases {
-            move_alias(&mut transaction, &known.model, alias).await?;
+            move_alias(&mut transaction, alias, origin).await?;
         }
         sqlx::query(
             "UPDATE rollouts SET active = ?2, revision = revision + 1, updated_at_ms = ?3, document = ?4 WHERE id = ?1",
         )
         .bind(id)
         .bind(is_active)
-        .bind(at_ms)
+        .bind(origin.at_ms)
         .bind(document)
         .execute(&mut *transaction)
         .await
         .map_err(failed("change a rollout"))?;
+        audit::append(&mut transaction, entry, origin).await?;
         let record = find(&mut transaction, id).await?;
         transaction.commit().await.map_err(failed("change a rollout"))?;
         Ok(record)
@@ -184,40 +193,4 @@ fn record_of(row: &SqliteRow) -> Result<RolloutRecord, RegistryError> {
         })
     };
     read().map_err(|error| malformed(&error))
-}
-
-/// Moves an alias of a transaction's model.
-async fn move_alias(connection: &mut SqliteConnection, model: &str, to: &AliasMove) -> Result<(), RegistryError> {
-    let AliasMove { alias, version, expected } = to;
-    let known = sqlx::query("SELECT 1 FROM versions WHERE model = ?1 AND version = ?2")
-        .bind(model)
-        .bind(version)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed("read a version"))?;
-    if known.is_none() {
-        return Err(no_version(model, *version));
-    }
-    let found = sqlx::query("SELECT version FROM aliases WHERE model = ?1 AND alias = ?2")
-        .bind(model)
-        .bind(alias)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed("read an alias"))?
-        .map(|row| row.try_get::<u32, _>(0).map_err(|error| malformed(&error)))
-        .transpose()?;
-    if !expected.holds(found) {
-        return Err(RegistryError::Conflict { model: model.to_owned(), alias: alias.clone(), found });
-    }
-    sqlx::query(
-        "INSERT INTO aliases (model, alias, version) VALUES (?1, ?2, ?3) \
-         ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
-    )
-    .bind(model)
-    .bind(alias)
-    .bind(version)
-    .execute(connection)
-    .await
-    .map_err(failed("move an alias"))?;
-    Ok(())
 }
