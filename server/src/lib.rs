@@ -35,6 +35,7 @@ mod observability;
 mod pipeline;
 mod process;
 mod renewal;
+mod rollouts;
 mod serving;
 mod telemetry;
 

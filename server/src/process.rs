@@ -25,8 +25,8 @@ use crate::{
     features::{FeaturesStartError, VehicleFeatures},
     grpc::{
         DeadlineLayer, Dispatch, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory, Origins,
-        Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits, TraceLayer, WebConfig,
-        WebService, keep_health_current, keep_predictions_current, now_ms,
+        Predictor, QueryService, ReasonLayer, RegistryService, Renewals, RolloutsService, ServiceLimits, TraceLayer,
+        WebConfig, WebService, keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
@@ -35,6 +35,7 @@ use crate::{
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
     renewal::Renewal,
+    rollouts::Rollouts,
     serving::{ConnectionConfig, Cores, accept, listen},
     telemetry::{self, Telemetry, TelemetryStartError, now_us},
 };
@@ -208,6 +209,12 @@ impl Server {
             routes: Arc::clone(&routes),
             control: tokio::runtime::Handle::current(),
         };
+        let rollouts = Arc::new(Rollouts::new(Arc::clone(&registry), Arc::clone(&deployer), Arc::clone(&routes)));
+        let rollouts_service = RolloutsService {
+            rollouts: Arc::clone(&rollouts),
+            control: tokio::runtime::Handle::current(),
+            draining: draining.clone(),
+        };
         let limits = ServiceLimits {
             message: bytes(config.grpc.message_size_max),
             image_message: bytes(config.grpc.image_message_size_max),
@@ -231,8 +238,15 @@ impl Server {
         let message_size_max = bytes(config.telemetry.message_size_max);
         let ingest_dispatch =
             IngestDispatch::new(ingest_service, health_service(), message_size_max).map_err(StartError::Reflection)?;
-        let dispatch = Dispatch::new(&predictor, registry_service, query_service, health_service(), limits, &memory)
-            .map_err(StartError::Reflection)?;
+        let dispatch = Dispatch::new(
+            &predictor,
+            (registry_service, rollouts_service),
+            query_service,
+            health_service(),
+            limits,
+            &memory,
+        )
+        .map_err(StartError::Reflection)?;
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
         let reason = ReasonLayer { size_key: "" };
         let service = ServiceBuilder::new().layer(reason).layer(trace).layer(DeadlineLayer).service(dispatch);
@@ -265,6 +279,7 @@ impl Server {
         // From here on callers are answered, if only that their model is loading.
         deployer.announce().await.map_err(|source| registry_error(&config, source))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
+        let rollouts_task = tokio::spawn(rollouts.run(draining.clone(), now_ms));
         let acceptors = [
             (grpc_listener, &cores, config.grpc.connections_max),
             (telemetry_listener, &ingest, config.telemetry.connections_max),
@@ -295,7 +310,7 @@ impl Server {
             telemetry,
             journal,
             features,
-            background: vec![http_task, health_task],
+            background: vec![http_task, health_task, rollouts_task],
             registry,
             deployer,
             traces,

@@ -22,6 +22,7 @@ mod json;
 mod models;
 mod output;
 mod predict;
+mod rollout;
 mod style;
 mod table;
 mod telemetry;

@@ -12,9 +12,10 @@ use ev_proto::{
         charging::v1::charging_utilization_server::ChargingUtilizationServer,
         features::v1::feature_store_server::FeatureStoreServer,
         range::v1::range_prediction_server::RangePredictionServer,
-        registry::v1::model_registry_server::ModelRegistryServer,
+        registry::v1::{model_registry_server::ModelRegistryServer, rollouts_server::RolloutsServer},
         telemetry::v1::telemetry_query_server::TelemetryQueryServer,
-        thermal::v1::thermal_risk_server::ThermalRiskServer, vision::v1::vehicle_vision_server::VehicleVisionServer,
+        thermal::v1::thermal_risk_server::ThermalRiskServer,
+        vision::v1::vehicle_vision_server::VehicleVisionServer,
     },
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
 };
@@ -39,6 +40,7 @@ use super::{
     predictor::Predictor,
     range::RangeService,
     registry::RegistryService,
+    rollouts::RolloutsService,
     telemetry::QueryService,
     thermal::ThermalService,
     vision::VisionService,
@@ -67,6 +69,7 @@ struct Services {
     vision: VehicleVisionServer<VisionService>,
     features: FeatureStoreServer<FeatureService>,
     registry: ModelRegistryServer<RegistryService>,
+    rollouts: RolloutsServer<RolloutsService>,
     telemetry: TelemetryQueryServer<QueryService>,
     oip: GrpcInferenceServiceServer<OipService>,
     health: HealthServer<HealthService>,
@@ -87,9 +90,10 @@ pub(super) const PREDICTION_SERVICES: [&str; 5] = [
 ];
 
 /// Services whose health is that of the process: which model they are asked about is the caller's choice, if any.
-pub(super) const OTHER_SERVICES: [&str; 4] = [
+pub(super) const OTHER_SERVICES: [&str; 5] = [
     <FeatureStoreServer<FeatureService> as NamedService>::NAME,
     <ModelRegistryServer<RegistryService> as NamedService>::NAME,
+    <RolloutsServer<RolloutsService> as NamedService>::NAME,
     <TelemetryQueryServer<QueryService> as NamedService>::NAME,
     <GrpcInferenceServiceServer<OipService> as NamedService>::NAME,
 ];
@@ -117,7 +121,7 @@ impl Dispatch {
     /// When the descriptors that reflection serves cannot be read, which is a bug of the build.
     pub(crate) fn new(
         predictor: &Arc<Predictor>,
-        registry: RegistryService,
+        (registry, rollouts): (RegistryService, RolloutsService),
         telemetry: QueryService,
         health: HealthService,
         limits: ServiceLimits,
@@ -141,6 +145,7 @@ impl Dispatch {
             features: FeatureStoreServer::new(FeatureService::new(Arc::clone(&predictor.features)))
                 .max_decoding_message_size(limits.message),
             registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
+            rollouts: RolloutsServer::new(rollouts).max_decoding_message_size(limits.message),
             oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.image_message),
             health: HealthServer::new(health).max_decoding_message_size(64 * 1024),
             rest: tonic::service::Routes::new(builder().build_v1()?.max_decoding_message_size(64 * 1024))
@@ -185,7 +190,7 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, features, registry, telemetry; counted: oip, vision)
+        call!(range, charging, battery, thermal, features, registry, rollouts, telemetry; counted: oip, vision)
     }
 }
 

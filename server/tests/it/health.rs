@@ -22,6 +22,7 @@ const OTHERS: [&str; 5] = [
     "",
     "ev.features.v1.FeatureStore",
     "ev.registry.v1.ModelRegistry",
+    "ev.registry.v1.Rollouts",
     "ev.telemetry.v1.TelemetryQuery",
     "inference.GRPCInferenceService",
 ];

@@ -44,6 +44,7 @@ mod ort;
 mod queued;
 mod registry;
 mod registry_refusals;
+mod rollouts;
 mod selector;
 mod start;
 mod start_refusals;
