@@ -105,8 +105,13 @@ pub fn judge(guards: &Guards, seen: &Observations) -> Vec<GuardStatus> {
     add(&mut statuses, guards, GuardName::Latency, guards.latency_p99_ratio_max, latency.as_slice());
     for cohort in cohorts {
         let pairs = pairs.get(cohort).unwrap_or(&nothing.1);
+        // Where rows are compared they are the same for both; elsewhere, as of pictures, those that each was asked.
         let of = |side: &'_ BTreeMap<String, Outputs>| side.get(cohort).cloned().unwrap_or_default();
-        let (production, outputs) = (of(&baseline.outputs), of(&candidate.outputs));
+        let (production, outputs) = if pairs.count > 0 {
+            (pairs.production.clone(), pairs.candidate.clone())
+        } else {
+            (of(&baseline.outputs), of(&candidate.outputs))
+        };
         let truths =
             (baseline.truths.get(cohort).unwrap_or(&nothing.2), candidate.truths.get(cohort).unwrap_or(&nothing.2));
         let mut guard = |name, limit, measured: Option<Measured>| {
@@ -163,11 +168,13 @@ fn add(
 }
 
 fn error_rate(baseline: &Side, candidate: &Side) -> Measured {
-    let (mine, theirs) = ((candidate.errors, candidate.requests), (baseline.errors, baseline.requests));
+    let mine =
+        (candidate.errors.saturating_add(candidate.run_errors), candidate.requests.saturating_add(candidate.runs));
+    let theirs = (baseline.errors, baseline.requests);
     Measured {
         value: ratio(mine.0, mine.1) - ratio(theirs.0, theirs.1),
         certain: excess(mine, theirs),
-        count: candidate.requests.min(baseline.requests),
+        count: mine.1.min(theirs.1),
     }
 }
 
@@ -327,7 +334,7 @@ mod tests {
             let candidate = production * factors[(row % 2) as usize];
             seen.baseline.answered(cohort, Answer::Value(production), false);
             seen.candidate.answered(cohort, Answer::Value(candidate), false);
-            seen.compare(cohort, Answer::Value(production), Some(Answer::Value(candidate)));
+            seen.compare(cohort, Answer::Value(production).into(), Some(Answer::Value(candidate).into()));
         }
         seen
     }
@@ -394,7 +401,7 @@ mod tests {
         let mut seen = Observations::default();
         for row in 0..10_000u32 {
             let class = if row % 20 == 0 { "rare" } else { "common" };
-            seen.compare("", Answer::Class(class), Some(Answer::Class("common")));
+            seen.compare("", Answer::Class(class).into(), Some(Answer::Class("common").into()));
         }
         let statuses = judge(&Guards::default(), &seen);
         assert_eq!(state_of(&statuses, GuardName::DisagreementClass, ALL), Some(GuardState::Passing));

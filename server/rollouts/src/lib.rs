@@ -43,7 +43,7 @@ pub use error::RolloutError;
 pub use guards::Guards;
 pub use judge::{GuardName, GuardState, GuardStatus, judge};
 pub use observations::{
-    ALL, Answer, CLASSES_MAX, COHORTS_MAX, ClassPairs, Moments, Observations, Outputs, Pairs, Side, Truths,
+    ALL, Answer, CLASSES_MAX, COHORTS_MAX, ClassPairs, Moments, Observations, Outputs, Pairs, Said, Side, Truths,
 };
 pub use plan::{Plan, STEPS_MAX, ShadowPlan, Step, StickyKey};
 pub use rollout::{Action, Event, HISTORY_MAX, Move, Phase, REASON_BYTES_MAX, Readiness, Rollout, Transition, View};

@@ -35,8 +35,12 @@ pub struct Observations {
 pub struct Side {
     /// Requests, failed ones included.
     pub requests: u64,
-    /// Requests that failed.
+    /// Requests that failed by no fault of the caller's.
     pub errors: u64,
+    /// Rows that were run for comparison only, which production had answered.
+    pub runs: u64,
+    /// Those that failed.
+    pub run_errors: u64,
     /// How long answers took on the server, of a sample, in seconds.
     pub latency_seconds: Sketch,
     /// What was answered, of a sample, by cohort.
@@ -73,6 +77,11 @@ pub struct Pairs {
     pub relative: Moments,
     /// By production's likeliest class.
     pub classes: BTreeMap<String, ClassPairs>,
+    /// What production said to the rows that both answered, and the candidate. Of the same rows: who asks which version
+    /// is decided by few keys, whose rows are not those of the others.
+    pub production: Outputs,
+    /// See `production`.
+    pub candidate: Outputs,
 }
 
 /// Rows of one class of production's.
@@ -109,7 +118,16 @@ pub struct Moments {
     pub squares: f64,
 }
 
-/// What a version says to a row.
+/// What a version says to a row, and whether the row was inside what it was trained on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Said<'a> {
+    /// The answer.
+    pub answer: Answer<'a>,
+    /// Whether an input was outside.
+    pub is_outside: bool,
+}
+
+/// An answer, as far as it is compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Answer<'a> {
     /// A value: the middle of an interval, a probability.
@@ -143,7 +161,7 @@ impl Observations {
     }
 
     /// A row that both versions ran.
-    pub fn compare(&mut self, cohort: &str, production: Answer<'_>, candidate: Option<Answer<'_>>) {
+    pub fn compare(&mut self, cohort: &str, production: Said<'_>, candidate: Option<Said<'_>>) {
         for cohort in cohorts_of(&self.pairs, cohort) {
             self.pairs.entry(cohort).or_default().add(production, candidate);
         }
@@ -167,9 +185,11 @@ impl Side {
     }
 
     fn merge(&mut self, other: &Side) {
-        let Side { requests, errors, latency_seconds, outputs, truths } = self;
+        let Side { requests, errors, runs, run_errors, latency_seconds, outputs, truths } = self;
         *requests = requests.saturating_add(other.requests);
         *errors = errors.saturating_add(other.errors);
+        *runs = runs.saturating_add(other.runs);
+        *run_errors = run_errors.saturating_add(other.run_errors);
         latency_seconds.merge(&other.latency_seconds);
         merge_cohorts(outputs, &other.outputs, Outputs::merge);
         merge_cohorts(truths, &other.truths, Truths::merge);
@@ -209,13 +229,15 @@ impl Outputs {
 // === impl Pairs ===
 
 impl Pairs {
-    fn add(&mut self, production: Answer<'_>, candidate: Option<Answer<'_>>) {
+    fn add(&mut self, production: Said<'_>, candidate: Option<Said<'_>>) {
         self.count += 1;
         let Some(candidate) = candidate else {
             self.failed += 1;
             return;
         };
-        match (production, candidate) {
+        self.production.add(production.answer, production.is_outside);
+        self.candidate.add(candidate.answer, candidate.is_outside);
+        match (production.answer, candidate.answer) {
             (Answer::Value(production), Answer::Value(candidate)) => {
                 let difference = (candidate - production).abs();
                 let larger = candidate.abs().max(production.abs());
@@ -238,6 +260,8 @@ impl Pairs {
         self.absolute.merge(&other.absolute);
         self.relative.merge(&other.relative);
         other.classes.iter().for_each(|(class, pairs)| self.class(class, *pairs));
+        self.production.merge(&other.production);
+        self.candidate.merge(&other.candidate);
     }
 
     fn class(&mut self, class: &str, pairs: ClassPairs) {
@@ -246,6 +270,15 @@ impl Pairs {
             mine.count = mine.count.saturating_add(pairs.count);
             mine.differing = mine.differing.saturating_add(pairs.differing);
         }
+    }
+}
+
+// === impl Answer ===
+
+impl<'a> From<Answer<'a>> for Said<'a> {
+    /// To a row inside.
+    fn from(answer: Answer<'a>) -> Said<'a> {
+        Said { answer, is_outside: false }
     }
 }
 
@@ -314,8 +347,10 @@ mod tests {
     fn a_pair_is_counted_by_what_was_said() {
         let check = |production: Answer<'_>, candidate: Option<Answer<'_>>, expected: Pairs| {
             let mut seen = Observations::default();
-            seen.compare("", production, candidate);
-            assert_eq!(seen.pairs[ALL], expected, "{production:?} {candidate:?}");
+            seen.compare("", production.into(), candidate.map(Said::from));
+            let found =
+                Pairs { production: Outputs::default(), candidate: Outputs::default(), ..seen.pairs[ALL].clone() };
+            assert_eq!(found, expected, "{production:?} {candidate:?}");
         };
         let one = Pairs { count: 1, ..Pairs::default() };
         let of = |value: f64| Moments { count: 1, sum: value, squares: value * value };
@@ -336,7 +371,7 @@ mod tests {
         let mut seen = Observations::default();
         for index in 0..1_000 {
             let name = format!("n-{index}");
-            seen.compare(&name, Answer::Class(&name), Some(Answer::Unknown));
+            seen.compare(&name, Answer::Class(&name).into(), Some(Answer::Unknown.into()));
             seen.candidate.answered(&name, Answer::Class(&name), false);
         }
         assert_eq!(seen.pairs.len(), COHORTS_MAX + 1);

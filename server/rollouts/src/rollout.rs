@@ -438,7 +438,7 @@ mod tests {
         let mut seen = Observations { epoch: rollout.epoch, ..Observations::default() };
         for row in 0..10 {
             let production = 100.0 + f64::from(row);
-            seen.compare("", Answer::Value(production), Some(Answer::Value(production * factor)));
+            seen.compare("", Answer::Value(production).into(), Some(Answer::Value(production * factor).into()));
         }
         seen.candidate.requests = 10;
         seen
@@ -509,7 +509,7 @@ mod tests {
         let mut unsure = Observations { epoch: rollout.epoch, ..Observations::default() };
         for row in 0..200 {
             let factor = if row % 4 == 0 { 0.5 } else { 1.0 };
-            unsure.compare("", Answer::Value(100.0), Some(Answer::Value(100.0 * factor)));
+            unsure.compare("", Answer::Value(100.0).into(), Some(Answer::Value(100.0 * factor).into()));
         }
         check(&unsure, None);
     }

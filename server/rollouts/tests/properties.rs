@@ -59,7 +59,7 @@ proptest! {
         for (replica, cohort, value, factor, outside) in rows {
             let cohort = ["", "a", "b"][cohort];
             for seen in [&mut whole, &mut replicas[replica]] {
-                seen.compare(cohort, Answer::Value(value), Some(Answer::Value(value * factor)));
+                seen.compare(cohort, Answer::Value(value).into(), Some(Answer::Value(value * factor).into()));
                 seen.baseline.answered(cohort, Answer::Value(value), outside);
                 seen.candidate.answered(cohort, Answer::Value(value * factor), false);
                 seen.baseline.latency_seconds.add(value / 1e6);
@@ -122,7 +122,7 @@ fn noise_takes_nothing_back() {
             let noisy = value * (1.0 + 0.09 * (random.f64() - 0.5) * 4.0);
             seen.baseline.answered("", Answer::Value(200.0 + 300.0 * random.f64()), random.f64() < 0.02);
             seen.candidate.answered("", Answer::Value(200.0 + 300.0 * random.f64()), random.f64() < 0.02);
-            seen.compare("", Answer::Value(value), Some(Answer::Value(noisy)));
+            seen.compare("", Answer::Value(value).into(), Some(Answer::Value(noisy).into()));
             for side in [&mut seen.baseline, &mut seen.candidate] {
                 side.requests += 1;
                 side.errors += u64::from(random.f64() < 0.01);

@@ -84,7 +84,7 @@ pub(crate) fn predict_row(
     let result = state.predict_row(deployment, want, fill, started);
     match &result {
         Ok(outcome) => state.stats.row(&outcome.timings, started, outcome.estimate != Estimate::Unknown),
-        Err(_) => state.stats.failed(started.elapsed()),
+        Err(error) => state.stats.failed_by(error, started.elapsed()),
     }
     if matches!(result, Err(PredictError::Panicked)) {
         deployment.replace_instances(&mut state);
@@ -110,7 +110,7 @@ pub(crate) fn predict_together(
     for result in results {
         match &result {
             Ok(outcome) => state.stats.row_of_several(&outcome.timings, started),
-            Err(_) => state.stats.failed(started.elapsed()),
+            Err(error) => state.stats.failed_by(error, started.elapsed()),
         }
         answered(result);
     }
@@ -201,7 +201,7 @@ pub(crate) async fn predict_batch(
             tokio::task::yield_now().await;
         }
         if batch.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            deployment.core().stats.failed(started.elapsed());
+            deployment.core().stats.failed_by(&PredictError::DeadlineExceeded, started.elapsed());
             return Err(PredictError::DeadlineExceeded);
         }
         let first = results.len();
@@ -211,6 +211,7 @@ pub(crate) async fn predict_batch(
         if panicked {
             deployment.replace_instances(&mut state);
         }
+        results[first..].iter().filter_map(|result| result.as_ref().err()).for_each(|error| state.stats.fault(error));
         if batch.bad_row == BadRow::FailsAll && results[first..].iter().any(Result::is_err) {
             state.stats.failed(started.elapsed());
             return Ok(results);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use ev_batching::{WorkerPriority, take_place};
-use ev_rollouts::{Answer, Observations, Share};
+use ev_rollouts::{Answer, Observations, Said, Share};
 
 use crate::{
     deploy::Deployment,
@@ -40,9 +40,7 @@ struct Shared {
     rows: SyncSender<Arc<Seen>>,
     dropped: AtomicU64,
     ended: AtomicBool,
-    /// Whether the candidate answers nobody: then its runs here are its requests.
-    is_shadow: AtomicBool,
-    /// Rows the candidate ran here while it answered nobody, and those it failed.
+    /// Rows the candidate ran here that production had answered, and those it failed.
     runs: AtomicU64,
     failures: AtomicU64,
     /// When the run that goes on began, in milliseconds after `started`, plus one; 0 while none does.
@@ -78,7 +76,6 @@ impl Comparison {
             rows,
             dropped: AtomicU64::new(0),
             ended: AtomicBool::new(false),
-            is_shadow: AtomicBool::new(false),
             runs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             running_since_ms: AtomicU64::new(0),
@@ -102,8 +99,7 @@ impl Comparison {
     }
 
     /// Takes this share of the rows from now on.
-    pub(super) fn listen(&self, share: Share, is_shadow: bool) {
-        self.shared.is_shadow.store(is_shadow, Ordering::Relaxed);
+    pub(super) fn listen(&self, share: Share) {
         for deployment in [&self.baseline, &self.candidate] {
             deployment.tap().listen(NAME, share.as_percent() / 100.0, Arc::clone(&self.shared) as _);
         }
@@ -119,8 +115,8 @@ impl Comparison {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Rows that the candidate ran here while it answered nobody, and those it failed.
-    pub(super) fn shadow_runs(&self) -> (u64, u64) {
+    /// Rows that the candidate ran here, which production had answered, and those it failed.
+    pub(super) fn runs(&self) -> (u64, u64) {
         (self.shared.runs.load(Ordering::Relaxed), self.shared.failures.load(Ordering::Relaxed))
     }
 
@@ -188,25 +184,26 @@ impl Comparer {
             return;
         }
         let other = self.run(seen, !is_candidate);
-        let is_shadow = self.shared.is_shadow.load(Ordering::Relaxed) && !is_candidate;
-        if is_shadow {
+        if !is_candidate {
             self.shared.runs.fetch_add(1, Ordering::Relaxed);
             self.shared.failures.fetch_add(u64::from(other.is_err()), Ordering::Relaxed);
         }
-        let classes = &if is_candidate { &self.baseline } else { &self.candidate }.manifest.outputs[0].classes;
-        let other = other.as_ref().map(|outcome| (answer(&outcome.estimate, classes), outcome));
-        let mut all = self.shared.seen();
-        match (is_candidate, other) {
+        let outcome = match &other {
+            Ok(outcome) => Some(outcome),
             // What production cannot answer is no fault of the candidate's.
-            (true, Ok((production, _))) => all.compare(&cohort, production, Some(answered)),
-            (true, Err(_)) => {}
-            (false, Ok((candidate, outcome))) => {
-                all.compare(&cohort, answered, Some(candidate));
-                if is_shadow {
-                    all.candidate.answered(&cohort, candidate, !outcome.out_of_distribution.is_empty());
-                }
-            }
-            (false, Err(_)) => all.compare(&cohort, answered, None),
+            Err(_) if is_candidate => return,
+            Err(_) => None,
+        };
+        let classes = &if is_candidate { &self.baseline } else { &self.candidate }.manifest.outputs[0].classes;
+        let answered = Said { answer: answered, is_outside: !seen.out_of_distribution.is_empty() };
+        let other = outcome.map(|outcome| Said {
+            answer: answer(&outcome.estimate, classes),
+            is_outside: !outcome.out_of_distribution.is_empty(),
+        });
+        let mut all = self.shared.seen();
+        match other {
+            Some(production) if is_candidate => all.compare(&cohort, production, Some(answered)),
+            candidate => all.compare(&cohort, answered, candidate),
         }
     }
 

@@ -14,7 +14,7 @@ use ev_registry::{
     AliasChange, AuditEntry, ExpectedVersion, NewRollout, Origin, PRODUCTION, ROLLOUT, Registry, RegistryError,
     ReplicaObservations, RolloutChange, RolloutRecord, VersionChoice, actor_name,
 };
-use ev_rollouts::{Action, Observations, Phase, Plan, Readiness, Rollout, RolloutError, Split, Transition, View};
+use ev_rollouts::{Action, Observations, Plan, Readiness, Rollout, RolloutError, Split, Transition, View};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,7 @@ struct Running {
     /// Requests and failures that each version had counted before.
     baseline_before: Option<(u64, u64)>,
     candidate_before: (u64, u64),
-    shadow_before: (u64, u64),
+    runs_before: (u64, u64),
     /// What was told last.
     told: String,
 }
@@ -355,17 +355,16 @@ impl Running {
         let Some(comparison) = &self.comparison else { return };
         let (production, own) = (requests(baseline), requests(candidate));
         let before = *self.baseline_before.get_or_insert(production);
-        let shadow = comparison.shadow_runs();
-        let is_shadow = rollout.phase == Phase::Shadowing;
+        let runs = comparison.runs();
         if self.epoch != Some(rollout.epoch) {
-            comparison.listen(rollout.compared(), is_shadow);
+            comparison.listen(rollout.compared());
             comparison.seen().begin(rollout.epoch);
-            (self.epoch, self.candidate_before, self.shadow_before) = (Some(rollout.epoch), own, shadow);
+            (self.epoch, self.candidate_before, self.runs_before) = (Some(rollout.epoch), own, runs);
         }
         let mut seen = comparison.seen();
         (seen.baseline.requests, seen.baseline.errors) = since(production, before);
-        (seen.candidate.requests, seen.candidate.errors) =
-            if is_shadow { since(shadow, self.shadow_before) } else { since(own, self.candidate_before) };
+        (seen.candidate.requests, seen.candidate.errors) = since(own, self.candidate_before);
+        (seen.candidate.runs, seen.candidate.run_errors) = since(runs, self.runs_before);
         seen.dropped = comparison.dropped();
     }
 
@@ -377,10 +376,11 @@ impl Running {
     }
 }
 
-/// Requests of a deployment since it was loaded, and those that failed.
+/// Requests of a deployment since it was loaded, and those that failed by no fault of the caller's.
 fn requests(deployment: &Deployment) -> (u64, u64) {
     let stats = deployment.stats();
-    (stats.success.count.saturating_add(stats.fail.count), stats.fail.count)
+    // What callers did wrong falls on both sides, but not evenly: keys are few, and callers stay with theirs.
+    (stats.success.count.saturating_add(stats.fail.count), stats.faults)
 }
 
 fn since(now: (u64, u64), before: (u64, u64)) -> (u64, u64) {

@@ -126,7 +126,7 @@ fn whatever_a_shadow_does_production_answers_as_before() {
         let (production_runs, runs) = (Arc::default(), Arc::default());
         let (production, candidate) = (deployment(1, Manner::Good, &production_runs), deployment(2, manner, &runs));
         let comparison = Comparison::start(&production, &candidate, "").expect("a thread");
-        comparison.listen(Share::ALL, true);
+        comparison.listen(Share::ALL);
         let started = Instant::now();
         for row in 0..ROWS {
             assert_eq!(
@@ -148,7 +148,7 @@ fn whatever_a_shadow_does_production_answers_as_before() {
                 });
                 let seen = comparison.seen();
                 assert_eq!(seen.pairs[ALL].absolute.mean(), Some(0.0));
-                assert_eq!(seen.candidate.outputs[ALL].count, seen.pair_count());
+                assert_eq!(seen.pairs[ALL].candidate.count, seen.pair_count());
             }
             Manner::Slow => assert!(comparison.dropped() > 0),
             Manner::Hangs => {
@@ -159,7 +159,7 @@ fn whatever_a_shadow_does_production_answers_as_before() {
             Manner::Panics | Manner::Fails => {
                 wait("failures are pairs", || comparison.seen().pair_count() > 0);
                 let failed = comparison.seen().pairs[ALL].failed;
-                assert!(failed > 0 && comparison.shadow_runs().1 >= failed);
+                assert!(failed > 0 && comparison.runs().1 >= failed);
             }
         }
         // Counted nowhere: neither a request of the candidate's nor a lock that statistics wait for.
@@ -176,14 +176,14 @@ fn a_row_of_the_candidate_is_held_against_what_production_would_have_said() {
     let runs = Arc::default();
     let (production, candidate) = (deployment(1, Manner::Good, &runs), deployment(2, Manner::Good, &runs));
     let comparison = Comparison::start(&production, &candidate, "").expect("a thread");
-    comparison.listen(Share::ALL, false);
+    comparison.listen(Share::ALL);
     for row in 0..100u8 {
         ask(&candidate, f32::from(row));
     }
     wait("all are compared", || comparison.seen().pair_count() == 100);
     let seen = comparison.seen();
     assert_eq!((seen.candidate.outputs[ALL].count, seen.baseline.outputs.len()), (100, 0));
-    assert_eq!(comparison.shadow_runs(), (0, 0));
+    assert_eq!(comparison.runs(), (0, 0));
     drop(seen);
     drop(comparison);
 }

@@ -18,7 +18,7 @@ const PREDICTIONS: [&str; 5] = [
 ];
 
 /// Services whose health is that of the process.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "",
     "ev.features.v1.FeatureStore",
     "ev.registry.v1.ModelRegistry",

@@ -251,7 +251,8 @@ async fn a_key_stays_on_its_side_and_more_percent_only_add_keys() {
     assert_eq!(sides[0], sides[1]);
     // 200 keys at 20 %: six standard deviations are 34 keys.
     assert!((6..=74).contains(&sides[0].len()), "{}", sides[0].len());
-    let named = client.range().predict(PredictRequest {
+    let range = client.range();
+    let named = range.predict(PredictRequest {
         make: "Tesla".to_owned(),
         model: "Model 3".to_owned(),
         model_selector: Some("ev-range:1".parse::<ev_client::VersionRef>().expect("a reference").into()),

@@ -83,7 +83,16 @@ pub(super) fn page(rollout: &Rollout) -> String {
         facts.push(format!("{} not compared for want of time", rollout.dropped));
     }
     let _ = writeln!(page, "{}\n", facts.join(", "));
-    let mut sides = Table::new(["version", "requests", "failed", "p99", "answers seen", "out of distribution"]);
+    let mut sides = Table::new([
+        "version",
+        "requests",
+        "failed",
+        "run to compare",
+        "failed",
+        "p99",
+        "answers seen",
+        "out of distribution",
+    ]);
     sides.row(side(format!("{from} (production)"), rollout.baseline.unwrap_or_default()));
     sides.row(side(format!("{to} (candidate)"), rollout.candidate.unwrap_or_default()));
     let _ = writeln!(page, "{}", sides.render());
@@ -102,15 +111,17 @@ pub(super) fn page(rollout: &Rollout) -> String {
     page
 }
 
-fn side(name: String, side: RolloutSide) -> [Cell; 6] {
-    let RolloutSide { requests, errors, latency_p99_seconds, answers, out_of_distribution } = side;
+fn side(name: String, side: RolloutSide) -> [Cell; 8] {
+    let RolloutSide { requests, errors, latency_p99_seconds, answers, out_of_distribution, runs, run_errors } = side;
     let latency =
         if latency_p99_seconds > 0.0 { format!("{:.3} ms", latency_p99_seconds * 1e3) } else { "-".to_owned() };
-    let failed = Cell::styled(errors.to_string(), if errors > 0 { WARN } else { PLAIN });
+    let failed = |count: u64| Cell::styled(count.to_string(), if count > 0 { WARN } else { PLAIN });
     [
         name.into(),
         requests.to_string().into(),
-        failed,
+        failed(errors),
+        runs.to_string().into(),
+        failed(run_errors),
         latency.into(),
         answers.to_string().into(),
         out_of_distribution.to_string().into(),

@@ -106,12 +106,14 @@ fn event(event: &Event) -> RolloutEvent {
 }
 
 fn side(side: &Side) -> RolloutSide {
-    let Side { requests, errors, latency_seconds, outputs, truths: _ } = side;
+    let Side { requests, errors, runs, run_errors, latency_seconds, outputs, truths: _ } = side;
     let rank = latency_seconds.count().saturating_mul(99).div_ceil(100);
     let outputs = outputs.get(ALL);
     RolloutSide {
         requests: *requests,
         errors: *errors,
+        runs: *runs,
+        run_errors: *run_errors,
         latency_p99_seconds: latency_seconds.at_rank(rank).unwrap_or(0.0),
         answers: outputs.map_or(0, |outputs| outputs.count),
         out_of_distribution: outputs.map_or(0, |outputs| outputs.out_of_distribution),
