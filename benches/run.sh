@@ -9,6 +9,8 @@
 # redis-server are used where installed.
 set -eu
 cd "$(dirname "$0")/.."
+# ONNX Runtime beside the server must not do what it does not do in it: report to its maker.
+export ORT_DISABLE_TELEMETRY=1
 what=${1:-all}
 [ "$#" -eq 0 ] || shift
 build() {

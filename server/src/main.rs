@@ -70,12 +70,26 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    keep_to_ourselves();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("evserve: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Has ONNX Runtime keep what it sees to itself.
+///
+/// The official builds send events to their maker and write an identifier and a database under the user's home, from the
+/// moment their environment is made; the switch in their interface comes after the first event. This variable comes before
+/// (<https://github.com/microsoft/onnxruntime/pull/27379>).
+fn keep_to_ourselves() {
+    #[expect(unsafe_code, clippy::disallowed_methods, reason = "that library looks nowhere else early enough")]
+    // SAFETY: no other thread runs yet.
+    unsafe {
+        std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
     }
 }
 
@@ -100,7 +114,8 @@ fn serve(config: Config, vehicles: u32) -> anyhow::Result<()> {
     // The control runtime: registry, deployments, exporters. Requests run on threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(32)
+        // Files are read and models loaded there, mostly by one after the other: each thread costs half a megabyte.
+        .max_blocking_threads(8)
         .thread_name("control")
         .enable_all()
         .build()

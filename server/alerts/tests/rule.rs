@@ -119,6 +119,10 @@ fn a_cell_that_loses_voltage_is_found() {
     check(3.4, Alarm, Cause::VoltageDrop);
     check(0.0, Alarm, Cause::VoltageDrop);
     assert_eq!(after_rest(&[(30.0, 0.0), (30.0, 0.0), (30.0, 3.85)]), (Normal, Cause::Nothing));
+    // Three readings, a second apart, are enough for a voltage, and not for a temperature.
+    assert_eq!(after_rest(&[(30.0, 3.5); 3]), (Alarm, Cause::VoltageDrop));
+    assert_eq!(after_rest(&[(30.0, 3.5); 2]), (Normal, Cause::Nothing));
+    assert_eq!(after_rest(&[(60.0, 3.85); 3]), (Normal, Cause::Nothing));
     // With a slow rise, little is enough.
     let rising: Vec<(f32, f32)> = (0..16_u8).map(|second| (30.0 + 0.3 * f32::from(second), 3.7)).collect();
     assert_eq!(after_rest(&rising), (Alarm, Cause::VoltageDropAndHeat));

@@ -56,22 +56,23 @@ const SIGNALS: [&str; 16] = [
 ];
 
 /// A value for each of [`SIGNALS`]; NaN where it is not sent.
-type Reading = [f32; SIGNALS.len()];
+pub(crate) type Reading = [f32; SIGNALS.len()];
 
 const NOTHING: Reading = [f32::NAN; SIGNALS.len()];
 
 /// A pack at rest.
-const CALM: Reading = [25.0, 24.0, 23.0, 3.74, 3.76, 360.0, 0.0, 60.0, 97.0, 20.0, 2.0, 40.0, 0.0, 10.0, 101.0, 120.0];
+pub(crate) const CALM: Reading =
+    [25.0, 24.0, 23.0, 3.74, 3.76, 360.0, 0.0, 60.0, 97.0, 20.0, 2.0, 40.0, 0.0, 10.0, 101.0, 120.0];
 
 /// A gateway that waits until what it sent can be asked about.
-struct Gateway {
+pub(crate) struct Gateway {
     sender: mpsc::Sender<StreamRequest>,
     answers: Streaming<StreamResponse>,
     sequence: u64,
 }
 
 impl Gateway {
-    async fn open(endpoint: Endpoint) -> Gateway {
+    pub(crate) async fn open(endpoint: Endpoint) -> Gateway {
         let (sender, requests) = mpsc::channel(64);
         let declare = |(id, name): (u32, &str)| SignalDeclaration { id, name: name.to_owned(), unit: String::new() };
         let open = Open {
@@ -89,7 +90,7 @@ impl Gateway {
     }
 
     /// Readings so many seconds ago, oldest first.
-    async fn send(&mut self, vehicle: &str, readings: &[(u64, Reading)]) {
+    pub(crate) async fn send(&mut self, vehicle: &str, readings: &[(u64, Reading)]) {
         self.sequence += 1;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         let at = |seconds: u64| now - Duration::from_secs(seconds);
@@ -179,12 +180,12 @@ fn as_inputs(info: &PredictionInfo) -> BTreeMap<String, Json> {
     info.features.iter().filter_map(value).collect()
 }
 
-fn found<'a>(info: &'a PredictionInfo, name: &str) -> &'a Feature {
+pub(crate) fn found<'a>(info: &'a PredictionInfo, name: &str) -> &'a Feature {
     let mut features = info.features.iter();
     features.find(|feature| feature.name == name).unwrap_or_else(|| panic!("no {name} in {:?}", info.features))
 }
 
-fn number(info: &PredictionInfo, name: &str) -> f32 {
+pub(crate) fn number(info: &PredictionInfo, name: &str) -> f32 {
     match found(info, name).value {
         Some(feature::Value::Number(number)) => number,
         ref other => panic!("{name} is {other:?}"),
@@ -195,7 +196,7 @@ async fn predict(client: &Client, request: PredictRequest) -> Result<PredictResp
     client.battery().predict(request).await.map_err(Refusal::from)
 }
 
-async fn assess(client: &Client, request: AssessRequest) -> Result<AssessResponse, Refusal> {
+pub(crate) async fn assess(client: &Client, request: AssessRequest) -> Result<AssessResponse, Refusal> {
     client.thermal().assess(request).await.map_err(Refusal::from)
 }
 
@@ -203,7 +204,7 @@ fn of_car(vehicle: &str) -> PredictRequest {
     PredictRequest { vehicle_id: vehicle.to_owned(), ..PredictRequest::default() }
 }
 
-fn of_pack(vehicle: &str) -> AssessRequest {
+pub(crate) fn of_pack(vehicle: &str) -> AssessRequest {
     AssessRequest { vehicle_id: vehicle.to_owned(), ..AssessRequest::default() }
 }
 

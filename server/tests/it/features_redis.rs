@@ -16,13 +16,13 @@ use crate::{
 const VIEW: &str = "pack_now";
 const TEMPERATURE: &str = "cell_temperature_max_celsius";
 
-async fn start(directory: &tempfile::TempDir, redis: &Redis, more: &[(&str, &str)]) -> Evserve {
+pub(crate) async fn start(directory: &tempfile::TempDir, redis: &Redis, more: &[(&str, &str)]) -> Evserve {
     let url = redis.url();
     let settings = [&[("features.redis.urls", url.as_str())], more].concat();
     Evserve::start(directory.path(), &settings).await
 }
 
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 

@@ -16,7 +16,7 @@
 //! | xgboost-rs | `xgboost`, where that feature is built, and the tests of `models/xgboost` |
 //! | ort | `ort`, and the tests of `models/ort` |
 //! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
-//! | redis | `features_redis`, and its own suites in `server/features/tests` |
+//! | redis | `features_redis`, `by_vehicle_redis`, and its own suites in `server/features/tests` |
 //! | ev-images | `vision`, and its own suites in `server/images/tests` |
 //! | ev-batching | `queued`, and its own suites in `server/batching/tests` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
@@ -31,6 +31,7 @@ mod alerts;
 mod alerts_restart;
 mod bad_input;
 mod by_vehicle;
+mod by_vehicle_redis;
 mod candle;
 mod deadline;
 mod drain;

@@ -5,11 +5,15 @@ use std::path::Path;
 
 use ev_client::Code;
 use ev_proto::{
-    ev::{range::v1::PredictRequest, registry::v1::SetAliasRequest},
+    ev::{
+        range::v1::PredictRequest,
+        registry::v1::{SetAliasRequest, VersionState},
+    },
     inference::{InferTensorContents, ModelInferRequest, ModelInferResponse, model_infer_request::InferInputTensor},
 };
 
 use crate::support::{
+    process::Evserve,
     refusal::Refusal,
     server::TestServer,
     zoo::{Model, Registry},
@@ -154,4 +158,20 @@ async fn without_the_library_only_its_models_do_not_serve() {
     let request = PredictRequest { make: "Tesla".into(), model: "Model 3".into(), ..Default::default() };
     server.client().await.range().predict(request).await.expect("the others answer");
     server.stop().await;
+}
+
+/// The official builds of the library have a part that reports to their maker, and keeps its files under the user's home.
+#[tokio::test]
+async fn the_library_reports_to_nobody() {
+    let (data, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let environment = [("HOME", home.path()), ("XDG_CACHE_HOME", home.path())];
+    let mut evserve =
+        Evserve::spawn_in(&environment, data.path(), &[("backends.onnxruntime", &library())]).ready().await;
+    let client = evserve.endpoint().client().await;
+    let shown = client.registry().get_version("vehicle-classifier".parse().expect("a name")).await.expect("found");
+    assert_eq!(shown.version.expect("a version").state(), VersionState::Ready, "or the library was not loaded");
+    evserve.terminate().await;
+    assert!(evserve.exited().await.success());
+    let left: Vec<_> = fs_err::read_dir(home.path()).expect("read").collect();
+    assert!(left.is_empty(), "{left:?}");
 }

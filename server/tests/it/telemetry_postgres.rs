@@ -122,6 +122,43 @@ async fn a_start_waits_for_the_database_and_says_what_to_do() {
     assert!(!shown.contains("secret"), "{shown}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_over_tls_is_who_its_certificate_says() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let made = || rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let (own, other) = (made(), made());
+    let postgres = postgres.with_tls(&own.cert.pem(), &own.signing_key.serialize_pem()).await;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let url = |certificate: &rcgen::Certificate, name: &str| {
+        let path = folder.path().join(name);
+        fs_err::write(&path, certificate.pem()).expect("written");
+        format!("{}?sslmode=verify-full&sslrootcert={}", postgres.url(), path.display())
+    };
+    let refused = async |url: String, words: &[&str]| {
+        let overrides = [
+            ("telemetry.database_url", url.as_str()),
+            ("telemetry.database_wait", "500ms"),
+            ("data.bundled_models", "false"),
+        ];
+        let error = start_in(folder.path(), &overrides).await.err().expect("refused");
+        let told = format!("{error}: {:?}", error.source());
+        for word in words {
+            assert!(told.contains(word), "`{word}` in {told}");
+        }
+    };
+    refused(url(&other.cert, "other.pem"), &["telemetry.database_url", "ertificate"]).await;
+    refused(format!("{}?sslmode=disable", postgres.url()), &["telemetry.database_url", "no encryption"]).await;
+
+    let url = url(&own.cert, "own.pem");
+    let server = TestServer::start(&[("telemetry.database_url", &url), ("data.bundled_models", "false")]).await;
+    let (mut gateway, _) = Gateway::open(server.endpoint(), open("depot-1")).await;
+    gateway.batch(batch("car-1", 1)).await;
+    gateway.until_applied("car-1", 1).await;
+    let kept = queries(server.endpoint()).await.query(query("car-1")).await.expect("answered").into_inner();
+    assert_eq!(kept.times_us.len(), 3);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn the_password_is_not_printed() {
     let set = "telemetry.database_url=postgres://ev:secret@db.example/telemetry";

@@ -17,6 +17,8 @@ pub(crate) struct Postgres {
     directory: TempDir,
     as_other: bool,
     port: u16,
+    /// Further settings of the server.
+    settings: String,
 }
 
 /// The newest one that is installed, where Debian puts them.
@@ -47,11 +49,31 @@ impl Postgres {
             let chown = Command::new("chown").arg("postgres").arg(directory.path()).status().await;
             assert!(chown.is_ok_and(|status| status.success()), "the user `postgres` gets its folder");
         }
-        let postgres = Postgres { programs, directory, as_other, port: free_port() };
+        let postgres = Postgres { programs, directory, as_other, port: free_port(), settings: String::new() };
         let options = ["--auth", "trust", "--username", "evserve", "--no-sync"];
         postgres.run("initdb", &options).await;
         postgres.start_again().await;
         Some(postgres)
+    }
+
+    /// Has it take connections over TLS only, with this certificate and key in PEM.
+    pub(crate) async fn with_tls(mut self, certificate: &str, key: &str) -> Postgres {
+        self.stop("fast").await;
+        let data = self.directory.path().join("data");
+        for (name, content) in [
+            ("server.crt", certificate),
+            ("server.key", key),
+            ("pg_hba.conf", "local all all trust\nhostssl all all 127.0.0.1/32 trust\n"),
+        ] {
+            let path = data.join(name);
+            fs_err::write(&path, content).expect("written");
+            let owned = if self.as_other { "chown postgres \"$0\" && chmod 600 \"$0\"" } else { "chmod 600 \"$0\"" };
+            let status = Command::new("sh").args(["-c", owned]).arg(&path).status().await;
+            assert!(status.is_ok_and(|status| status.success()), "{name} is the server's own");
+        }
+        self.settings = " -c ssl=on".to_owned();
+        self.start_again().await;
+        self
     }
 
     pub(crate) fn url(&self) -> String {
@@ -61,7 +83,8 @@ impl Postgres {
     /// Takes connections again when this returns.
     pub(crate) async fn start_again(&self) {
         let (port, scratch) = (self.port, self.directory.path().display());
-        let options = format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={scratch}");
+        let settings = &self.settings;
+        let options = format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={scratch}{settings}");
         let log = self.directory.path().join("log").display().to_string();
         self.run("pg_ctl", &["--log", &log, "--wait", "--silent", "--options", &options, "start"]).await;
     }

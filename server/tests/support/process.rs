@@ -49,6 +49,11 @@ pub(crate) fn free_port() -> u16 {
 impl Evserve {
     /// Starts, and returns before it is ready; with the configuration file `evserve.toml` in the directory, if there is one.
     pub(crate) fn spawn(directory: &Path, overrides: &[(&str, &str)]) -> Evserve {
+        Evserve::spawn_in(&[], directory, overrides)
+    }
+
+    /// As [`Evserve::spawn`], with variables in its environment.
+    pub(crate) fn spawn_in(environment: &[(&str, &Path)], directory: &Path, overrides: &[(&str, &str)]) -> Evserve {
         let mut arguments = vec!["serve".to_owned(), "--data-directory".to_owned(), directory.display().to_string()];
         let fixed = [
             ("grpc.address", "127.0.0.1:0"),
@@ -64,7 +69,9 @@ impl Evserve {
         for (key, value) in fixed.iter().chain(overrides) {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }
-        let mut child = command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("evserve runs");
+        let mut command = command(arguments);
+        command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("evserve runs");
         let logs = Arc::new(Mutex::new(Vec::new()));
         let (sender, ready) = watch::channel(None);
         let lines = BufReader::new(child.stderr.take().expect("piped"));

@@ -201,8 +201,12 @@ fn judge_both(heat: &HeatSigns, voltage: &VoltageSigns, limits: &Thresholds, ver
 fn heat_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<HeatSigns> {
     let heat = evidence.heat;
     let last = heat.last().filter(|last| evidence.end_us.saturating_sub(last.time_us) <= limits.gap_max_us)?;
-    let above = |limit: f32| last.hottest >= limit && held(heat, limits, SECONDS_MIN, |heat| heat.hottest >= limit);
-    let spread = |limit: f32| last.spread >= limit && held(heat, limits, SECONDS_MIN, |heat| heat.spread >= limit);
+    let above = |limit: f32| {
+        last.hottest >= limit && held(heat, limits, limits.hold_us, SECONDS_MIN, |heat| heat.hottest >= limit)
+    };
+    let spread = |limit: f32| {
+        last.spread >= limit && held(heat, limits, limits.hold_us, SECONDS_MIN, |heat| heat.spread >= limit)
+    };
     let at_onset = above(limits.onset);
     Some(HeatSigns {
         hottest: last.hottest,
@@ -229,7 +233,7 @@ fn voltage_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<Voltage
     let drop = drop_of(last);
     let dropped = |limit: f32, seconds_min: usize| {
         let below = |voltage: &Voltage| drop_of(voltage).is_some_and(|drop| drop >= limit);
-        below(last) && held(voltage, limits, seconds_min, below)
+        below(last) && held(voltage, limits, limits.voltage_hold_us, seconds_min, below)
     };
     // Near empty, a cell with a little less capacity falls off the end of its curve before the others do.
     let near_empty = evidence.charge.is_some_and(|charge| charge < limits.near_empty) || last.strongest < limits.knee_v;
@@ -237,8 +241,8 @@ fn voltage_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<Voltage
         let plain = evidence.baseline.plain_drop(voltage).filter(|drop| *drop > limits.drop_runaway);
         drop_of(voltage).filter(|drop| *drop > limits.drop_runaway).or(plain)
     };
-    let confirming =
-        at_runaway(last).filter(|_| held(voltage, limits, SECONDS_MIN_BOTH, |voltage| at_runaway(voltage).is_some()));
+    let confirming = at_runaway(last)
+        .filter(|_| held(voltage, limits, limits.hold_us, SECONDS_MIN_BOTH, |voltage| at_runaway(voltage).is_some()));
     Some(VoltageSigns {
         time_us: last.time_us,
         drop: drop.unwrap_or(f32::NAN),
@@ -252,7 +256,13 @@ fn voltage_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<Voltage
 }
 
 /// Whether a sign holds in enough of the latest readings, and for long enough.
-fn held<T: Timed>(values: &[T], limits: &Thresholds, seconds_min: usize, holds: impl Fn(&T) -> bool) -> bool {
+fn held<T: Timed>(
+    values: &[T],
+    limits: &Thresholds,
+    hold_us: i64,
+    seconds_min: usize,
+    holds: impl Fn(&T) -> bool,
+) -> bool {
     let Some(last) = values.last() else { return false };
     let mut later_us = last.time_us();
     for (count, value) in values.iter().rev().enumerate() {
@@ -260,7 +270,7 @@ fn held<T: Timed>(values: &[T], limits: &Thresholds, seconds_min: usize, holds: 
             return false;
         }
         later_us = value.time_us();
-        if count + 1 >= seconds_min && last.time_us().saturating_sub(later_us) >= limits.hold_us {
+        if count + 1 >= seconds_min && last.time_us().saturating_sub(later_us) >= hold_us {
             return true;
         }
     }

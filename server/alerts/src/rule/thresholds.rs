@@ -46,6 +46,9 @@ pub struct RuleConfig {
     /// How long a sign must hold, in at least three seconds that have readings.
     #[serde(with = "humantime_serde")]
     pub hold: Duration,
+    /// The same for the signs of voltages, but for the confirmation of a runaway.
+    #[serde(with = "humantime_serde")]
+    pub voltage_hold: Duration,
     /// Readings further apart than this are not about the same event.
     #[serde(with = "humantime_serde")]
     pub gap_max: Duration,
@@ -90,6 +93,7 @@ pub struct Thresholds {
     pub(crate) near_empty: f32,
     pub(crate) knee_v: f32,
     pub(crate) hold_us: i64,
+    pub(crate) voltage_hold_us: i64,
     pub(crate) gap_max_us: i64,
     pub(crate) combine_max_us: i64,
 }
@@ -136,6 +140,7 @@ impl RuleConfig {
             near_empty: self.near_empty_percent,
             knee_v: chemistry.knee_voltage_v,
             hold_us: micros("rule.hold", self.hold, 1)?,
+            voltage_hold_us: micros("rule.voltage_hold", self.voltage_hold, 1)?,
             gap_max_us: micros("rule.gap_max", self.gap_max, 10)?,
             combine_max_us: micros("rule.combine_max", self.combine_max, 1)?,
         })
@@ -149,6 +154,7 @@ impl RuleConfig {
         }
         // What the rule keeps spans 15 s at one reading a second.
         in_range("rule.hold", self.hold, Duration::from_secs(1), Duration::from_secs(10))?;
+        in_range("rule.voltage_hold", self.voltage_hold, Duration::from_secs(1), Duration::from_secs(10))?;
         in_range("rule.rise_window", self.rise_window, Duration::from_secs(5), Duration::from_secs(12))
     }
 
