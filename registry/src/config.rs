@@ -2,11 +2,17 @@
 
 use std::path::PathBuf;
 
+use crate::PostgresOptions;
+
 /// Where a registry lies and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryConfig {
     /// Its directory; made when it does not exist.
     pub directory: PathBuf,
+    /// Where models, versions and aliases are kept; none: in SQLite, in the directory.
+    pub database: Option<PostgresOptions>,
+    /// Where files are kept; none: in `artifacts` in the directory.
+    pub artifacts: Option<PathBuf>,
     /// What one version may hold.
     pub limits: Limits,
 }
@@ -28,7 +34,7 @@ impl RegistryConfig {
     /// A registry in this directory, with the default limits.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> RegistryConfig {
-        RegistryConfig { directory: directory.into(), limits: Limits::default() }
+        RegistryConfig { directory: directory.into(), database: None, artifacts: None, limits: Limits::default() }
     }
 }
 

@@ -130,6 +130,16 @@ pub enum RegistryError {
         /// Its revision now.
         revision: u64,
     },
+    /// Something refers to the version.
+    #[error("version {version} of model `{model}` is in use by {}", by.join(", "))]
+    InUse {
+        /// Model name.
+        model: String,
+        /// Version number.
+        version: u32,
+        /// Such as ``alias `production` `` or `a pin`.
+        by: Vec<String>,
+    },
     /// A stored file is not what was stored: import the version again, or restore a backup.
     #[error("stored file `{file}` is corrupt: its digest is {found}, expected {expected}")]
     Corrupt {
@@ -191,6 +201,15 @@ pub enum RegistryError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The database does not answer; the same call may succeed later.
+    #[error("cannot {doing}: the database does not answer")]
+    Unreachable {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system or the database said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The runtime is shutting down.
     #[error("the registry is shutting down")]
     ShuttingDown,
@@ -228,7 +247,7 @@ impl RegistryError {
 fn is_full(error: &(dyn Error + 'static)) -> bool {
     let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     std::iter::successors(Some(error), |&error| error.source()).any(|error| {
-        error.downcast_ref().is_some_and(full) || error.downcast_ref().is_some_and(crate::metadata::is_sqlite_full)
+        error.downcast_ref().is_some_and(full) || error.downcast_ref().is_some_and(crate::metadata::is_full)
     })
 }
 

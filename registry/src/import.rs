@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::{
     Imported, NewVersion, Registry, RegistryError, Staged,
     blocking::blocking,
+    garbage::InStore,
     plan::{Package, Plan, README},
     registry::MANIFEST,
     source,
@@ -151,13 +152,13 @@ impl Registry {
                 files.extend(contents);
                 files.push((MANIFEST.to_owned(), canonical.into()));
             }
-            versions.push(version);
+            versions.push((version, entries));
         }
         if !files.is_empty() {
             let staged = self.stage_all(files).await?;
             self.artifacts().commit(staged).await?;
         }
-        self.register(&versions).await
+        self.register(versions).await
     }
 
     /// Stores and registers a version whose files are staged.
@@ -168,15 +169,18 @@ impl Registry {
         mut staged: Vec<Staged>,
         created_at_ms: i64,
     ) -> Result<Imported, RegistryError> {
-        let Package { canonical, files: _, version } = blocking(move || plan.complete(entries, created_at_ms)).await?;
+        let Package { canonical, files, version } = blocking(move || plan.complete(entries, created_at_ms)).await?;
         staged.extend(self.stage_all(vec![(MANIFEST.to_owned(), canonical.into())]).await?);
         self.artifacts().commit(staged).await?;
-        let mut imported = self.register(&[version]).await?;
+        let mut imported = self.register(vec![(version, files)]).await?;
         imported.pop().ok_or_else(|| RegistryError::Malformed { problem: "a version was not registered".to_owned() })
     }
 
-    async fn register(&self, versions: &[NewVersion]) -> Result<Vec<Imported>, RegistryError> {
-        let imported = self.metadata().register(versions, self.actor()).await?;
+    async fn register(&self, versions: Vec<(NewVersion, Vec<FileEntry>)>) -> Result<Vec<Imported>, RegistryError> {
+        let files = versions.iter().map(|(version, files)| (version.digest, files.clone())).collect();
+        let versions: Vec<NewVersion> = versions.into_iter().map(|(version, _)| version).collect();
+        let stored = InStore { registry: self, files };
+        let imported = self.metadata().register(&versions, &stored, self.actor()).await?;
         for Imported { version, .. } in imported.iter().filter(|imported| imported.created) {
             let (model, number, digest) = (&version.model, version.version, version.digest);
             tracing::info!(model, version = number, %digest, "version registered");

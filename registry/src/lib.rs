@@ -6,6 +6,8 @@
 //!   What an import leaves behind that was cut off can never be found, and is removed when the store is opened next.
 //! - A version's digest is the SHA-256 of its canonical manifest, which lists every file with its own: one digest names every byte.
 //!   The same content is one version, however often and from however many processes it is imported.
+//! - No file that a version names is deleted: garbage is collected within transactions of the database, and a version is registered
+//!   in one that has seen its files.
 //! - A number is never given twice, and what it names never changes.
 //! - An alias moves by compare-and-set: of two callers that saw the same state, one wins and the other is told.
 //! - Files are verified whenever they are fetched; importing the same content again repairs those that were lost.
@@ -14,7 +16,7 @@
 //! - Nothing in a file or in the database makes this crate panic.
 //!
 //! Not here: loading or running models and their golden requests (the server does, with `ev-models`), protobuf and gRPC,
-//! the clock (callers say when), and removal: versions stay, and files that no version names, left where an import failed between storing and registering, are harmless and are used by the next import of the same content.
+//! and the clock (callers say when).
 //!
 //! ```
 //! use ev_registry::{AliasChange, ExpectedVersion, Registry, RegistryConfig, VersionChoice};
@@ -59,6 +61,7 @@ pub mod audit;
 mod blocking;
 mod config;
 mod error;
+mod garbage;
 mod import;
 mod lock;
 mod metadata;
@@ -70,14 +73,15 @@ mod rollout;
 mod source;
 mod upload;
 
-pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Staged, Staging};
+pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Staged, Staging, StoredFile};
 pub use audit::{
     AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,
 };
 pub use config::{Limits, RegistryConfig};
 pub use error::RegistryError;
+pub use garbage::{Collected, References};
 pub use import::Bundle;
-pub use metadata::{MetadataStore, SqliteMetadataStore};
+pub use metadata::{Collector, MetadataStore, PostgresMetadataStore, PostgresOptions, SqliteMetadataStore, Stored};
 pub use page::{Listing, Page};
 pub use record::{
     AliasChange, ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord,

@@ -40,7 +40,7 @@ impl Page {
     /// The name the page begins after.
     pub(crate) fn after_name(&self) -> Result<Option<&str>, RegistryError> {
         let token = self.token();
-        if token.is_some_and(|name| name.len() > 63) {
+        if token.is_some_and(|name| name.len() > 63 || name.chars().any(char::is_control)) {
             return Err(invalid("its token is not one this listing gave"));
         }
         Ok(token)

@@ -120,13 +120,57 @@ impl VersionRecord {
         AuditEntry::new(audit::REGISTER, &self.model).version(self.version, &self.digest).detail(Map::from_iter(detail))
     }
 
+    /// Refuses to be deleted while something refers to it; `references` are those that the registry does not know of.
+    pub(crate) fn check_unused(&self, references: &[String]) -> Result<(), RegistryError> {
+        let aliases = self.aliases.iter().map(|alias| format!("alias `{alias}`"));
+        let pin = self.pinned.then(|| "a pin".to_owned());
+        let by: Vec<String> = aliases.chain(pin).chain(references.iter().cloned()).collect();
+        if by.is_empty() {
+            return Ok(());
+        }
+        Err(RegistryError::InUse { model: self.model.clone(), version: self.version, by })
+    }
+
+    /// An entry of the audit log about it.
+    pub(crate) fn entry(&self, action: &str) -> AuditEntry {
+        AuditEntry::new(action, &self.model).version(self.version, &self.digest)
+    }
+
+    /// What the audit log tells of its pin; of none, of the pin's end.
+    pub(crate) fn pin_entry(&self, reason: Option<&str>) -> AuditEntry {
+        match reason {
+            Some(reason) => {
+                let detail = [("reason".to_owned(), Value::from(reason))];
+                self.entry(audit::PIN).detail(Map::from_iter(detail))
+            }
+            None => self.entry(audit::UNPIN),
+        }
+    }
+
     /// What the audit log tells of it when it was there before the log was.
     pub(crate) fn adoption(&self) -> impl Iterator<Item = AuditEntry> {
         let adopted = || Map::from_iter([("adopted".to_owned(), Value::from(true))]);
-        let of =
-            move |action| AuditEntry::new(action, &self.model).version(self.version, &self.digest).detail(adopted());
+        let of = move |action| self.entry(action).detail(adopted());
         let aliases = self.aliases.iter().map(move |alias| of(audit::SET_ALIAS).alias(alias));
         std::iter::once(of(audit::REGISTER)).chain(aliases)
+    }
+}
+
+// === impl ModelRecord ===
+
+impl ModelRecord {
+    /// Takes the next version of a listing: of each model the production version, if any, and then the newest.
+    pub(crate) fn gather(models: &mut Vec<ModelRecord>, version: VersionRecord, version_count: u32) {
+        let production = version.aliases.iter().any(|alias| alias == PRODUCTION).then(|| version.clone());
+        match models.last_mut().filter(|model| model.name == version.model) {
+            Some(model) => {
+                model.production = production.or_else(|| model.production.take());
+                model.latest = version;
+            }
+            None => {
+                models.push(ModelRecord { name: version.model.clone(), version_count, production, latest: version });
+            }
+        }
     }
 }
 
@@ -180,6 +224,11 @@ pub(crate) fn check_alias(alias: &str) -> Result<(), RegistryError> {
     let first = alias.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     let rest = alias.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if first && rest && alias.len() <= 63 { Ok(()) } else { Err(RegistryError::InvalidAlias { alias: clip(alias) }) }
+}
+
+/// Tells of a name no model can have that there is no such model, before a database is asked which may not take the text.
+pub(crate) fn check_model(model: &str) -> Result<(), RegistryError> {
+    if model.len() <= 63 && !model.chars().any(char::is_control) { Ok(()) } else { Err(no_model(model)) }
 }
 
 pub(crate) fn no_model(model: &str) -> RegistryError {

@@ -2,17 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
-use ev_models_core::{ArtifactDir, Manifest, manifest::FileEntry};
+use ev_models_core::{ArtifactDir, Digest, Manifest, manifest::FileEntry};
+use tokio::sync::watch;
 
 use crate::{
     AliasChange, ArtifactStore, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, Limits,
-    Listing, MetadataStore, ModelRecord, Origin, Page, RegistryConfig, RegistryError, RolloutStore,
-    SqliteMetadataStore, Upload, VersionChoice, VersionRecord, actor_name,
+    Listing, MetadataStore, ModelRecord, Origin, Page, PostgresMetadataStore, RegistryConfig, RegistryError,
+    RolloutStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord, actor_name,
     artifacts::sync_folder,
     audit,
     blocking::blocking,
     plan::Plan,
-    record::{check_alias, no_alias},
+    record::{check_alias, check_model, no_alias},
 };
 
 /// What error messages and checks call the stored manifest.
@@ -48,7 +49,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotWritable`] naming the path, [`RegistryError::DiskFull`] and [`RegistryError::Storage`].
+    /// [`RegistryError::NotWritable`] naming the path, [`RegistryError::Unreachable`], [`RegistryError::DiskFull`] and [`RegistryError::Storage`].
     pub async fn open(config: &RegistryConfig) -> Result<Registry, RegistryError> {
         let directory = config.directory.clone();
         blocking(move || {
@@ -58,12 +59,16 @@ impl Registry {
             Ok(())
         })
         .await?;
-        let artifacts = DirectoryArtifactStore::open(config.directory.join("artifacts")).await?;
-        let metadata = SqliteMetadataStore::open(&config.directory.join("registry.db")).await?;
+        let artifacts = config.artifacts.clone().unwrap_or_else(|| config.directory.join("artifacts"));
+        let artifacts = DirectoryArtifactStore::open(artifacts).await?;
+        let metadata: Arc<dyn MetadataStore> = match &config.database {
+            Some(database) => Arc::new(PostgresMetadataStore::open(database.clone()).await?),
+            None => Arc::new(SqliteMetadataStore::open(&config.directory.join("registry.db")).await?),
+        };
         // SQLite syncs its files, this their names.
         let directory = config.directory.clone();
         blocking(move || sync_folder(&directory)).await?;
-        Ok(Registry::with_stores(Arc::new(artifacts), Arc::new(metadata), config.limits))
+        Ok(Registry::with_stores(Arc::new(artifacts), metadata, config.limits))
     }
 
     /// A registry over stores of the caller's choice.
@@ -103,6 +108,7 @@ impl Registry {
     /// [`RegistryError::NotFound`], [`RegistryError::InvalidPage`] and [`RegistryError::Storage`].
     pub async fn list_versions(&self, model: &str, page: &Page) -> Result<Listing<VersionRecord>, RegistryError> {
         let limit = page.limit()?;
+        check_model(model)?;
         let versions = self.metadata.list_versions(model, page.before_version()?, limit + 1).await?;
         Ok(Listing::cut(versions, limit, |version| version.version.to_string()))
     }
@@ -113,6 +119,7 @@ impl Registry {
     ///
     /// [`RegistryError::NotFound`] and [`RegistryError::Storage`].
     pub async fn get(&self, model: &str, choice: &VersionChoice) -> Result<VersionRecord, RegistryError> {
+        check_model(model)?;
         match choice {
             VersionChoice::Alias(alias) if check_alias(alias).is_err() => Err(no_alias(model, alias)),
             choice => self.metadata.get(model, choice).await,
@@ -132,6 +139,7 @@ impl Registry {
     /// [`RegistryError::InvalidAlias`], [`RegistryError::NotFound`] for the model, the version or an alias that shall be removed,
     /// [`RegistryError::Conflict`] with the version it points at, [`RegistryError::DiskFull`], [`RegistryError::Storage`].
     pub async fn move_alias(&self, change: &AliasChange, at_ms: i64) -> Result<Option<u32>, RegistryError> {
+        check_model(&change.model)?;
         check_alias(&change.alias)?;
         let previous = self.metadata.move_alias(change, &self.origin(at_ms)).await?;
         let AliasChange { model, alias, version, expected: _ } = change;
@@ -156,6 +164,9 @@ impl Registry {
     /// [`RegistryError::InvalidPage`], [`RegistryError::Storage`] and [`RegistryError::Malformed`].
     pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, RegistryError> {
         query.check()?;
+        if let Some(model) = &query.model {
+            check_model(model)?;
+        }
         self.metadata.audit(query).await
     }
 
@@ -176,6 +187,7 @@ impl Registry {
     ///
     /// [`RegistryError::NotFound`] for a model that does not exist, [`RegistryError::Storage`] and [`RegistryError::Malformed`].
     pub async fn as_of(&self, model: &str, at_ms: i64) -> Result<Vec<AuditRecord>, RegistryError> {
+        check_model(model)?;
         let mut rows = self.metadata.as_of(model, at_ms).await?;
         if rows.is_empty() {
             // Tells a model without aliases from none.
@@ -269,6 +281,13 @@ impl Registry {
         &*self.metadata
     }
 
+    /// The number of the audit log's last row, which grows with every change: at once with those of this process,
+    /// within a second with those of others.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.metadata.changes()
+    }
+
     /// Ends the database's connections; calls after it fail.
     pub async fn close(&self) {
         self.metadata.close().await;
@@ -282,7 +301,7 @@ impl Registry {
         &self.actor
     }
 
-    fn origin(&self, at_ms: i64) -> Origin {
+    pub(crate) fn origin(&self, at_ms: i64) -> Origin {
         Origin { actor: self.actor.to_string(), at_ms }
     }
 
@@ -298,6 +317,14 @@ impl Registry {
 
     pub(crate) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Digests of the files that a manifest names.
+    pub(crate) async fn files_of(&self, manifest: &Digest) -> Result<Vec<Digest>, RegistryError> {
+        let bytes = self.artifacts.read(MANIFEST, manifest, Manifest::MAX_BYTES as u64).await?;
+        let parsed =
+            blocking(move || Manifest::parse_canonical(&bytes).map_err(RegistryError::InvalidManifest)).await?;
+        Ok(parsed.files.iter().map(|file| file.sha256).collect())
     }
 
     /// Whether these files are stored and sound.

@@ -34,6 +34,7 @@ mod libraries;
 mod observability;
 mod pipeline;
 mod process;
+mod registry;
 mod renewal;
 mod rollouts;
 mod serving;
@@ -41,11 +42,13 @@ mod telemetry;
 
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
-    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, TelemetryConfig,
+    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, RegistryConfig,
+    TelemetryConfig,
 };
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};
 pub use process::{Server, StartError};
+pub use registry::RegistryStartError;
 pub use serving::ListenError;
 pub use telemetry::TelemetryStartError;

@@ -11,7 +11,7 @@ use ev_alerts::{
     webhook::{Roots, Webhook, WebhookConfig},
 };
 use ev_batching::Budget;
-use ev_registry::{Registry, RegistryConfig, RegistryError};
+use ev_registry::Registry;
 use ev_telemetry::Apply;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tower::ServiceBuilder;
 
 use crate::{
-    Config, ListenError, bundled,
+    Config, ListenError,
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes},
     features::{FeaturesStartError, VehicleFeatures},
@@ -34,6 +34,7 @@ use crate::{
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
+    registry::{self, RegistryStartError},
     renewal::Renewal,
     rollouts::Rollouts,
     serving::{ConnectionConfig, Cores, accept, listen},
@@ -75,14 +76,8 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The registry cannot be opened.
-    #[error("cannot open the model registry in `{directory}`")]
-    Registry {
-        /// `data.directory`.
-        directory: String,
-        /// Why.
-        #[source]
-        source: RegistryError,
-    },
+    #[error(transparent)]
+    Registry(#[from] RegistryStartError),
     /// The system gives no threads or descriptors.
     #[error("cannot start the serving threads")]
     Threads(#[source] std::io::Error),
@@ -152,8 +147,7 @@ impl Server {
         let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
         let features = Arc::new(features);
-        let opened = open_registry(&config).await;
-        let registry = Arc::new(opened.map_err(|source| registry_error(&config, source))?);
+        let registry = Arc::new(registry::open(&config).await?);
         let deployer = Arc::new(Deployer::new(
             Arc::clone(&registry),
             Arc::clone(&routes),
@@ -208,6 +202,7 @@ impl Server {
             deployer: Arc::clone(&deployer),
             routes: Arc::clone(&routes),
             control: tokio::runtime::Handle::current(),
+            draining: draining.clone(),
         };
         let rollouts = Arc::new(Rollouts::new(Arc::clone(&registry), Arc::clone(&deployer), Arc::clone(&routes)));
         let rollouts_service = RolloutsService {
@@ -277,7 +272,7 @@ impl Server {
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
-        deployer.announce().await.map_err(|source| registry_error(&config, source))?;
+        deployer.announce().await.map_err(|source| registry::start_error(&config, source))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
         let rollouts_task = tokio::spawn(rollouts.run(draining.clone(), now_ms));
         let acceptors = [
@@ -285,7 +280,10 @@ impl Server {
             (telemetry_listener, &ingest, config.telemetry.connections_max),
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
-        deployer.reconcile().await.map_err(|source| registry_error(&config, source))?;
+        deployer.reconcile().await.map_err(|source| registry::start_error(&config, source))?;
+        let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
+        let tidy = registry::keep_tidy(Arc::clone(&registry), config.registry.clone(), draining.clone());
+        let tidy = tokio::spawn(tidy);
         health.send_replace(Health::Serving);
         tracing::info!(
             grpc = %grpc_address,
@@ -310,7 +308,7 @@ impl Server {
             telemetry,
             journal,
             features,
-            background: vec![http_task, health_task, rollouts_task],
+            background: vec![http_task, health_task, rollouts_task, follow, tidy],
             registry,
             deployer,
             traces,
@@ -399,17 +397,6 @@ async fn drain(cores: Arc<Cores>, grace: Duration, abort: &CancellationToken) ->
     false
 }
 
-async fn open_registry(config: &Config) -> Result<Registry, RegistryError> {
-    let registry = Registry::open(&RegistryConfig::new(config.data.directory.join("registry"))).await?;
-    if config.data.bundled_models {
-        let created = bundled::register(&registry, now_ms()).await?;
-        if created > 0 {
-            tracing::info!(created, "bundled models registered");
-        }
-    }
-    Ok(registry)
-}
-
 /// The authorities that a webhook's receiver is known by.
 fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
     let path = &webhook.ca_certificates;
@@ -429,10 +416,6 @@ fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
     let pem = fs_err::read(path);
     let pem = pem.map_err(|source| StartError::WebhookCertificates { path: path.clone(), source })?;
     Ok(Roots::from_pem(&pem)?)
-}
-
-fn registry_error(config: &Config, source: RegistryError) -> StartError {
-    StartError::Registry { directory: config.data.directory.display().to_string(), source }
 }
 
 pub(crate) fn connection_config(config: &Config) -> ConnectionConfig {

@@ -5,13 +5,14 @@ use std::{
     io::{ErrorKind, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 use fs_err::File;
 
-use super::{ArtifactStore, Staged, Staging, staging::Area};
+use super::{ArtifactStore, Staged, Staging, StoredFile, staging::Area};
 use crate::{RegistryError, blocking::blocking};
 
 /// Artifacts as read-only files `<root>/sha256/<first two digits>/<digest>`.
@@ -85,21 +86,68 @@ impl ArtifactStore for DirectoryArtifactStore {
         })
         .await
     }
+
+    async fn has(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let place = place(&self.files, digest);
+        blocking(move || match fs_err::metadata(&place) {
+            Ok(metadata) => Ok(metadata.is_file()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(RegistryError::storage("look for a stored file")(error.into())),
+        })
+        .await
+    }
+
+    async fn list(&self, first_byte: u8) -> Result<Vec<StoredFile>, RegistryError> {
+        let folder = self.files.join(format!("{first_byte:02x}"));
+        blocking(move || {
+            let entries = match fs_err::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(RegistryError::storage("list stored files")(error.into())),
+            };
+            // What has another name than a digest is not ours.
+            let digest = |place: &Path| format!("sha256:{}", place.file_name()?.to_str()?).parse().ok();
+            let file = |place: PathBuf| Some((digest(&place)?, fs_err::metadata(&place).ok()?));
+            let files = entries.flatten().filter_map(|entry| file(entry.path())).filter(|(_, seen)| seen.is_file());
+            Ok(files.map(|(digest, seen)| stored(digest, &seen)).collect())
+        })
+        .await
+    }
+
+    async fn remove(&self, files: &[StoredFile]) -> Result<BTreeSet<Digest>, RegistryError> {
+        let (root, files) = (self.files.clone(), files.to_vec());
+        blocking(move || {
+            let mut removed = BTreeSet::new();
+            for file in files {
+                let place = place(&root, &file.digest);
+                if fs_err::metadata(&place).is_ok_and(|seen| stored(file.digest, &seen) == file) {
+                    fs_err::remove_file(&place)
+                        .map_err(|error| RegistryError::storage("delete a stored file")(error.into()))?;
+                    removed.insert(file.digest);
+                }
+            }
+            Ok(removed)
+        })
+        .await
+    }
+}
+
+fn stored(digest: Digest, seen: &std::fs::Metadata) -> StoredFile {
+    let since = seen.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    StoredFile { digest, size: seen.len(), stored_at_ms: i64::try_from(since.as_millis()).unwrap_or(i64::MAX) }
 }
 
 /// Moves staged files to their places and makes their names durable.
 ///
 /// The bytes are on disk since they were staged; what remains are the names, so each folder is synced once for all its files.
-/// Folders are synced even where a file was there before: whoever moved it there may not have come to that.
 fn commit(files: &Path, staged: Vec<Staged>) -> Result<(), RegistryError> {
     let mut folders = BTreeSet::new();
     for staged in staged {
         let place = place(files, &staged.digest());
         let folder = place.parent().unwrap_or(files).to_owned();
         fs_err::create_dir_all(&folder).map_err(|error| RegistryError::unwritable(&folder, error))?;
-        if !holds(&place, &staged.digest()) {
-            staged.move_to(&place)?;
-        }
+        // Whatever is there: these bytes are the right ones, and a collector of garbage sees that they are new.
+        staged.move_to(&place)?;
         folders.insert(folder);
     }
     for folder in &folders {
@@ -111,12 +159,6 @@ fn commit(files: &Path, staged: Vec<Staged>) -> Result<(), RegistryError> {
 fn place(files: &Path, digest: &Digest) -> PathBuf {
     let hex = digest.hex();
     files.join(&hex[..2]).join(hex)
-}
-
-/// Whether a place holds the right bytes; anything else may be replaced.
-fn holds(place: &Path, digest: &Digest) -> bool {
-    let Ok(mut file) = File::open(place) else { return false };
-    Digest::of_reader(&mut file).is_ok_and(|(found, _)| found == *digest)
 }
 
 fn open(place: &Path, file: &str, digest: &Digest) -> Result<File, RegistryError> {

@@ -3,7 +3,7 @@
 mod directory;
 mod staging;
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
@@ -27,7 +27,7 @@ pub trait ArtifactStore: Send + Sync {
     async fn stage(&self, file: &str, max_bytes: u64) -> Result<Staging, RegistryError>;
 
     /// Makes staged bytes readable. When it returns, they survive a power cut.
-    /// Bytes that are stored already are left as they are, unless they have become corrupt: then they are replaced.
+    /// Bytes that are stored already are replaced by these, whole or corrupt as they may be, and are as new.
     ///
     /// # Errors
     ///
@@ -48,4 +48,36 @@ pub trait ArtifactStore: Send + Sync {
     /// [`RegistryError::Corrupt`], [`RegistryError::Lost`] and [`RegistryError::Storage`];
     /// more than `max_bytes` are corrupt.
     async fn read(&self, file: &str, digest: &Digest, max_bytes: u64) -> Result<Vec<u8>, RegistryError>;
+
+    /// Whether bytes with this digest are stored; they are not read.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Storage`].
+    async fn has(&self, digest: &Digest) -> Result<bool, RegistryError>;
+
+    /// Everything that is stored whose digest begins with this byte.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Storage`].
+    async fn list(&self, first_byte: u8) -> Result<Vec<StoredFile>, RegistryError>;
+
+    /// Deletes files that are as they were listed, and tells which were.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Storage`]; some are deleted then.
+    async fn remove(&self, files: &[StoredFile]) -> Result<BTreeSet<Digest>, RegistryError>;
+}
+
+/// Bytes that are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Their digest, by their name.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+    /// When they were stored last, in milliseconds since 1970-01-01 UTC, by the clock of the store.
+    pub stored_at_ms: i64,
 }

@@ -1,15 +1,18 @@
 //! What is registered under which name.
 
+mod changes;
+mod postgres;
 mod sqlite;
 
 use async_trait::async_trait;
 use ev_models_core::Digest;
+use tokio::sync::watch;
 
+pub use postgres::{PostgresMetadataStore, PostgresOptions};
 pub use sqlite::SqliteMetadataStore;
-pub(crate) use sqlite::is_full as is_sqlite_full;
 
 use crate::{
-    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Imported, ModelRecord, NewVersion, Origin,
+    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Imported, ModelRecord, NewVersion, Origin,
     RegistryError, RolloutStore, VersionChoice, VersionRecord,
 };
 
@@ -21,10 +24,19 @@ use crate::{
 pub trait MetadataStore: RolloutStore {
     /// Registers versions, all or none. A version whose digest its model already has is left as it is.
     ///
+    /// Whether the files of a new one are there is asked within the transaction: garbage is collected in transactions too,
+    /// so that none of them goes between the answer and the registration.
+    ///
     /// # Errors
     ///
-    /// [`RegistryError::Storage`] and [`RegistryError::Malformed`], as every method; [`RegistryError::DiskFull`], as every one that writes.
-    async fn register(&self, versions: &[NewVersion], actor: &str) -> Result<Vec<Imported>, RegistryError>;
+    /// [`RegistryError::Storage`], [`RegistryError::Unreachable`] and [`RegistryError::Malformed`], as every method;
+    /// [`RegistryError::DiskFull`], as every one that writes; and what `stored` says.
+    async fn register(
+        &self,
+        versions: &[NewVersion],
+        stored: &dyn Stored,
+        actor: &str,
+    ) -> Result<Vec<Imported>, RegistryError>;
 
     /// The version of a model that has this digest.
     ///
@@ -66,6 +78,43 @@ pub trait MetadataStore: RolloutStore {
     /// [`RegistryError::NotFound`] for a model, version or alias that does not exist, [`RegistryError::Conflict`] when the alias is elsewhere.
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError>;
 
+    /// Deletes a version that nothing refers to; `references` are what refers to it that the store does not know of.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`], and [`RegistryError::InUse`] with everything that refers to it.
+    async fn delete_version(
+        &self,
+        model: &str,
+        version: u32,
+        references: &[String],
+        origin: &Origin,
+    ) -> Result<VersionRecord, RegistryError>;
+
+    /// Pins a version for a reason, or takes its pin off; false when it was so before.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`].
+    async fn set_pin(
+        &self,
+        model: &str,
+        version: u32,
+        reason: Option<&str>,
+        origin: &Origin,
+    ) -> Result<bool, RegistryError>;
+
+    /// Lets a collector delete files while no version can be registered.
+    ///
+    /// # Errors
+    ///
+    /// What the collector says.
+    async fn collect(&self, collector: &dyn Collector, origin: &Origin) -> Result<Collected, RegistryError>;
+
+    /// The number of the audit log's last row, which grows with every change of any process: at once with those of this
+    /// one, within a second with those of others.
+    fn changes(&self) -> watch::Receiver<u64>;
+
     /// Appends rows to the audit log, all or none.
     ///
     /// # Errors
@@ -103,4 +152,42 @@ pub trait MetadataStore: RolloutStore {
 
     /// Ends all connections; later calls fail.
     async fn close(&self);
+}
+
+/// Says whether a version's files are there.
+#[async_trait]
+pub trait Stored: Send + Sync {
+    /// # Errors
+    ///
+    /// [`RegistryError::Lost`] naming the file that is not, and [`RegistryError::Storage`].
+    async fn check(&self, version: &NewVersion) -> Result<(), RegistryError>;
+}
+
+/// For callers that have no files.
+#[async_trait]
+impl Stored for () {
+    async fn check(&self, _: &NewVersion) -> Result<(), RegistryError> {
+        Ok(())
+    }
+}
+
+/// Deletes files that no version names.
+#[async_trait]
+pub trait Collector: Send + Sync {
+    /// `live` are the digests of all versions. It shall be done within seconds: nobody else can change anything meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Corrupt`] and [`RegistryError::Lost`] when it cannot be known what a version names, and [`RegistryError::Storage`].
+    async fn collect(&self, live: &[Digest]) -> Result<Collected, RegistryError>;
+}
+
+/// What databases say that have no space left: `SQLITE_FULL`, and `SQLITE_IOERR_SHMSIZE`, when the index of the log, which
+/// is a file too, cannot grow; PostgreSQL's `disk_full` and `insufficient_resources`.
+const FULL: [&str; 4] = ["13", "4874", "53100", "53000"];
+
+/// Whether the database found no space.
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| FULL.contains(&&*code))
 }

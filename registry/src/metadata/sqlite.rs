@@ -3,7 +3,7 @@
 mod audit;
 mod rollouts;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ev_models_core::Digest;
@@ -16,15 +16,22 @@ use sqlx::{
     },
 };
 use sqlx_core::transaction::TransactionManager as _;
+use tokio::sync::watch;
 
-use super::MetadataStore;
+use super::{
+    MetadataStore,
+    changes::{Changes, POLL, note},
+};
 use crate::{
-    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Imported, ModelRecord, NewVersion, Origin, PRODUCTION,
-    RegistryError, VersionChoice, VersionRecord,
+    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, Imported, ModelRecord,
+    NewVersion, Origin, PRODUCTION, RegistryError, Stored, VersionChoice, VersionRecord,
+    audit::DELETE_VERSION,
     blocking::blocking,
     lock::FileLock,
     record::{no_alias, no_model, no_version},
 };
+
+const REACH: &str = "reach the registry's database";
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -33,17 +40,19 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// One writes, the others read: SQLite has no use for more.
 const MAX_CONNECTIONS: u32 = 4;
 
-/// `SQLITE_FULL`, and `SQLITE_IOERR_SHMSIZE`: the index of the log, which is a file too, cannot grow.
-const FULL: [&str; 2] = ["13", "4874"];
-
 /// A version's columns, with its aliases in the same statement so that both are of one moment.
 macro_rules! select_versions {
     ($rest:literal) => {
+        select_versions!("", $rest)
+    };
+    ($columns:literal, $rest:literal) => {
         concat!(
             "SELECT v.model, v.version, v.digest, v.created_at_ms, v.task, v.backend, v.license, v.description, \
              v.size_bytes, EXISTS (SELECT 1 FROM pins p WHERE p.model = v.model AND p.version = v.version) AS pinned, \
              (SELECT group_concat(a.alias, ' ') FROM aliases a \
-             WHERE a.model = v.model AND a.version = v.version) AS aliases FROM versions v ",
+             WHERE a.model = v.model AND a.version = v.version) AS aliases",
+            $columns,
+            " FROM versions v ",
             $rest
         )
     };
@@ -53,6 +62,7 @@ macro_rules! select_versions {
 #[derive(Debug, Clone)]
 pub struct SqliteMetadataStore {
     pool: SqlitePool,
+    changes: Changes,
 }
 
 // === impl SqliteMetadataStore ===
@@ -94,8 +104,12 @@ impl SqliteMetadataStore {
             .run(&pool)
             .await
             .map_err(|error| RegistryError::storage("bring the registry's database up to date")(error.into()))?;
-        let store = SqliteMetadataStore { pool };
-        store.adopt().await?;
+        let head = audit::head(&mut *pool.acquire().await.map_err(failed(REACH))?).await?;
+        let changes = Changes::start(head.sequence, |seen| poll(pool.clone(), seen));
+        let store = SqliteMetadataStore { pool, changes };
+        if head.sequence == 0 {
+            store.adopt().await?;
+        }
         Ok(store)
     }
 
@@ -107,44 +121,75 @@ impl SqliteMetadataStore {
         }
         let rows = sqlx::query(select_versions!("ORDER BY v.created_at_ms, v.model, v.version"));
         let rows = rows.fetch_all(&mut *transaction).await.map_err(failed("read versions"))?;
+        let mut sequence = 0;
         for row in &rows {
             let version = version_of(row)?;
             let origin = Origin { actor: crate::audit::SYSTEM.to_owned(), at_ms: version.created_at_ms };
             for entry in version.adoption() {
-                audit::append(&mut transaction, &entry, &origin).await?;
+                sequence = audit::append(&mut transaction, &entry, &origin).await?.sequence;
             }
         }
-        transaction.commit().await.map_err(failed("begin the audit log"))
+        self.commit(transaction, sequence, "begin the audit log").await
     }
 
     async fn read(&self) -> Result<PoolConnection<Sqlite>, RegistryError> {
-        self.pool.acquire().await.map_err(failed("reach the registry's database"))
+        self.pool.acquire().await.map_err(failed(REACH))
     }
 
     /// A transaction that writes. It takes the write lock at once, so that what it reads is still true when it writes.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, RegistryError> {
         self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed("begin a transaction"))
     }
+
+    /// Ends a transaction whose last row in the audit log has this number, and tells whoever waits for changes.
+    async fn commit(
+        &self,
+        transaction: Transaction<'static, Sqlite>,
+        sequence: u64,
+        doing: &'static str,
+    ) -> Result<(), RegistryError> {
+        transaction.commit().await.map_err(failed(doing))?;
+        self.changes.note(sequence);
+        Ok(())
+    }
+}
+
+/// Other processes that use the file are heard of by asking.
+async fn poll(pool: SqlitePool, seen: Arc<watch::Sender<u64>>) {
+    while !pool.is_closed() {
+        tokio::time::sleep(POLL).await;
+        let Ok(mut connection) = pool.acquire().await else { continue };
+        if let Ok(head) = audit::head(&mut connection).await {
+            note(&seen, head.sequence);
+        }
+    }
 }
 
 #[async_trait]
 impl MetadataStore for SqliteMetadataStore {
-    async fn register(&self, versions: &[NewVersion], actor: &str) -> Result<Vec<Imported>, RegistryError> {
+    async fn register(
+        &self,
+        versions: &[NewVersion],
+        stored: &dyn Stored,
+        actor: &str,
+    ) -> Result<Vec<Imported>, RegistryError> {
         let mut transaction = self.write().await?;
         let mut imported = Vec::with_capacity(versions.len());
+        let mut sequence = 0;
         for version in versions {
             let known = find(&mut transaction, &version.model, &version.digest).await?;
             imported.push(match known {
                 Some(version) => Imported { version, created: false },
                 None => {
+                    stored.check(version).await?;
                     let version = insert(&mut transaction, version).await?;
                     let origin = Origin { actor: actor.to_owned(), at_ms: version.created_at_ms };
-                    audit::append(&mut transaction, &version.registration(), &origin).await?;
+                    sequence = audit::append(&mut transaction, &version.registration(), &origin).await?.sequence;
                     Imported { version, created: true }
                 }
             });
         }
-        transaction.commit().await.map_err(failed("register a version"))?;
+        self.commit(transaction, sequence, "register a version").await?;
         Ok(imported)
     }
 
@@ -167,8 +212,10 @@ impl MetadataStore for SqliteMetadataStore {
     async fn list_models(&self, after: Option<&str>, limit: u32) -> Result<Vec<ModelRecord>, RegistryError> {
         // One or two rows a model, by name and number: the production version, if any, and the newest.
         let rows = sqlx::query(select_versions!(
-            "JOIN (SELECT name, last_version FROM models WHERE name > ?1 ORDER BY name LIMIT ?2) m ON m.name = v.model \
-             WHERE v.version = m.last_version \
+            ", m.version_count",
+            "JOIN (SELECT model, max(version) AS newest, count(*) AS version_count FROM versions WHERE model > ?1 \
+             GROUP BY model ORDER BY model LIMIT ?2) m ON m.model = v.model \
+             WHERE v.version = m.newest \
              OR v.version = (SELECT version FROM aliases p WHERE p.model = v.model AND p.alias = ?3) \
              ORDER BY v.model, v.version"
         ))
@@ -180,22 +227,8 @@ impl MetadataStore for SqliteMetadataStore {
         .map_err(failed("list models"))?;
         let mut models: Vec<ModelRecord> = Vec::new();
         for row in &rows {
-            let version = version_of(row)?;
-            let production = version.aliases.iter().any(|alias| alias == PRODUCTION).then(|| version.clone());
-            match models.last_mut().filter(|model| model.name == version.model) {
-                Some(model) => {
-                    model.production = production.or_else(|| model.production.take());
-                    // Versions are never removed, so the newest number counts them.
-                    model.version_count = version.version;
-                    model.latest = version;
-                }
-                None => models.push(ModelRecord {
-                    name: version.model.clone(),
-                    version_count: version.version,
-                    production,
-                    latest: version,
-                }),
-            }
+            let count = row.try_get("version_count").map_err(|error| malformed(&error))?;
+            ModelRecord::gather(&mut models, version_of(row)?, count);
         }
         Ok(models)
     }
@@ -222,9 +255,76 @@ impl MetadataStore for SqliteMetadataStore {
 
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
         let mut transaction = self.write().await?;
-        let found = move_alias(&mut transaction, change, origin).await?;
-        transaction.commit().await.map_err(failed("move an alias"))?;
+        let (found, sequence) = move_alias(&mut transaction, change, origin).await?;
+        self.commit(transaction, sequence, "move an alias").await?;
         Ok(found)
+    }
+
+    async fn delete_version(
+        &self,
+        model: &str,
+        version: u32,
+        references: &[String],
+        origin: &Origin,
+    ) -> Result<VersionRecord, RegistryError> {
+        let mut transaction = self.write().await?;
+        let version = version_by_number(&mut transaction, model, version).await?;
+        version.check_unused(references)?;
+        sqlx::query("DELETE FROM versions WHERE model = ?1 AND version = ?2")
+            .bind(model)
+            .bind(version.version)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("delete a version"))?;
+        let row = audit::append(&mut transaction, &version.entry(DELETE_VERSION), origin).await?;
+        self.commit(transaction, row.sequence, "delete a version").await?;
+        Ok(version)
+    }
+
+    async fn set_pin(
+        &self,
+        model: &str,
+        version: u32,
+        reason: Option<&str>,
+        origin: &Origin,
+    ) -> Result<bool, RegistryError> {
+        let mut transaction = self.write().await?;
+        let version = version_by_number(&mut transaction, model, version).await?;
+        if version.pinned == reason.is_some() {
+            return Ok(false);
+        }
+        let query = match reason {
+            Some(reason) => sqlx::query("INSERT INTO pins (model, version, reason) VALUES (?1, ?2, ?3)")
+                .bind(model)
+                .bind(version.version)
+                .bind(reason),
+            None => sqlx::query("DELETE FROM pins WHERE model = ?1 AND version = ?2").bind(model).bind(version.version),
+        };
+        query.execute(&mut *transaction).await.map_err(failed("pin a version"))?;
+        let row = audit::append(&mut transaction, &version.pin_entry(reason), origin).await?;
+        self.commit(transaction, row.sequence, "pin a version").await?;
+        Ok(true)
+    }
+
+    async fn collect(&self, collector: &dyn Collector, origin: &Origin) -> Result<Collected, RegistryError> {
+        let mut transaction = self.write().await?;
+        let rows = sqlx::query("SELECT digest FROM versions").fetch_all(&mut *transaction).await;
+        let digest = |row: &SqliteRow| {
+            let text: String = row.try_get(0)?;
+            text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+        };
+        let rows = rows.map_err(failed("read versions"))?;
+        let live: Result<Vec<Digest>, sqlx::Error> = rows.iter().map(digest).collect();
+        let collected = collector.collect(&live.map_err(|error| malformed(&error))?).await?;
+        if collected.files > 0 {
+            let row = audit::append(&mut transaction, &collected.entry(), origin).await?;
+            self.commit(transaction, row.sequence, "collect garbage").await?;
+        }
+        Ok(collected)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     async fn record(&self, entries: &[AuditEntry], origin: &Origin) -> Result<Vec<AuditRecord>, RegistryError> {
@@ -233,7 +333,8 @@ impl MetadataStore for SqliteMetadataStore {
         for entry in entries {
             rows.push(audit::append(&mut transaction, entry, origin).await?);
         }
-        transaction.commit().await.map_err(failed("write the audit log"))?;
+        let sequence = rows.last().map_or(0, |row| row.sequence);
+        self.commit(transaction, sequence, "write the audit log").await?;
         Ok(rows)
     }
 
@@ -307,12 +408,12 @@ async fn alias_target(
     row.as_ref().map(version_of).transpose()
 }
 
-/// Moves an alias as part of a transaction, and tells where it pointed before.
+/// Moves an alias as part of a transaction, and tells where it pointed before, and the row that says so.
 async fn move_alias(
     transaction: &mut SqliteConnection,
     change: &AliasChange,
     origin: &Origin,
-) -> Result<Option<u32>, RegistryError> {
+) -> Result<(Option<u32>, u64), RegistryError> {
     let AliasChange { model, alias, version, expected } = change;
     let target = match version {
         Some(version) => Some(version_by_number(&mut *transaction, model, *version).await?),
@@ -338,8 +439,8 @@ async fn move_alias(
         None => sqlx::query("DELETE FROM aliases WHERE model = ?1 AND alias = ?2").bind(model).bind(alias),
     };
     query.execute(&mut *transaction).await.map_err(failed("move an alias"))?;
-    audit::append(&mut *transaction, &change.entry(target.as_ref(), previous.as_ref()), origin).await?;
-    Ok(found)
+    let row = audit::append(&mut *transaction, &change.entry(target.as_ref(), previous.as_ref()), origin).await?;
+    Ok((found, row.sequence))
 }
 
 async fn insert(connection: &mut SqliteConnection, version: &NewVersion) -> Result<VersionRecord, RegistryError> {
@@ -420,12 +521,6 @@ fn version_of(row: &SqliteRow) -> Result<VersionRecord, RegistryError> {
 
 fn malformed(error: &sqlx::Error) -> RegistryError {
     RegistryError::Malformed { problem: error.to_string() }
-}
-
-/// Whether SQLite found no space.
-pub(crate) fn is_full(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| FULL.contains(&&*code))
 }
 
 /// Ends what a connection takes for a transaction and SQLite has ended by itself, as it does when the disk is full.

@@ -24,7 +24,7 @@ async fn with_model(database: &impl Database) -> Arc<dyn MetadataStore> {
             description: "A.".to_owned(),
             size_bytes: 1,
         };
-        store.register(&[version], "ci").await.unwrap();
+        store.register(&[version], &(), "ci").await.unwrap();
     }
     let production = AliasChange::set("a", "production", 1, ExpectedVersion::Absent);
     store.move_alias(&production, &at(0)).await.unwrap();

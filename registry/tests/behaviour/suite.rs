@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use ev_models_core::Digest;
 use ev_registry::{
-    AliasChange, AuditEntry, AuditOrder, AuditQuery, ExpectedVersion, MetadataStore, NewVersion, Origin, RegistryError,
-    VersionChoice, VersionRecord,
+    AliasChange, AuditEntry, AuditOrder, AuditQuery, Collected, Collector, ExpectedVersion, MetadataStore, NewVersion,
+    Origin, RegistryError, Stored, VersionChoice, VersionRecord,
 };
 
 use super::Database;
@@ -24,7 +24,7 @@ fn version(model: &str, content: &str) -> NewVersion {
 }
 
 async fn add(store: &dyn MetadataStore, model: &str, content: &str) -> VersionRecord {
-    let imported = store.register(&[version(model, content)], "tester").await.unwrap().pop().unwrap();
+    let imported = store.register(&[version(model, content)], &(), "tester").await.unwrap().pop().unwrap();
     assert!(imported.created);
     imported.version
 }
@@ -72,7 +72,7 @@ pub(crate) async fn the_same_digest_is_the_same_version(database: &impl Database
     add(&*store, "a", "2").await;
     let mut again = version("a", "1");
     again.created_at_ms += 1;
-    let imported = store.register(&[again], "tester").await.unwrap().pop().unwrap();
+    let imported = store.register(&[again], &(), "tester").await.unwrap().pop().unwrap();
     assert!(!imported.created);
     assert_eq!(imported.version, first);
     assert_eq!(add(&*store, "a", "3").await.version, 3, "an import that created nothing took no number");
@@ -81,23 +81,23 @@ pub(crate) async fn the_same_digest_is_the_same_version(database: &impl Database
 pub(crate) async fn a_batch_is_registered_whole(database: &impl Database) {
     let store = database.open().await;
     let batch = [version("a", "1"), version("b", "1"), version("a", "2"), version("a", "1")];
-    let imported = store.register(&batch, "tester").await.unwrap();
+    let imported = store.register(&batch, &(), "tester").await.unwrap();
     let found: Vec<_> =
         imported.iter().map(|done| (done.version.model.as_str(), done.version.version, done.created)).collect();
     assert_eq!(found, [("a", 1, true), ("b", 1, true), ("a", 2, true), ("a", 1, false)]);
 
     let mut bad = version("d", "1");
     bad.size_bytes = u64::MAX;
-    store.register(&[version("c", "1"), bad], "tester").await.unwrap_err();
+    store.register(&[version("c", "1"), bad], &(), "tester").await.unwrap_err();
     assert!(matches!(store.get("c", &number(1)).await, Err(RegistryError::NotFound { .. })));
-    assert!(store.register(&[], "tester").await.unwrap().is_empty());
+    assert!(store.register(&[], &(), "tester").await.unwrap().is_empty());
 }
 
 pub(crate) async fn racing_registrations_of_one_digest_give_one_version(database: &impl Database) {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let store = database.open().await;
-        tasks.spawn(async move { store.register(&[version("a", "1")], "tester").await.unwrap().pop().unwrap() });
+        tasks.spawn(async move { store.register(&[version("a", "1")], &(), "tester").await.unwrap().pop().unwrap() });
     }
     let imported = tasks.join_all().await;
     assert_eq!(imported.iter().filter(|imported| imported.created).count(), 1);
@@ -250,7 +250,7 @@ pub(crate) async fn every_change_has_its_audit_row_and_a_refused_one_has_none(da
     let empty = store.audit_head().await.unwrap();
     assert_eq!((empty.sequence, told(&*store).await.len()), (0, 0));
     add(&*store, "a", "1").await;
-    store.register(&[version("a", "1"), version("a", "2")], "importer").await.unwrap();
+    store.register(&[version("a", "1"), version("a", "2")], &(), "importer").await.unwrap();
     store.move_alias(&AliasChange::set("a", "x", 2, ExpectedVersion::Absent), &by()).await.unwrap();
     store.move_alias(&AliasChange::set("a", "x", 1, ExpectedVersion::Absent), &by()).await.unwrap_err();
     store.move_alias(&AliasChange::remove("a", "x", ExpectedVersion::Any), &by()).await.unwrap();
@@ -363,6 +363,144 @@ pub(crate) async fn racing_changes_make_one_chain(database: &impl Database) {
     assert!(rows.windows(2).all(|pair| pair[1].previous_hash == pair[0].hash));
 }
 
+pub(crate) async fn a_version_is_deleted_only_when_nothing_refers_to_it(database: &impl Database) {
+    let store = database.open().await;
+    for content in ["1", "2", "3"] {
+        add(&*store, "a", content).await;
+    }
+    store.move_alias(&AliasChange::set("a", "x", 1, ExpectedVersion::Any), &by()).await.unwrap();
+    store.move_alias(&AliasChange::set("a", "y", 1, ExpectedVersion::Any), &by()).await.unwrap();
+    assert!(store.set_pin("a", 1, Some("kept for the audit"), &by()).await.unwrap());
+    let refused = async |version, references: &[String]| match store
+        .delete_version("a", version, references, &by())
+        .await
+        .unwrap_err()
+    {
+        RegistryError::InUse { model, version: found, by } if model == "a" && found == version => by,
+        error => panic!("{error}"),
+    };
+    let rollout = ["rollout `spring`".to_owned()];
+    assert_eq!(refused(1, &rollout).await, ["alias `x`", "alias `y`", "a pin", "rollout `spring`"]);
+    assert_eq!(refused(2, &rollout).await, rollout);
+    for alias in ["x", "y"] {
+        store.move_alias(&AliasChange::remove("a", alias, ExpectedVersion::Is(1)), &by()).await.unwrap();
+    }
+    assert_eq!(refused(1, &[]).await, ["a pin"]);
+    assert!(store.set_pin("a", 1, None, &by()).await.unwrap());
+
+    let deleted = store.delete_version("a", 1, &[], &by()).await.unwrap();
+    assert_eq!((deleted.version, deleted.digest), (1, Digest::of(b"1")));
+    for outcome in [store.get("a", &number(1)).await, store.delete_version("a", 1, &[], &by()).await] {
+        assert!(matches!(outcome, Err(RegistryError::NotFound { .. })), "{outcome:?}");
+    }
+    let told = told(&*store).await;
+    let (_, action, version, _) = told.last().unwrap();
+    assert_eq!((action.as_str(), *version), ("delete_version", Some(1)));
+}
+
+pub(crate) async fn numbers_of_deleted_versions_are_not_given_again(database: &impl Database) {
+    let store = database.open().await;
+    for content in ["1", "2", "3"] {
+        add(&*store, "a", content).await;
+    }
+    store.delete_version("a", 3, &[], &by()).await.unwrap();
+    let listed = store.list_models(None, 10).await.unwrap();
+    assert_eq!((listed[0].version_count, listed[0].latest.version), (2, 2));
+    // The same content comes again as a new version.
+    assert_eq!(add(&*store, "a", "3").await.version, 4);
+    for version in [1, 2, 4] {
+        store.delete_version("a", version, &[], &by()).await.unwrap();
+    }
+    assert!(store.list_models(None, 10).await.unwrap().is_empty());
+    assert!(store.list_versions("a", None, 10).await.unwrap().is_empty());
+    assert!(matches!(store.get("a", &alias("production")).await, Err(RegistryError::NotFound { .. })));
+    let store = database.open().await;
+    assert_eq!(add(&*store, "a", "1").await.version, 5);
+}
+
+pub(crate) async fn pins_are_put_on_and_taken_off(database: &impl Database) {
+    let store = database.open().await;
+    add(&*store, "a", "1").await;
+    for (reason, changed, pinned) in
+        [(None, false, false), (Some("why"), true, true), (Some("another"), false, true), (None, true, false)]
+    {
+        assert_eq!(store.set_pin("a", 1, reason, &by()).await.unwrap(), changed);
+        assert_eq!(store.get("a", &number(1)).await.unwrap().pinned, pinned);
+    }
+    assert_eq!(told(&*store).await.len(), 3, "what changed nothing has no row");
+    let missing = store.set_pin("a", 2, Some("why"), &by()).await.unwrap_err();
+    assert!(matches!(missing, RegistryError::NotFound { .. }), "{missing}");
+    let pin = store.audit(&AuditQuery::after(1)).await.unwrap().remove(0);
+    assert_eq!((pin.action.as_str(), pin.detail.as_str()), ("pin", r#"{"reason":"why"}"#));
+}
+
+/// Files that are gone by the time a version shall be registered.
+struct Gone;
+
+#[async_trait::async_trait]
+impl Stored for Gone {
+    async fn check(&self, version: &NewVersion) -> Result<(), RegistryError> {
+        Err(RegistryError::Lost { file: "model.ubj".to_owned(), expected: version.digest })
+    }
+}
+
+pub(crate) async fn a_version_whose_files_are_gone_is_not_registered(database: &impl Database) {
+    let store = database.open().await;
+    let refused = store.register(&[version("a", "1")], &Gone, "tester").await.unwrap_err();
+    assert!(matches!(refused, RegistryError::Lost { .. }), "{refused}");
+    assert!(store.list_models(None, 10).await.unwrap().is_empty());
+    assert!(told(&*store).await.is_empty());
+    let known = add(&*store, "a", "1").await;
+    // What is registered is not asked about again.
+    let again = store.register(&[version("a", "1")], &Gone, "tester").await.unwrap();
+    assert_eq!((again[0].created, &again[0].version), (false, &known));
+}
+
+/// Tells what it was shown, and that it deleted as many files.
+struct Shown(std::sync::Mutex<Vec<Digest>>);
+
+#[async_trait::async_trait]
+impl Collector for Shown {
+    async fn collect(&self, live: &[Digest]) -> Result<Collected, RegistryError> {
+        self.0.lock().unwrap().extend_from_slice(live);
+        Ok(Collected { files: live.len() as u64, bytes: 7 })
+    }
+}
+
+pub(crate) async fn a_collector_is_shown_every_version(database: &impl Database) {
+    let store = database.open().await;
+    let shown = Shown(std::sync::Mutex::default());
+    assert_eq!(store.collect(&shown, &by()).await.unwrap().files, 0);
+    assert!(told(&*store).await.is_empty(), "nothing was deleted");
+    for (model, content) in [("a", "1"), ("a", "2"), ("b", "1")] {
+        add(&*store, model, content).await;
+    }
+    store.delete_version("a", 1, &[], &by()).await.unwrap();
+    store.collect(&shown, &by()).await.unwrap();
+    let mut shown = shown.0.into_inner().unwrap();
+    let mut expected = vec![Digest::of(b"1"), Digest::of(b"2")];
+    shown.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(shown, expected);
+    let row = store.audit(&AuditQuery::after(4)).await.unwrap().remove(0);
+    assert_eq!((row.action.as_str(), row.detail.as_str()), ("collect_garbage", r#"{"bytes":7,"files":2}"#));
+}
+
+pub(crate) async fn changes_are_told_to_every_handle_within_a_second(database: &impl Database) {
+    let (one, other) = (database.open().await, database.open().await);
+    let (mut own, mut others) = (one.changes(), other.changes());
+    assert_eq!((*own.borrow_and_update(), *others.borrow_and_update()), (0, 0));
+    add(&*one, "a", "1").await;
+    assert_eq!(*own.borrow_and_update(), 1, "at once");
+    let within = std::time::Duration::from_secs(1);
+    tokio::time::timeout(within, others.changed()).await.unwrap().unwrap();
+    assert_eq!(*others.borrow_and_update(), 1);
+    other.move_alias(&AliasChange::set("a", "x", 1, ExpectedVersion::Any), &by()).await.unwrap();
+    tokio::time::timeout(within, own.changed()).await.unwrap().unwrap();
+    assert_eq!(*own.borrow_and_update(), 2);
+    assert_eq!(*database.open().await.changes().borrow(), 2);
+}
+
 pub(crate) async fn models_are_listed_by_name_with_production_and_latest(database: &impl Database) {
     let store = database.open().await;
     assert!(store.list_models(None, 10).await.unwrap().is_empty());
@@ -387,7 +525,7 @@ pub(crate) async fn models_are_listed_by_name_with_production_and_latest(databas
 pub(crate) async fn a_thousand_versions_are_listed_in_pages(database: &impl Database) {
     let store = database.open().await;
     let all: Vec<NewVersion> = (0..1000).map(|index| version("a", &index.to_string())).collect();
-    store.register(&all, "tester").await.unwrap();
+    store.register(&all, &(), "tester").await.unwrap();
     add(&*store, "b", "1").await;
     let (mut before, mut numbers) = (None, Vec::new());
     loop {
@@ -414,6 +552,7 @@ pub(crate) async fn everything_is_there_after_opening_again(database: &impl Data
 pub(crate) async fn a_closed_store_fails_and_does_not_panic(database: &impl Database) {
     let store = database.open().await;
     store.close().await;
-    assert!(matches!(store.register(&[version("a", "1")], "tester").await, Err(RegistryError::Storage { .. })));
-    assert!(matches!(store.list_models(None, 10).await, Err(RegistryError::Storage { .. })));
+    let closed = |error| matches!(error, RegistryError::Storage { .. } | RegistryError::ShuttingDown);
+    assert!(closed(store.register(&[version("a", "1")], &(), "tester").await.unwrap_err()));
+    assert!(closed(store.list_models(None, 10).await.unwrap_err()));
 }

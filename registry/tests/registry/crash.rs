@@ -9,10 +9,13 @@ use std::{
 use async_trait::async_trait;
 use ev_models_core::Digest;
 use ev_registry::{
-    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, Imported, Limits,
-    MetadataStore, ModelRecord, NewVersion, Origin, Page, Registry, RegistryConfig, RegistryError, SqliteMetadataStore,
+    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, DirectoryArtifactStore,
+    Imported, Limits, MetadataStore, ModelRecord, NewRollout, NewVersion, Origin, Page, Registry, RegistryConfig,
+    RegistryError, ReplicaObservations, RolloutChange, RolloutRecord, RolloutStore, SqliteMetadataStore, Stored,
     VersionChoice, VersionRecord,
 };
+
+use tokio::sync::watch;
 
 use crate::support::{Fixture, NOW_MS, manifest};
 
@@ -22,8 +25,48 @@ const CHILD_DIRECTORY: &str = "EV_REGISTRY_TEST_CRASH_DIRECTORY";
 struct Failing(SqliteMetadataStore);
 
 #[async_trait]
+impl RolloutStore for Failing {
+    async fn start_rollout(&self, rollout: &NewRollout) -> Result<RolloutRecord, RegistryError> {
+        self.0.start_rollout(rollout).await
+    }
+
+    async fn rollout(&self, id: &str) -> Result<RolloutRecord, RegistryError> {
+        self.0.rollout(id).await
+    }
+
+    async fn list_rollouts(
+        &self,
+        model: Option<&str>,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<RolloutRecord>, RegistryError> {
+        self.0.list_rollouts(model, before, limit).await
+    }
+
+    async fn active_rollouts(&self) -> Result<Vec<RolloutRecord>, RegistryError> {
+        self.0.active_rollouts().await
+    }
+
+    async fn rollouts_mark(&self) -> Result<u64, RegistryError> {
+        self.0.rollouts_mark().await
+    }
+
+    async fn change_rollout(&self, change: &RolloutChange) -> Result<RolloutRecord, RegistryError> {
+        self.0.change_rollout(change).await
+    }
+
+    async fn observe_rollout(&self, id: &str, seen: &ReplicaObservations) -> Result<(), RegistryError> {
+        self.0.observe_rollout(id, seen).await
+    }
+
+    async fn rollout_observations(&self, id: &str) -> Result<Vec<ReplicaObservations>, RegistryError> {
+        self.0.rollout_observations(id).await
+    }
+}
+
+#[async_trait]
 impl MetadataStore for Failing {
-    async fn register(&self, _: &[NewVersion], _: &str) -> Result<Vec<Imported>, RegistryError> {
+    async fn register(&self, _: &[NewVersion], _: &dyn Stored, _: &str) -> Result<Vec<Imported>, RegistryError> {
         Err(RegistryError::Storage { doing: "register a version".to_owned(), source: "the test says so".into() })
     }
     async fn find(&self, model: &str, digest: &Digest) -> Result<Option<VersionRecord>, RegistryError> {
@@ -45,6 +88,30 @@ impl MetadataStore for Failing {
     }
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
         self.0.move_alias(change, origin).await
+    }
+    async fn delete_version(
+        &self,
+        model: &str,
+        version: u32,
+        references: &[String],
+        origin: &Origin,
+    ) -> Result<VersionRecord, RegistryError> {
+        self.0.delete_version(model, version, references, origin).await
+    }
+    async fn set_pin(
+        &self,
+        model: &str,
+        version: u32,
+        reason: Option<&str>,
+        origin: &Origin,
+    ) -> Result<bool, RegistryError> {
+        self.0.set_pin(model, version, reason, origin).await
+    }
+    async fn collect(&self, collector: &dyn Collector, origin: &Origin) -> Result<Collected, RegistryError> {
+        self.0.collect(collector, origin).await
+    }
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
     }
     async fn record(&self, entries: &[AuditEntry], origin: &Origin) -> Result<Vec<AuditRecord>, RegistryError> {
         self.0.record(entries, origin).await

@@ -26,7 +26,7 @@ async fn a_thousand_versions_come_in_pages_newest_first() {
     // Their files do not matter here, and would take longer than all other tests.
     let metadata = SqliteMetadataStore::open(&fixture.dir.path().join("registry.db")).await.unwrap();
     let versions: Vec<NewVersion> = (0u32..1000).map(version).collect();
-    metadata.register(&versions, "tester").await.unwrap();
+    metadata.register(&versions, &(), "tester").await.unwrap();
 
     let (mut page, mut numbers, mut pages) = (Page { size: 300, token: None }, Vec::new(), 0);
     loop {

@@ -6,6 +6,7 @@ mod audit;
 mod concurrency;
 mod corruption;
 mod crash;
+mod garbage;
 mod import;
 mod listing;
 mod open;

@@ -3,6 +3,7 @@
 mod database_url;
 mod features;
 mod predictions;
+mod registry;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,6 +24,7 @@ use toml::{Table, Value};
 pub use database_url::DatabaseUrl;
 pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
 pub use predictions::PredictionsConfig;
+pub use registry::RegistryConfig;
 
 use crate::{grpc::Origins, pipeline::PictureLimits};
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub security: SecurityConfig,
     /// The model that answers each task.
     pub routes: HashMap<Task, String>,
+    /// Where model versions are kept.
+    pub registry: RegistryConfig,
     /// How the server ends.
     pub shutdown: ShutdownConfig,
     /// What gateways may send, and how long it is kept.
@@ -439,6 +443,7 @@ impl Config {
         if let Err(reason) = Origins::parse(&self.grpc.web_allowed_origins) {
             return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
         }
+        self.registry.check()?;
         self.telemetry.check()?;
         self.features.check()?;
         self.predictions.check()?;
@@ -795,6 +800,14 @@ mod tests {
         check("telemetry.database_url", "postgres://ev:secret@host:port/ev", "is `postgres://ev:***@host:port/ev`");
         check("telemetry.database_connections_max", "0", "is 0, expected 1 to 1000");
         check("telemetry.database_wait", "2h", "telemetry.database_wait is 7200s, expected at most 1h");
+        check(
+            "registry.database_url",
+            "mysql://ev:secret@host/ev",
+            "is `mysql://ev:***@host/ev`, expected postgres://",
+        );
+        check("registry.database_connections_max", "1", "is 1, expected 2 to 1000");
+        check("registry.database_wait", "2h", "registry.database_wait is 7200s, expected at most 1h");
+        check("registry.keep_unnamed_files", "1m", "registry.keep_unnamed_files is 60s, expected 1h");
         check("telemetry.keep_readings", "1h", "telemetry.keep_readings is 3600s, expected 86400s");
         check("features.memory_max", "1KiB", "features.memory_max is 1.0 KiB, expected 1MiB to 1TiB");
         check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");

@@ -129,7 +129,7 @@ impl Dispatch {
     ) -> Result<Dispatch, tonic_reflection::server::Error> {
         let served = || PREDICTION_SERVICES.into_iter().chain(OTHER_SERVICES);
         let builder = || reflection(served());
-        let oip = OipService::new(Arc::clone(predictor));
+        let oip = OipService::new(Arc::clone(predictor), Arc::new(registry.clone()));
         Ok(Dispatch(Arc::new(Services {
             range: RangePredictionServer::new(RangeService(Arc::clone(predictor)))
                 .max_decoding_message_size(limits.message),

@@ -8,6 +8,7 @@ mod call;
 mod charging;
 mod deadline;
 mod dispatch;
+mod events;
 mod features;
 mod health;
 mod held;

@@ -6,15 +6,18 @@ use std::{
 };
 
 use ev_proto::ev::registry::v1::{
-    Check, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListModelsResponse, ListVersionsRequest,
-    ListVersionsResponse, Model, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
-    VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, get_version_request,
+    Check, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetVersionRequest,
+    GetVersionResponse, ListModelsRequest, ListModelsResponse, ListVersionsRequest, ListVersionsResponse, Model,
+    PinVersionRequest, PinVersionResponse, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest,
+    SetAliasResponse, UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse,
+    VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, WatchEventsRequest, get_version_request,
     model_registry_server::ModelRegistry, register_version_request::Part, verify_version_request,
 };
 use ev_registry::{AliasChange, ExpectedVersion, Page, Registry, VersionChoice, VersionRecord};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{actor::actor, status};
+use super::{actor::actor, events, status};
 use crate::{
     deploy::{Deployer, ModelRoutes, Routes, VersionStatus},
     pipeline::PredictError,
@@ -23,16 +26,23 @@ use crate::{
 /// Largest piece of a file in one message.
 const CHUNK_MAX_BYTES: usize = 1024 * 1024;
 
+/// Most of a pin's reason.
+const REASON_MAX_CHARS: usize = 1000;
+
 /// The registry over gRPC. Its work runs on the control runtime, so that no disk wait is a serving thread's.
+#[derive(Clone)]
 pub(crate) struct RegistryService {
     pub(crate) registry: Arc<Registry>,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) control: tokio::runtime::Handle,
+    pub(crate) draining: CancellationToken,
 }
 
 #[tonic::async_trait]
 impl ModelRegistry for RegistryService {
+    type WatchEventsStream = events::Watching;
+
     async fn register_version(
         &self,
         request: Request<Streaming<RegisterVersionRequest>>,
@@ -139,6 +149,13 @@ impl ModelRegistry for RegistryService {
             Some(0) => ExpectedVersion::Absent,
             Some(version) => ExpectedVersion::Is(version),
         };
+        if version == 0 {
+            let removal = AliasChange::remove(model, alias, expected);
+            let previous =
+                registry.move_alias(&removal, now_ms()).await.map_err(|error| status::of_registry(&error))?;
+            self.reconcile().await?;
+            return Ok(Response::new(SetAliasResponse { version: None, previous_version: previous.unwrap_or(0) }));
+        }
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
         self.check_servable(&record).await?;
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
@@ -151,6 +168,75 @@ impl ModelRegistry for RegistryService {
             version: Some(self.version(&record)),
             previous_version: previous.unwrap_or(0),
         }))
+    }
+
+    async fn delete_version(
+        &self,
+        request: Request<DeleteVersionRequest>,
+    ) -> Result<Response<DeleteVersionResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
+        let DeleteVersionRequest { model, version } = request.into_inner();
+        let references = crate::rollouts::references(&registry).await.map_err(|error| status::of_registry(&error))?;
+        let deleted = registry.delete_version(&model, version, &references, now_ms()).await;
+        let deleted = deleted.map_err(|error| status::of_registry(&error))?;
+        let version = self.version(&deleted);
+        self.reconcile().await?;
+        Ok(Response::new(DeleteVersionResponse { version: Some(version) }))
+    }
+
+    async fn pin_version(&self, request: Request<PinVersionRequest>) -> Result<Response<PinVersionResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
+        let PinVersionRequest { model, version, reason } = request.into_inner();
+        let length = reason.chars().count();
+        if length > REASON_MAX_CHARS {
+            let description = format!("has {length} characters, expected at most {REASON_MAX_CHARS}");
+            return Err(status::invalid("reason", "TOO_LONG", description));
+        }
+        // Text that no database refuses and no terminal obeys.
+        let reason: String = reason.chars().filter(|char| !char.is_control()).collect();
+        let changed = registry.pin(&model, version, &reason, now_ms()).await;
+        let changed = changed.map_err(|error| status::of_registry(&error))?;
+        let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
+        Ok(Response::new(PinVersionResponse { version: Some(self.version(&record)), changed }))
+    }
+
+    async fn unpin_version(
+        &self,
+        request: Request<UnpinVersionRequest>,
+    ) -> Result<Response<UnpinVersionResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
+        let UnpinVersionRequest { model, version } = request.into_inner();
+        let changed = registry.unpin(&model, version, now_ms()).await.map_err(|error| status::of_registry(&error))?;
+        let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
+        Ok(Response::new(UnpinVersionResponse { version: Some(self.version(&record)), changed }))
+    }
+
+    async fn get_audit_log(
+        &self,
+        request: Request<GetAuditLogRequest>,
+    ) -> Result<Response<GetAuditLogResponse>, Status> {
+        events::rows(&self.registry, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn verify_audit_log(
+        &self,
+        _: Request<VerifyAuditLogRequest>,
+    ) -> Result<Response<VerifyAuditLogResponse>, Status> {
+        // It reads everything: on the control runtime.
+        let registry = Arc::clone(&self.registry);
+        let verified = self.control.spawn(async move { registry.verify_audit().await }).await;
+        let verified = verified.unwrap_or(Err(ev_registry::RegistryError::ShuttingDown));
+        let verified = verified.map_err(|error| status::of_registry(&error))?;
+        Ok(Response::new(events::verified(verified)))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let WatchEventsRequest { after_sequence, model } = request.into_inner();
+        let (registry, draining) = (Arc::clone(&self.registry), self.draining.clone());
+        events::watch(registry, after_sequence, model, draining).await.map(Response::new)
     }
 }
 
@@ -201,13 +287,11 @@ impl RegistryService {
             Some(VersionStatus::Failed(reason)) => (VersionState::Failed, reason.clone()),
         };
         let deployment = routes.and_then(|routes| routes.deployments.get(&record.version));
-        let seconds = record.created_at_ms.div_euclid(1000);
-        let nanos = i32::try_from(record.created_at_ms.rem_euclid(1000) * 1_000_000).unwrap_or(0);
         Version {
             model: record.model.clone(),
             version: record.version,
             digest: record.digest.to_string(),
-            created_at: Some(prost_types::Timestamp { seconds, nanos }),
+            created_at: Some(timestamp(record.created_at_ms)),
             aliases: record.aliases.clone(),
             state: state.into(),
             state_reason,
@@ -217,8 +301,15 @@ impl RegistryService {
             license: record.license.clone(),
             description: record.description.clone(),
             runtime_description: deployment.map_or_else(String::new, |deployment| deployment.runtime_description()),
+            pinned: record.pinned,
         }
     }
+}
+
+/// Milliseconds since 1970 as the wire has them.
+pub(super) fn timestamp(millis: i64) -> prost_types::Timestamp {
+    let nanos = i32::try_from(millis.rem_euclid(1000) * 1_000_000).unwrap_or(0);
+    prost_types::Timestamp { seconds: millis.div_euclid(1000), nanos }
 }
 
 /// Milliseconds since 1970.

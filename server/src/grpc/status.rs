@@ -78,7 +78,10 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::Tampered { .. } => (Code::DataLoss, "TAMPERED"),
         RegistryError::Lost { .. } => (Code::DataLoss, "LOST"),
         RegistryError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
-        RegistryError::NotWritable { .. } | RegistryError::Storage { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        RegistryError::NotWritable { .. } | RegistryError::Storage { .. } | RegistryError::Unreachable { .. } => {
+            (Code::Unavailable, "STORE_UNREACHABLE")
+        }
+        RegistryError::InUse { .. } => (Code::FailedPrecondition, "VERSION_IN_USE"),
         RegistryError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         // The registry's errors may grow; what is not known here is ours to look into.
         _ => (Code::Internal, "INTERNAL"),

@@ -11,8 +11,8 @@ mod tests;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ev_registry::{
-    AliasChange, AuditEntry, ExpectedVersion, NewRollout, Origin, PRODUCTION, ROLLOUT, Registry, RegistryError,
-    ReplicaObservations, RolloutChange, RolloutRecord, VersionChoice, actor_name,
+    AliasChange, AuditEntry, ExpectedVersion, NewRollout, Origin, PRODUCTION, ROLLOUT, References, Registry,
+    RegistryError, ReplicaObservations, RolloutChange, RolloutRecord, VersionChoice, actor_name,
 };
 use ev_rollouts::{Action, Observations, Plan, Readiness, Rollout, RolloutError, Split, Transition, View};
 use tokio::sync::{Mutex, Notify, watch};
@@ -374,6 +374,22 @@ impl Running {
         let document = document::text(&*comparison.seen())?;
         Ok(Some(document).filter(|document| *document != self.told))
     }
+}
+
+/// Versions that rollouts under way need, and which rollouts.
+///
+/// # Errors
+///
+/// [`RegistryError`], also for a rollout that cannot be read: what it needs is not known.
+pub(crate) async fn references(registry: &Registry) -> Result<References, RegistryError> {
+    let mut references = References::new();
+    for record in registry.rollouts().active_rollouts().await? {
+        let Rollout { id, model, baseline, candidate, .. } = Stored::of(&record)?.rollout;
+        for version in [baseline, candidate] {
+            references.entry((model.clone(), version)).or_default().push(format!("rollout `{id}`"));
+        }
+    }
+    Ok(references)
 }
 
 /// Requests of a deployment since it was loaded, and those that failed by no fault of the caller's.

@@ -7,12 +7,12 @@ use hyper::{body::Incoming, service::Service};
 
 use super::cores::GrpcService;
 
-/// The address a call came from: an extension of requests whose path begins with [`WITH_PEER`].
+/// The address a call came from: an extension of requests whose path begins with one of [`WITH_PEER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// What changes things is told who asks; predictions need no extension, which would be an allocation.
-const WITH_PEER: &str = "/ev.registry.";
+const WITH_PEER: [&str; 2] = ["/ev.registry.", "/inference.GRPCInferenceService/Repository"];
 
 /// Says with a request where it comes from.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ impl<S: GrpcService> Service<Request<Incoming>> for WithPeer<S> {
     #[inline]
     fn call(&self, mut request: Request<Incoming>) -> S::Future {
         if let Some(peer) = self.peer
-            && request.uri().path().starts_with(WITH_PEER)
+            && WITH_PEER.iter().any(|prefix| request.uri().path().starts_with(prefix))
         {
             request.extensions_mut().insert(peer);
         }

@@ -18,7 +18,7 @@ async fn the_server_tells_what_it_is() {
     assert!(client.server_ready(ServerReadyRequest {}).await.expect("answered").into_inner().ready);
     let metadata = client.server_metadata(ServerMetadataRequest {}).await.expect("answered").into_inner();
     assert_eq!((metadata.name.as_str(), metadata.version.as_str()), ("evserve", env!("CARGO_PKG_VERSION")));
-    assert_eq!(metadata.extensions, ["binary_tensor_data", "model_configuration", "statistics"]);
+    assert_eq!(metadata.extensions, ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]);
     for ready in [false, true] {
         let request = RepositoryIndexRequest { ready, ..Default::default() };
         let index = client.repository_index(request).await.expect("answered").into_inner().models;

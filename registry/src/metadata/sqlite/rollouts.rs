@@ -49,14 +49,14 @@ impl RolloutStore for SqliteMetadataStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed("start a rollout"))?;
-        audit::append(&mut transaction, entry, origin).await?;
+        let row = audit::append(&mut transaction, entry, origin).await?;
         let record = find(&mut transaction, id).await?;
-        transaction.commit().await.map_err(failed("start a rollout"))?;
+        self.commit(transaction, row.sequence, "start a rollout").await?;
         Ok(record)
     }
 
     async fn rollout(&self, id: &str) -> Result<RolloutRecord, RegistryError> {
-        let mut connection = self.pool.acquire().await.map_err(failed("reach the registry's database"))?;
+        let mut connection = self.read().await?;
         find(&mut connection, id).await
     }
 
@@ -116,9 +116,9 @@ impl RolloutStore for SqliteMetadataStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed("change a rollout"))?;
-        audit::append(&mut transaction, entry, origin).await?;
+        let row = audit::append(&mut transaction, entry, origin).await?;
         let record = find(&mut transaction, id).await?;
-        transaction.commit().await.map_err(failed("change a rollout"))?;
+        self.commit(transaction, row.sequence, "change a rollout").await?;
         Ok(record)
     }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Extensions of the protocol that are served whole.
-const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_configuration", "statistics"];
+const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"];
 
 /// The deployment a name and a version (a number, an alias, or nothing for `production`) stand for.
 ///

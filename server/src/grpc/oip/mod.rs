@@ -5,14 +5,16 @@ use std::sync::Arc;
 use ev_proto::inference::{
     ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
     ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
-    ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse, ServerLiveRequest, ServerLiveResponse,
-    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
+    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse, ServerLiveRequest,
+    ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
     grpc_inference_service_server::GrpcInferenceService,
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     predictor::Predictor,
+    registry::RegistryService,
     status,
     stream::{self, Answer},
 };
@@ -24,19 +26,20 @@ mod infer;
 mod metadata;
 mod outputs;
 mod pictures;
+mod repository;
 mod statistics;
 mod tensors;
 #[cfg(test)]
 mod tests;
 
 /// The Open Inference Protocol v2, with Triton's additions.
-pub(super) struct OipService(Arc<Predictor>);
+pub(super) struct OipService(Arc<Predictor>, Arc<RegistryService>);
 
 // === impl OipService ===
 
 impl OipService {
-    pub(super) fn new(predictor: Arc<Predictor>) -> OipService {
-        OipService(predictor)
+    pub(super) fn new(predictor: Arc<Predictor>, registry: Arc<RegistryService>) -> OipService {
+        OipService(predictor, registry)
     }
 }
 
@@ -100,6 +103,20 @@ impl GrpcInferenceService for OipService {
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
         let models = metadata::index(&self.0.routes.load(), request.get_ref().ready);
         Ok(Response::new(RepositoryIndexResponse { models }))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<RepositoryModelLoadRequest>,
+    ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
+        repository::load(&self.1, request).await.map(|()| Response::new(RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<RepositoryModelUnloadRequest>,
+    ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
+        repository::unload(&self.1, request).await.map(|()| Response::new(RepositoryModelUnloadResponse {}))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {

@@ -1,0 +1,150 @@
+//! The audit log in PostgreSQL.
+
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+
+use super::{CHANNEL, failed, malformed, narrow};
+use crate::{
+    AuditEntry, AuditHead, AuditOrder, AuditQuery, AuditRecord, Origin, RegistryError,
+    audit::{REMOVE_ALIAS, SET_ALIAS, link},
+};
+
+const READ: &str = "read the audit log";
+const WRITE: &str = "write the audit log";
+
+macro_rules! select_rows {
+    ($rest:literal) => {
+        concat!(
+            "SELECT sequence, at_ms, actor, action, model, version, alias, digest, detail, previous_hash, hash \
+             FROM audit ",
+            $rest
+        )
+    };
+}
+
+/// Appends a row within the transaction of the change it tells of, which holds the write lock.
+/// Whoever listens hears of it when the transaction is committed.
+pub(super) async fn append(
+    connection: &mut PgConnection,
+    entry: &AuditEntry,
+    origin: &Origin,
+) -> Result<AuditRecord, RegistryError> {
+    entry.check()?;
+    let row = link(&head(connection).await?, entry, origin);
+    sqlx::query(
+        "INSERT INTO audit \
+         (sequence, at_ms, actor, action, model, version, alias, digest, detail, previous_hash, hash) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(number(row.sequence))
+    .bind(row.at_ms)
+    .bind(&row.actor)
+    .bind(&row.action)
+    .bind(&row.model)
+    .bind(i64::from(row.version.unwrap_or(0)))
+    .bind(&row.alias)
+    .bind(&row.digest)
+    .bind(&row.detail)
+    .bind(&row.previous_hash)
+    .bind(&row.hash)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed(WRITE))?;
+    sqlx::query(
+        "INSERT INTO audit_head (id, sequence, hash) VALUES (1, $1, $2) \
+         ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash",
+    )
+    .bind(number(row.sequence))
+    .bind(&row.hash)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed(WRITE))?;
+    sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(CHANNEL)
+        .bind(row.sequence.to_string())
+        .execute(connection)
+        .await
+        .map_err(failed(WRITE))?;
+    Ok(row)
+}
+
+pub(super) async fn head(connection: &mut PgConnection) -> Result<AuditHead, RegistryError> {
+    let row = sqlx::query("SELECT sequence, hash FROM audit_head WHERE id = 1").fetch_optional(connection).await;
+    let Some(row) = row.map_err(failed(READ))? else { return Ok(AuditHead::empty()) };
+    let read = || -> Result<AuditHead, sqlx::Error> {
+        Ok(AuditHead { sequence: narrow(row.try_get(0)?)?, hash: row.try_get(1)? })
+    };
+    read().map_err(|error| malformed(&error))
+}
+
+pub(super) async fn rows(connection: &mut PgConnection, query: &AuditQuery) -> Result<Vec<AuditRecord>, RegistryError> {
+    let rows = match query.order {
+        AuditOrder::After(sequence) => sqlx::query(select_rows!(
+            "WHERE sequence > $1 AND ($2::text IS NULL OR model = $2) ORDER BY sequence LIMIT $3"
+        ))
+        .bind(number(sequence)),
+        AuditOrder::Before(sequence) => sqlx::query(select_rows!(
+            "WHERE sequence < $1 AND ($2::text IS NULL OR model = $2) ORDER BY sequence DESC LIMIT $3"
+        ))
+        .bind(sequence.map_or(i64::MAX, number)),
+    };
+    let rows = rows.bind(query.model.as_deref()).bind(i64::from(query.limit)).fetch_all(connection).await;
+    rows.map_err(failed(READ))?.iter().map(row_of).collect()
+}
+
+/// The row that last moved each alias of a model until some time.
+pub(super) async fn as_of(
+    connection: &mut PgConnection,
+    model: &str,
+    at_ms: i64,
+) -> Result<Vec<AuditRecord>, RegistryError> {
+    let rows = sqlx::query(select_rows!(
+        "WHERE sequence IN (SELECT max(sequence) FROM audit \
+         WHERE model = $1 AND at_ms <= $2 AND action IN ($3, $4) GROUP BY alias) ORDER BY alias COLLATE \"C\""
+    ))
+    .bind(model)
+    .bind(at_ms)
+    .bind(SET_ALIAS)
+    .bind(REMOVE_ALIAS)
+    .fetch_all(connection)
+    .await;
+    rows.map_err(failed(READ))?.iter().map(row_of).collect()
+}
+
+/// The row that registered a version last.
+pub(super) async fn registration(
+    connection: &mut PgConnection,
+    model: &str,
+    version: u32,
+) -> Result<Option<AuditRecord>, RegistryError> {
+    let row = sqlx::query(select_rows!(
+        "WHERE model = $1 AND version = $2 AND action = 'register' ORDER BY sequence DESC LIMIT 1"
+    ))
+    .bind(model)
+    .bind(i64::from(version))
+    .fetch_optional(connection)
+    .await;
+    row.map_err(failed(READ))?.as_ref().map(row_of).transpose()
+}
+
+fn row_of(row: &PgRow) -> Result<AuditRecord, RegistryError> {
+    let read = || -> Result<AuditRecord, sqlx::Error> {
+        Ok(AuditRecord {
+            sequence: narrow(row.try_get("sequence")?)?,
+            at_ms: row.try_get("at_ms")?,
+            actor: row.try_get("actor")?,
+            action: row.try_get("action")?,
+            model: row.try_get("model")?,
+            version: Some(narrow(row.try_get("version")?)?).filter(|version| *version > 0),
+            alias: row.try_get("alias")?,
+            digest: row.try_get("digest")?,
+            detail: row.try_get("detail")?,
+            previous_hash: row.try_get("previous_hash")?,
+            hash: row.try_get("hash")?,
+        })
+    };
+    read().map_err(|error| malformed(&error))
+}
+
+fn number(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}

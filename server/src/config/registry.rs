@@ -1,0 +1,71 @@
+//! Where the registry is kept.
+
+use std::{path::PathBuf, time::Duration};
+
+use ev_registry::PostgresOptions;
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, DatabaseUrl, invalid};
+
+/// `[registry]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// PostgreSQL; empty: SQLite in the data directory.
+    pub database_url: DatabaseUrl,
+    /// Connections to that database.
+    pub database_connections_max: u32,
+    /// How long a start waits for that database.
+    #[serde(with = "humantime_serde")]
+    pub database_wait: Duration,
+    /// Where model files are kept; empty: in the data directory.
+    pub artifacts_directory: PathBuf,
+    /// Versions of each model that are kept beside those something refers to; 0: all.
+    pub keep_versions: usize,
+    /// How long a file stays that no version names.
+    #[serde(with = "humantime_serde")]
+    pub keep_unnamed_files: Duration,
+}
+
+// === impl RegistryConfig ===
+
+impl RegistryConfig {
+    /// The database, where one is configured.
+    pub(crate) fn database(&self) -> Option<PostgresOptions> {
+        let RegistryConfig { database_url: url, database_connections_max, database_wait, .. } = self;
+        (!url.is_empty()).then(|| PostgresOptions {
+            connections_max: *database_connections_max,
+            open_wait: *database_wait,
+            ..PostgresOptions::new(url.reveal())
+        })
+    }
+
+    /// Where files are kept, if not in the data directory.
+    pub(crate) fn artifacts(&self) -> Option<PathBuf> {
+        let directory = &self.artifacts_directory;
+        (!directory.as_os_str().is_empty()).then(|| directory.clone())
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let url = &self.database_url;
+        if self.database().is_some_and(|database| !url.is_postgres() || database.check().is_err()) {
+            let expected = "postgres://user:password@host:port/database, or nothing for SQLite in data.directory";
+            return Err(invalid(format!("registry.database_url is `{url}`, expected {expected}")));
+        }
+        let connections = self.database_connections_max;
+        if !(2..=1_000).contains(&connections) {
+            let expected = "expected 2 to 1000";
+            return Err(invalid(format!("registry.database_connections_max is {connections}, {expected}")));
+        }
+        let wait = self.database_wait;
+        if wait > Duration::from_secs(3_600) {
+            return Err(invalid(format!("registry.database_wait is {wait:?}, expected at most 1h")));
+        }
+        let age = self.keep_unnamed_files;
+        if age < Duration::from_secs(3_600) || age > Duration::from_secs(100 * 366 * 86_400) {
+            let expected = "expected 1h, longer than any upload takes, to 100 years";
+            return Err(invalid(format!("registry.keep_unnamed_files is {age:?}, {expected}")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! Replicas follow what any of them, or another process on the same database, changes.
+
+use std::{sync::Arc, time::Duration};
+
+use ev_registry::{AuditQuery, Registry, RegistryError, audit};
+use tokio_util::sync::CancellationToken;
+
+use crate::deploy::Deployer;
+
+/// Between two attempts to read a registry that fails.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes what is loaded match the registry whenever it has changed. While it cannot be read, what serves goes on serving.
+pub(crate) async fn follow(registry: Arc<Registry>, deployer: Arc<Deployer>, draining: CancellationToken) {
+    let mut changes = registry.changes();
+    let mut seen = *changes.borrow_and_update();
+    loop {
+        tokio::select! {
+            () = draining.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let newest = *changes.borrow_and_update();
+        while let Err(error) = take_in(&registry, &deployer, &mut seen).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, newest, "cannot follow the registry's changes");
+            tokio::select! {
+                () = draining.cancelled() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+}
+
+async fn take_in(registry: &Registry, deployer: &Deployer, seen: &mut u64) -> Result<(), RegistryError> {
+    loop {
+        let rows = registry.audit(&AuditQuery::after(*seen)).await?;
+        let Some(last) = rows.last() else { break };
+        *seen = last.sequence;
+        for row in &rows {
+            // It may have been repaired since it failed here; pointing an alias at it is a reason to look again.
+            if let (audit::SET_ALIAS, Some(version)) = (row.action.as_str(), row.version) {
+                deployer.forgive(&row.model, version);
+            }
+        }
+    }
+    deployer.reconcile().await
+}

@@ -1,0 +1,93 @@
+//! The registry of the process: opened as configured, followed, and kept tidy.
+
+mod follow;
+mod tidy;
+
+use ev_registry::{Registry, RegistryError};
+
+pub(crate) use follow::follow;
+pub(crate) use tidy::keep_tidy;
+
+use crate::{
+    Config, bundled,
+    config::{DatabaseUrl, RegistryConfig},
+    grpc::now_ms,
+};
+
+/// The registry cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryStartError {
+    /// Its directory, or the database in it.
+    #[error("cannot open the model registry in `{directory}`")]
+    Directory {
+        /// `data.directory`.
+        directory: String,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
+    /// The database did not answer in time.
+    #[error(
+        "the registry's database {url} did not answer for {waited:?}: start it, correct `registry.database_url`, or \
+         allow more time with `registry.database_wait`"
+    )]
+    DatabaseUnreachable {
+        /// `registry.database_url`, without its password.
+        url: DatabaseUrl,
+        /// `registry.database_wait`.
+        waited: std::time::Duration,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
+    /// The database refused, or holds what no evserve wrote.
+    #[error(
+        "the registry's database {url} cannot be used: check user, password and database in `registry.database_url`"
+    )]
+    Database {
+        /// `registry.database_url`, without its password.
+        url: DatabaseUrl,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
+}
+
+/// Opens what the configuration names, and registers the bundled models.
+pub(crate) async fn open(config: &Config) -> Result<Registry, RegistryStartError> {
+    let place = ev_registry::RegistryConfig {
+        database: config.registry.database(),
+        artifacts: config.registry.artifacts(),
+        ..ev_registry::RegistryConfig::new(config.data.directory.join("registry"))
+    };
+    let registry = Registry::open(&place).await.map_err(|source| start_error(config, source))?;
+    if !config.registry.database_url.is_empty() {
+        tracing::info!(database = %config.registry.database_url, "the registry is kept in PostgreSQL");
+    }
+    if config.data.bundled_models {
+        let created = bundled::register(&registry, now_ms()).await.map_err(|source| start_error(config, source))?;
+        if created > 0 {
+            tracing::info!(created, "bundled models registered");
+        }
+    }
+    Ok(registry)
+}
+
+pub(crate) fn start_error(config: &Config, source: RegistryError) -> RegistryStartError {
+    let RegistryConfig { database_url, database_wait, .. } = &config.registry;
+    match source {
+        // What is told of files, the directory is at fault for.
+        RegistryError::NotWritable { .. } => directory_error(config, source),
+        _ if database_url.is_empty() => directory_error(config, source),
+        RegistryError::Unreachable { .. } => {
+            RegistryStartError::DatabaseUnreachable { url: database_url.clone(), waited: *database_wait, source }
+        }
+        RegistryError::Storage { .. } => RegistryStartError::Database { url: database_url.clone(), source },
+        _ => directory_error(config, source),
+    }
+}
+
+fn directory_error(config: &Config, source: RegistryError) -> RegistryStartError {
+    RegistryStartError::Directory { directory: config.data.directory.display().to_string(), source }
+}
