@@ -113,7 +113,7 @@ impl Traffic {
                     let response = ask(client.clone(), key).await;
                     let model = response.info.and_then(|info| info.model).expect("a model version");
                     let found =
-                        Answered { at: Instant::now(), key, version: model.version, range_km: response.range_q50_km };
+                        Answered { at: Instant::now(), version: model.version, range_km: response.range_q50_km };
                     answered.lock().expect("not poisoned").push(found);
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
