@@ -2,8 +2,8 @@
 # Builds with the profile that is shipped, and measures. Tables with budgets go to standard output.
 #
 #   benches/run.sh             everything
-#   benches/run.sh grpc        one of: forest, grpc, start, shapes, alerts, telemetry, features, hotpath, vision, images;
-#                              further arguments go to it
+#   benches/run.sh grpc        one of: forest, grpc, start, shapes, alerts, telemetry, features, redis, hotpath, vision,
+#                              images; further arguments go to it
 #
 # Two processors are enough; nothing else should run on them. h2load (Debian: nghttp2-client), valgrind, PostgreSQL and
 # redis-server are used where installed.
@@ -14,7 +14,7 @@ export ORT_DISABLE_TELEMETRY=1
 what=${1:-all}
 [ "$#" -eq 0 ] || shift
 build() {
-    cargo build --quiet --profile dist --bins -p ev-server -p ev-loadtests -p ev-benches --features ev-benches/server
+    cargo build --quiet --profile dist --bins -p ev-server -p evctl -p ev-loadtests -p ev-benches --features ev-benches/server
 }
 vision() {
     scripts/onnxruntime.sh
@@ -24,7 +24,6 @@ vision() {
 images() {
     scripts/onnxruntime.sh
     build
-    cargo build --quiet --profile dist --bin evctl -p evctl
     cargo build --quiet --profile dist --bin images -p ev-benches --features ev-benches/images
     "$bin/images" "$@"
 }
@@ -49,6 +48,14 @@ features() {
     until [ -S "$socket" ]; do sleep 0.1; done
     cargo run --quiet --profile dist -p ev-features --example redis -- "unix://$socket"
 }
+# What other requests notice of a Redis that is gone.
+redis() {
+    if ! command -v redis-server > /dev/null; then
+        echo 'skipped: no redis-server (Debian, Ubuntu: apt-get install redis-server)'
+        return
+    fi
+    taskset -c 1 "$bin/redis" "$@"
+}
 bin=${CARGO_TARGET_DIR:-target}/dist
 case $what in
     all)
@@ -56,6 +63,7 @@ case $what in
         echo '== forest'; benches/run_forest.sh --table
         for bench in grpc start shapes; do echo; echo "== $bench"; "$bin/$bench"; done
         echo; echo '== alerts'; taskset -c 1 "$bin/alerts"
+        echo; echo '== redis'; redis
         echo; echo '== telemetry'; (telemetry)
         echo; echo '== features'; (features)
         echo; echo '== hotpath'
@@ -72,6 +80,7 @@ case $what in
     vision) vision "$@" ;;
     images) images "$@" ;;
     alerts) build; taskset -c 1 "$bin/alerts" "$@" ;;
+    redis) build; redis "$@" ;;
     grpc | start | shapes) build; "$bin/$what" "$@" ;;
-    *) echo "unknown: $what; there are forest, grpc, start, shapes, alerts, telemetry, features, hotpath, vision, images" >&2; exit 2 ;;
+    *) echo "unknown: $what; there are forest, grpc, start, shapes, alerts, telemetry, features, redis, hotpath, vision, images" >&2; exit 2 ;;
 esac

@@ -15,6 +15,7 @@ const SOURCES: &[&str] = &[
     "ev/vision/v1/vision.proto",
     "ev/telemetry/v1/telemetry.proto",
     "ev/features/v1/features.proto",
+    "ev/outcomes/v1/outcomes.proto",
     "inference/model_config.proto",
     "inference/grpc_service.proto",
 ];

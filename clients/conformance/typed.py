@@ -11,7 +11,7 @@ from grpc_tools import protoc
 
 from bundled import ROOT
 
-PACKAGES = ["common", "features", "range", "charging", "battery", "thermal", "vision", "registry"]
+PACKAGES = ["common", "features", "outcomes", "range", "charging", "battery", "thermal", "vision", "registry"]
 
 
 def _stubs(package):

@@ -50,7 +50,7 @@ struct Cli {
     /// Rows and columns of the picture of the tensor scenario.
     #[arg(long, default_value_t = 224)]
     side: u16,
-    /// What the hostile scenario's gateways do: deaf, flood or huge [default: all].
+    /// What the hostile scenario's gateways do: deaf, flood, huge, forged or clock [default: all].
     #[arg(long)]
     vice: Option<Vice>,
     /// Gateways of the ingest scenario.

@@ -76,6 +76,13 @@ pub mod ev {
             tonic::include_proto!("ev.features.v1");
         }
     }
+    /// `ev.outcomes`.
+    pub mod outcomes {
+        /// `ev.outcomes.v1`.
+        pub mod v1 {
+            tonic::include_proto!("ev.outcomes.v1");
+        }
+    }
     /// `ev.vision`.
     pub mod vision {
         /// `ev.vision.v1`.

@@ -35,5 +35,33 @@ pub(crate) async fn register(registry: &Registry, now_ms: i64) -> Result<usize, 
             Err(error) => return Err(error),
         }
     }
+    for (_, bytes) in BUNDLED.iter().flat_map(|model| model.files) {
+        release(bytes);
+    }
     Ok(created)
 }
+
+/// Has the system forget that a part of the program was read, a tenth of what the process would hold otherwise. Who reads it
+/// again gets it again.
+#[cfg(target_os = "linux")]
+fn release(bytes: &'static [u8]) {
+    use rustix::mm::{Advice, madvise};
+
+    let page = rustix::param::page_size();
+    let whole = bytes.as_ptr_range();
+    // Pages that hold anything else stay.
+    let begin = whole.start.align_offset(page);
+    let length = bytes.len().saturating_sub(begin) / page * page;
+    let Some(pages) = bytes.get(begin..begin + length).filter(|pages| !pages.is_empty()) else { return };
+    #[expect(unsafe_code, reason = "the system's own advice")]
+    // SAFETY: the pages are of constants, which lie in the program's file and are mapped to be read: nobody can have changed
+    // them, and they come back from the file when they are touched.
+    let advised = unsafe { madvise(pages.as_ptr().cast_mut().cast(), pages.len(), Advice::LinuxDontNeed) };
+    if let Err(error) = advised {
+        tracing::debug!(error = &error as &dyn std::error::Error, "bundled models stay in memory");
+    }
+}
+
+/// Elsewhere they stay.
+#[cfg(not(target_os = "linux"))]
+fn release(_bytes: &'static [u8]) {}

@@ -33,6 +33,7 @@ mod lane;
 mod libraries;
 mod observability;
 mod pipeline;
+mod predictions;
 mod process;
 mod registry;
 mod renewal;
@@ -42,9 +43,10 @@ mod telemetry;
 
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
-    LogFormat, ModelBatching, ObservabilityConfig, PredictionsConfig, RedisConfig, RedisUrl, RegistryConfig,
-    TelemetryConfig,
+    LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig, PredictionsConfig, RedisConfig, RedisUrl,
+    RegistryConfig, TelemetryConfig,
 };
+pub use ev_outcomes::OutcomesError;
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;
 pub use observability::{METRIC_NAMES, start_logs};

@@ -16,7 +16,7 @@ use ev_telemetry::Apply;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::{HealthReporter, HealthService};
-use tower::ServiceBuilder;
+use tower::{Layer as _, ServiceBuilder};
 
 use crate::{
     Config, ListenError,
@@ -25,8 +25,8 @@ use crate::{
     features::{FeaturesStartError, VehicleFeatures},
     grpc::{
         DeadlineLayer, Dispatch, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory, Origins,
-        Predictor, QueryService, ReasonLayer, RegistryService, Renewals, RolloutsService, ServiceLimits, TraceLayer,
-        WebConfig, WebService, keep_health_current, keep_predictions_current, now_ms,
+        OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, RolloutsService,
+        ServiceLimits, TraceLayer, WebConfig, WebService, keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
@@ -34,6 +34,7 @@ use crate::{
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
+    predictions::Predictions,
     registry::{self, RegistryStartError},
     renewal::Renewal,
     rollouts::Rollouts,
@@ -60,6 +61,7 @@ pub struct Server {
     telemetry: Telemetry,
     journal: journal::Running,
     features: Arc<VehicleFeatures>,
+    predictions: Arc<Predictions>,
     background: Vec<JoinHandle<()>>,
     registry: Arc<Registry>,
     deployer: Arc<Deployer>,
@@ -111,6 +113,9 @@ pub enum StartError {
     /// Features cannot be computed or shared as configured.
     #[error(transparent)]
     Features(#[from] FeaturesStartError),
+    /// The prediction log cannot be opened.
+    #[error("cannot open the prediction log")]
+    Predictions(#[from] ev_outcomes::OutcomesError),
     /// The alerts' configuration is refused.
     #[error(transparent)]
     Alerts(#[from] ev_alerts::ConfigError),
@@ -148,6 +153,8 @@ impl Server {
         let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
         let features = Arc::new(features);
         let registry = Arc::new(registry::open(&config).await?);
+        let predictions = Predictions::start(&config.predictions.log, &config.data.directory.join("predictions"))?;
+        let predictions = Arc::new(predictions);
         let deployer = Arc::new(Deployer::new(
             Arc::clone(&registry),
             Arc::clone(&routes),
@@ -160,6 +167,7 @@ impl Server {
                 views: Arc::clone(features.views()),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
+                predictions: Arc::clone(&predictions),
             },
         ));
 
@@ -233,10 +241,13 @@ impl Server {
         let message_size_max = bytes(config.telemetry.message_size_max);
         let ingest_dispatch =
             IngestDispatch::new(ingest_service, health_service(), message_size_max).map_err(StartError::Reflection)?;
+        let outcomes_service =
+            OutcomesService { predictions: Arc::clone(&predictions), control: tokio::runtime::Handle::current() };
         let dispatch = Dispatch::new(
             &predictor,
             (registry_service, rollouts_service),
             query_service,
+            outcomes_service,
             health_service(),
             limits,
             &memory,
@@ -253,11 +264,15 @@ impl Server {
         // The configuration was checked; of one that was not, nothing is allowed.
         let origins = Origins::parse(&config.grpc.web_allowed_origins).unwrap_or_default();
         let web = WebConfig { origins, silence_max: connection.silence_max(), http_address };
-        let ingest = ServiceBuilder::new().layer(ReasonLayer { size_key: INGEST_SIZE_KEY }).service(ingest_dispatch);
-        let ingest = WebService::new(ingest, web.clone());
-        let ingest = Cores::start("ingest", 1, &ingest, connection, &draining, &abort).map_err(StartError::Threads)?;
+        let ingest_web = web.clone();
+        let ingest = move || {
+            let ingest = ReasonLayer { size_key: INGEST_SIZE_KEY }.layer(ingest_dispatch.of_connection());
+            WebService::new(ingest, ingest_web.clone())
+        };
+        let ingest = Cores::start("ingest", 1, ingest, connection, &draining, &abort).map_err(StartError::Threads)?;
         let ingest = Arc::new(ingest);
-        let cores = Cores::start("serve", core_count, &WebService::new(service, web), connection, &draining, &abort);
+        let service = WebService::new(service, web);
+        let cores = Cores::start("serve", core_count, move || service.clone(), connection, &draining, &abort);
         let cores = Arc::new(cores.map_err(StartError::Threads)?);
 
         let metrics = Metrics::new(
@@ -268,7 +283,8 @@ impl Server {
             Arc::clone(&predictor.alerts),
             Arc::clone(&features),
         )
-        .with_renewal(renewal);
+        .with_renewal(renewal)
+        .with_predictions(Arc::clone(predictions.counts()));
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
@@ -308,6 +324,7 @@ impl Server {
             telemetry,
             journal,
             features,
+            predictions,
             background: vec![http_task, health_task, rollouts_task, follow, tidy],
             registry,
             deployer,
@@ -349,6 +366,7 @@ impl Server {
             telemetry,
             journal,
             features,
+            predictions,
             background,
             registry,
             deployer,
@@ -376,6 +394,7 @@ impl Server {
             task.abort();
             let _ = task.await;
         }
+        predictions.stop().await;
         registry.close().await;
         // The exporter waits for the collector: not on this thread, and not for ever.
         let flushed = tokio::task::spawn_blocking(move || traces.stop());

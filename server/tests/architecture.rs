@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-batching", &["ev-models-core"]),
     ("ev-features", &["ev-domain"]),
     ("ev-images", &["ev-models-core"]),
+    ("ev-outcomes", &[]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-rollouts", &[]),
     ("ev-telemetry", &["ev-domain"]),
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-images",
             "ev-models",
             "ev-models-core",
+            "ev-outcomes",
             "ev-proto",
             "ev-registry",
             "ev-rollouts",
@@ -49,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "ev-benches",
         &[
+            "ev-client",
             "ev-domain",
             "ev-images",
             "ev-loadtests",

@@ -26,6 +26,19 @@ const FILLING: usize = 4;
 /// Readings a second of those beside hostile ones.
 const NEIGHBOURS_PER_SECOND: f64 = 5_000.0;
 
+/// Readings a batch, and how many of them a core is to receive in a second.
+const RECEIVED_BUDGETS: [(usize, f64); 3] = [(256, 10e6), (10, 3e6), (1, 1e6)];
+const RECEIVED_ROUNDS: usize = 3;
+const RECEIVED_TIME: Duration = Duration::from_secs(2);
+/// Hostile gateways, and what they do.
+const VICES: [(&str, &str); 5] = [
+    ("deaf", "8 that never read"),
+    ("flood", "2 that send without credit"),
+    ("huge", "1 that sends batches of 14 MB"),
+    ("forged", "1 that sends of vehicles nobody knows, as fast as credit allows"),
+    ("clock", "1 that is a year ahead, as fast as credit allows"),
+];
+
 #[derive(Parser)]
 struct Cli {
     /// Rounds with and without hostile gateways.
@@ -34,6 +47,9 @@ struct Cli {
     /// Seconds of each measurement of alerts.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Only beside hostile gateways of this kind: deaf, flood, huge, forged or clock; nothing else is measured.
+    #[arg(long)]
+    vice: Option<String>,
     /// Processors of the server; this program has those it was started on.
     #[arg(long, default_value = "0")]
     processors: String,
@@ -48,6 +64,9 @@ fn main() -> anyhow::Result<()> {
     let settings = ["data.bundled_models=false".to_owned(), "observability.log=off".to_owned()];
     let (server, _) = Process::evserve_with(&place, data.path(), &settings)?;
     let (ingest, seconds) = (server.telemetry(), Duration::from_secs(cli.seconds));
+    if cli.vice.is_some() {
+        return neighbours(&cli, ingest);
+    }
 
     println!("\n{:<58} {:>9} {:>9}  budget", "from a reading to its alert", "found", "allowed");
     let idle = alerts(&server, seconds)?;
@@ -59,47 +78,83 @@ fn main() -> anyhow::Result<()> {
     let load = joined(overloading)?;
     println!("{:<58} {:>9.0}", "  readings/s durable meanwhile", load.durable_per_second);
 
-    println!("\n{:<58} {:>9} {:>9} {:>9}", "readings/s, as fast as credit allows", "received", "durable", "a core");
-    for readings in [256, 10, 1] {
-        let before = server.used()?;
-        let report = gateways(ingest, FILLING, IngestPace::Credit, readings, Duration::from_secs(4))?;
-        // Processor time of all the server's threads, warm-up and end included.
-        let used = (server.used()?.saturating_sub(before)).as_secs_f64();
-        let per_core = report.received_per_second * 5.0 / used;
-        let name = format!("  {readings} a batch");
-        println!("{name:<58} {:>9.0} {:>9.0} {per_core:>9.0}", report.received_per_second, report.durable_per_second);
-    }
-
+    received(&cli, &server, &place)?;
     neighbours(&cli, ingest)
 }
 
 /// Time for a load to get going, and to end.
 const RAMP: Duration = Duration::from_secs(4);
 
+/// What a reading costs the thread that receives it, beside a server that acknowledges and drops what it is sent.
+fn received(cli: &Cli, server: &Process, place: &Placement) -> anyhow::Result<()> {
+    let (floor, receiving) = (Process::floor(place)?, Process::receiving(place)?);
+    println!(
+        "\n{:<36} {:>11} {:>11} {:>11} {:>11} {:>9}  budget",
+        "readings/s, as fast as credit allows", "durable", "beside it*", "received*", "floor*", "expected"
+    );
+    for (readings, budget) in RECEIVED_BUDGETS {
+        let [mut durable, mut beside, mut received, mut floors] = [const { Vec::new() }; 4];
+        for _ in 0..cli.rounds.clamp(1, RECEIVED_ROUNDS) {
+            let (report, thread) = busy(server, readings, "ingest-0")?;
+            durable.push(report.durable_per_second);
+            beside.push(thread);
+            received.push(busy(&receiving, readings, "ingest-0")?.1);
+            floors.push(busy(&floor, readings, "serve-0")?.1);
+        }
+        let [durable, beside, received, floor] = [durable, beside, received, floors].map(median);
+        let name = format!("  {readings} a batch");
+        let verdict = verdict(received >= budget);
+        println!("{name:<36} {durable:>11.0} {beside:>11.0} {received:>11.0} {floor:>11.0} {budget:>9.0}  {verdict}");
+    }
+    println!("  * a core of the thread that receives: while readings are stored; while they are forgotten; of a floor");
+    println!("    that acknowledges and drops what it is sent");
+    Ok(())
+}
+
+/// Received readings by the processor time of the thread with this name.
+fn busy(server: &Process, readings: usize, thread: &str) -> anyhow::Result<(IngestReport, f64)> {
+    let used = || -> anyhow::Result<Duration> {
+        let threads = server.used_by_thread()?;
+        Ok(threads.iter().filter(|(name, _)| name == thread).map(|(_, used)| *used).sum())
+    };
+    let before = used()?;
+    let report = gateways(server.telemetry(), FILLING, IngestPace::Credit, readings, RECEIVED_TIME)?;
+    let after = used()?;
+    // Warm-up included, in time and in readings.
+    let count = report.received_per_second * (RECEIVED_TIME + IngestLoad::default().warm_up).as_secs_f64();
+    Ok((report, count / (after - before).as_secs_f64()))
+}
+
 /// Takes turns: with hostile gateways of each kind, and without.
 fn neighbours(cli: &Cli, ingest: SocketAddr) -> anyhow::Result<()> {
     println!("\n{:<58} {:>9} {:>9}  budget", "others' acknowledgements beside hostile gateways", "found", "allowed");
-    for (vice, what) in [
-        ("deaf", "8 that never read"),
-        ("flood", "2 that send without credit"),
-        ("huge", "1 that sends batches of 14 MB"),
-    ] {
+    for (vice, what) in VICES {
+        if cli.vice.as_ref().is_some_and(|asked| asked != vice) {
+            continue;
+        }
         let calm = || gateways(ingest, 2, IngestPace::Rate(NEIGHBOURS_PER_SECOND), 32, Duration::from_secs(1));
-        let (mut received, mut durable, mut without_ms) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ratios: [Vec<f64>; 4] = Default::default();
+        let mut without_ms: [Vec<f64>; 2] = Default::default();
         for _ in 0..cli.rounds {
             let without = calm()?;
             let hostile = Hostile::start(vice, ingest)?;
             let beside = calm()?;
             drop(hostile);
-            received.push(beside.received_us.p50 / without.received_us.p50);
-            durable.push(beside.durable_us.p50 / without.durable_us.p50);
-            without_ms.push(without.durable_us.p50 / 1e3);
+            let of = |report: &IngestReport| {
+                let (received, durable) = (report.received_us, report.durable_us);
+                [received.p50, durable.p50, received.p99, durable.p99]
+            };
+            let (beside, without) = (of(&beside), of(&without));
+            ratios.iter_mut().zip(beside.iter().zip(without)).for_each(|(ratios, (a, b))| ratios.push(a / b));
+            without_ms.iter_mut().zip(without).for_each(|(all, us)| all.push(us / 1e3));
         }
-        println!("  {what}; durable without them, p50, {:.2} ms", median(without_ms));
-        for (name, ratios) in [("    received, p50, times", received), ("    durable, p50, times", durable)] {
-            let ratio = median(ratios);
+        let [received_ms, durable_ms] = without_ms.map(median);
+        println!("  {what}; p50 without them: received {received_ms:.2} ms, durable {durable_ms:.2} ms");
+        let [received, durable, received_p99, durable_p99] = ratios.map(median);
+        for (name, ratio) in [("    received, p50, times", received), ("    durable, p50, times", durable)] {
             println!("{name:<58} {ratio:>9.2} {NEIGHBOUR_BUDGET:>9.2}  {}", verdict(ratio <= NEIGHBOUR_BUDGET));
         }
+        println!("    p99, times: received {received_p99:.2}, durable {durable_p99:.2}");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! How soon does a server answer, and how much memory does it take?
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use clap::Parser;
 use ev_benches::{
@@ -12,6 +12,10 @@ use ev_benches::{
 const START_BUDGET: Duration = Duration::from_secs(1);
 /// Resident memory with all bundled models, those of pictures among them, in bytes.
 const MEMORY_BUDGET: f64 = 220e6;
+/// The same without the models of pictures.
+const TABULAR_MEMORY_BUDGET: f64 = 60e6;
+/// Begins the names of the models of pictures.
+const OF_PICTURES: &str = "vehicle-classifier";
 
 #[derive(Parser)]
 struct Cli {
@@ -33,6 +37,7 @@ struct Round {
     resident_first: u64,
     resident: u64,
     resident_loaded: u64,
+    resident_tabular: u64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -55,6 +60,11 @@ fn main() -> anyhow::Result<()> {
     );
     line("resident memory when ready, second start, MB", &|round| megabytes(round.resident), MEMORY_BUDGET / 1e6);
     line("resident memory after 100,000 requests, MB", &|round| megabytes(round.resident_loaded), MEMORY_BUDGET / 1e6);
+    line(
+        "resident memory with the tabular models alone, MB",
+        &|round| megabytes(round.resident_tabular),
+        TABULAR_MEMORY_BUDGET / 1e6,
+    );
     Ok(())
 }
 
@@ -72,7 +82,26 @@ fn round(cli: &Cli) -> anyhow::Result<Round> {
     while sent < 100_000.0 {
         sent += load(&target, &["--in-flight", "32", "--warm-up", "0s", "--duration", "2s"])?.sent;
     }
-    Ok(Round { first, second, resident_first, resident, resident_loaded: process.resident()? })
+    let resident_loaded = process.resident()?;
+    drop(process);
+    Ok(Round { first, second, resident_first, resident, resident_loaded, resident_tabular: tabular(&place)? })
+}
+
+/// What a server has resident that knows the tabular models and no other, when it has started with them.
+fn tabular(place: &Placement) -> anyhow::Result<u64> {
+    let folder = tempfile::tempdir()?;
+    let settings = ["data.bundled_models=false".to_owned()];
+    let (process, _) = Process::evserve_with(place, folder.path(), &settings)?;
+    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/zoo");
+    for entry in fs_err::read_dir(&zoo)? {
+        let model = entry?;
+        if model.path().join("manifest.toml").is_file() && !model.file_name().to_string_lossy().starts_with(OF_PICTURES)
+        {
+            process.import(&model.path())?;
+        }
+    }
+    drop(process);
+    Process::evserve_with(place, folder.path(), &settings)?.0.resident()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "memory of one process is far below 2^52 bytes")]

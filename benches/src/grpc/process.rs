@@ -86,9 +86,23 @@ impl Process {
     ///
     /// When the program is missing, ends, or does not listen.
     pub fn floor(place: &Placement) -> anyhow::Result<Process> {
+        Process::floor_of(place, &[])
+    }
+
+    /// Starts a server that takes readings in as evserve does, and forgets them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::floor`].
+    pub fn receiving(place: &Placement) -> anyhow::Result<Process> {
+        Process::floor_of(place, &["receiving"])
+    }
+
+    fn floor_of(place: &Placement, arguments: &[&str]) -> anyhow::Result<Process> {
         let grpc = free_address()?;
         let child = pinned(&place.processors, &sibling("floor")?)
             .args([grpc.to_string(), place.cores.to_string()])
+            .args(arguments)
             .stdout(Stdio::null())
             .spawn()?;
         let mut process = Process { child, grpc, telemetry: grpc };

@@ -14,6 +14,7 @@ use crate::{
     features::FeaturesCommand,
     import::ImportCommand,
     models::ModelsCommand,
+    outcomes::OutcomesCommand,
     output::Output,
     predict::PredictCommand,
     rollout::RolloutCommand,
@@ -31,6 +32,7 @@ Examples:
   evctl telemetry tail                                what do vehicles' sensors say?
   evctl features get car-1                            what is known of this vehicle?
   evctl alerts watch                                  which vehicles need somebody?
+  evctl outcomes compare ev-range                     how right were the predictions?
   evctl predict range --file cars.jsonl > ranges.jsonl
   evctl -o json models show ev-range | jq .version.digest
 
@@ -117,6 +119,9 @@ pub(crate) enum Command {
     /// See which vehicles need somebody, as it happens too, and say that somebody knows.
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    /// Report what came of predictions, and see how right the models were.
+    #[command(subcommand)]
+    Outcomes(OutcomesCommand),
     /// Check the server and everything it serves, and say what to do.
     #[command(after_help = "\
 Checks the connection, clock, version, every service and every model.
@@ -154,6 +159,7 @@ impl Cli {
             Command::Telemetry(command) => command.run(&global, output).await,
             Command::Features(command) => command.run(&global, output).await,
             Command::Alerts(command) => command.run(&global, output).await,
+            Command::Outcomes(command) => command.run(&global, output).await,
             Command::Doctor => doctor::run(&global, output).await,
             Command::Completions { shell } => completions::run(shell),
         }

@@ -20,6 +20,7 @@ mod import;
 mod interval;
 mod json;
 mod models;
+mod outcomes;
 mod output;
 mod predict;
 mod rollout;

@@ -12,7 +12,7 @@ use tonic::{
 };
 
 use crate::{
-    BatteryHealth, ChargingUtilization, Config, Error, FeatureStore, Health, ModelRegistry, OpenInference,
+    BatteryHealth, ChargingUtilization, Config, Error, FeatureStore, Health, ModelRegistry, OpenInference, Outcomes,
     RangePrediction, RetryPolicy, Rollouts, TelemetryIngest, TelemetryQuery, ThermalRisk, VehicleVision,
 };
 
@@ -134,6 +134,12 @@ impl Client {
     #[must_use]
     pub fn features(&self) -> FeatureStore {
         FeatureStore::new(self.clone())
+    }
+
+    /// What came of predictions, and how right they were.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        Outcomes::new(self.clone())
     }
 
     /// Takes in readings, where this is a connection to the ingest address; a [`crate::Gateway`] has its own.

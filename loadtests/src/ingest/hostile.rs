@@ -6,8 +6,10 @@ use std::{
 };
 
 use ev_client::{
-    Client, Config, RetryPolicy,
-    proto::ev::telemetry::v1::{Open, SignalNaming, StreamRequest, stream_request},
+    Client, Config, Replies, RetryPolicy,
+    proto::ev::telemetry::v1::{
+        Batch, Open, SignalNaming, StreamRequest, StreamResponse, stream_request, stream_response::Message,
+    },
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +27,8 @@ const VEHICLES: usize = 25;
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// Streams that never read what they are told.
 const DEAF: usize = 8;
+/// How far ahead the wrong clock is.
+const YEAR_SECONDS: i64 = 365 * 86_400;
 
 /// How a gateway misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,10 @@ pub enum Vice {
     Flood,
     /// Sends batches beyond every bound.
     Huge,
+    /// Sends as fast as credit allows, of vehicles that nobody knows: ids that cannot be, and new ones without end.
+    Forged,
+    /// Sends as fast as credit allows, by a clock that is a year ahead.
+    Clock,
 }
 
 /// Misbehaves until the time is up, in one way or in all at one time.
@@ -45,7 +53,8 @@ pub enum Vice {
 pub async fn run_hostile(endpoint: &str, vice: Option<Vice>, duration: Duration) -> Result<(), LoadError> {
     let end = Instant::now() + duration;
     let mut tasks = JoinSet::new();
-    let vices = std::iter::repeat_n(Vice::Deaf, DEAF).chain([Vice::Flood, Vice::Flood, Vice::Huge]);
+    let vices =
+        std::iter::repeat_n(Vice::Deaf, DEAF).chain([Vice::Flood, Vice::Flood, Vice::Huge, Vice::Forged, Vice::Clock]);
     for (index, vice) in vices.enumerate().filter(|(_, each)| vice.is_none_or(|vice| vice == *each)) {
         let config = Config { retry: RetryPolicy::never(), ..Config::default() };
         let client = Client::connect_with(endpoint, config).await.map_err(LoadError::Unreachable)?;
@@ -65,7 +74,9 @@ impl FromStr for Vice {
             "deaf" => Ok(Vice::Deaf),
             "flood" => Ok(Vice::Flood),
             "huge" => Ok(Vice::Huge),
-            _ => Err("expected deaf, flood or huge"),
+            "forged" => Ok(Vice::Forged),
+            "clock" => Ok(Vice::Clock),
+            _ => Err("expected deaf, flood, huge, forged or clock"),
         }
     }
 }
@@ -98,6 +109,9 @@ impl Vice {
         };
         let _ = requests.try_send(StreamRequest { message: Some(stream_request::Message::Open(open)) });
         let Ok(mut replies) = client.ingest().stream(ReceiverStream::new(receiver)).await else { return };
+        if matches!(self, Vice::Forged | Vice::Clock) {
+            return self.lie(&requests, &mut replies, batches).await;
+        }
         let sending = async {
             loop {
                 let message = Some(stream_request::Message::Batch(batches.next().1));
@@ -113,5 +127,43 @@ impl Vice {
             () = sending => {}
             () = async { while let Ok(Some(_)) = replies.next().await {} } => {}
         }
+    }
+
+    /// Keeps to the credit, and sends nothing that is true.
+    async fn lie(
+        self,
+        requests: &mpsc::Sender<StreamRequest>,
+        replies: &mut Replies<StreamResponse>,
+        batches: &mut Batches,
+    ) {
+        let mut credit = 0;
+        loop {
+            let Ok(Some(reply)) = replies.next().await else { return };
+            match reply.message {
+                Some(Message::Opened(opened)) => credit = opened.credit,
+                Some(Message::Credit(more)) => credit += more.batches,
+                _ => {}
+            }
+            while credit > 0 {
+                credit -= 1;
+                let message = Some(stream_request::Message::Batch(self.lying(batches.next().1)));
+                if requests.send(StreamRequest { message }).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lying(self, mut batch: Batch) -> Batch {
+        if self == Vice::Clock {
+            batch.first_time.iter_mut().for_each(|time| time.seconds += YEAR_SECONDS);
+            return batch;
+        }
+        batch.vehicle_id = match batch.sequence % 2 {
+            0 => format!("no id at all {}", batch.sequence),
+            _ => format!("forged-{}-{}-{}", batch.vehicle_id, std::process::id(), batch.sequence),
+        };
+        batch.sequence = 1;
+        batch
     }
 }

@@ -1,12 +1,13 @@
 //! Vehicle ids.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::VehicleIdError;
 
-/// A fleet's own name for a vehicle: 1 to 64 printable ASCII characters without blanks, compared byte for byte.
+/// A fleet's own name for a vehicle: 1 to 64 printable ASCII characters without blanks, compared byte for byte. Cheap to
+/// clone: a batch's id goes from its stream through queue and store to its acknowledgements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VehicleId(Box<str>);
+pub struct VehicleId(Arc<str>);
 
 // === impl VehicleId ===
 

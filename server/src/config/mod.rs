@@ -2,6 +2,7 @@
 
 mod database_url;
 mod features;
+mod prediction_log;
 mod predictions;
 mod registry;
 
@@ -23,6 +24,7 @@ use toml::{Table, Value};
 
 pub use database_url::DatabaseUrl;
 pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
+pub use prediction_log::PredictionLogConfig;
 pub use predictions::PredictionsConfig;
 pub use registry::RegistryConfig;
 
@@ -812,6 +814,10 @@ mod tests {
         check("features.memory_max", "1KiB", "features.memory_max is 1.0 KiB, expected 1MiB to 1TiB");
         check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");
         check("predictions.renew_interval", "1ms", "predictions.renew_interval is 1ms, expected 100ms to 1day");
+        check("predictions.log.share", "1.5", "predictions.log.share is 1.5, expected 0 to 1");
+        check("predictions.log.queue_rows_max", "0", "predictions.log.queue_rows_max is 0, expected 1 to 1000000");
+        check("predictions.log.keep_files", "1s", "predictions.log.keep_files is 1s, expected 60s to 100 years");
+        check("predictions.log.file_size_max", "1KiB", "expected 64KiB to 4GiB");
         let expected = "predictions.alert_probability_min is 1.5, expected 0 to 1";
         check("predictions.alert_probability_min", "1.5", expected);
         check("features.lateness", "2days", "features.lateness is 172800s, expected at most a day");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, invalid};
+use super::{ConfigError, PredictionLogConfig, invalid};
 
 /// `[predictions]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct PredictionsConfig {
     pub alert_coverage_min: f32,
     /// Probability of a class, or a higher one, from which on it raises an alert by itself.
     pub alert_probability_min: f32,
+    /// Which predictions are kept, and for how long.
+    pub log: PredictionLogConfig,
 }
 
 // === impl PredictionsConfig ===
@@ -34,6 +36,6 @@ impl PredictionsConfig {
                 return Err(invalid(format!("predictions.{name} is {found}, expected 0 to 1")));
             }
         }
-        Ok(())
+        self.log.check()
     }
 }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::BatchingConfig,
     pipeline::{PictureLimits, Pictures, StoredInputs},
+    predictions::Predictions,
 };
 
 /// What the deployer needs to know.
@@ -38,6 +39,8 @@ pub(crate) struct DeployerConfig {
     pub(crate) views: Arc<Views>,
     /// The model that answers each task.
     pub(crate) tasks: HashMap<Task, String>,
+    /// Where predictions are logged.
+    pub(crate) predictions: Arc<Predictions>,
     /// Engines of this build.
     pub(crate) backends: Vec<Arc<dyn Backend>>,
 }
@@ -231,6 +234,7 @@ impl Deployer {
     async fn load_version(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {
         match self.load(record).await {
             Ok(deployment) => {
+                self.config.predictions.listen(&deployment);
                 tracing::info!(
                     model = record.model,
                     version = record.version,

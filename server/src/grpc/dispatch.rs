@@ -11,6 +11,7 @@ use ev_proto::{
         battery::v1::battery_health_server::BatteryHealthServer,
         charging::v1::charging_utilization_server::ChargingUtilizationServer,
         features::v1::feature_store_server::FeatureStoreServer,
+        outcomes::v1::outcomes_server::OutcomesServer,
         range::v1::range_prediction_server::RangePredictionServer,
         registry::v1::{model_registry_server::ModelRegistryServer, rollouts_server::RolloutsServer},
         telemetry::v1::telemetry_query_server::TelemetryQueryServer,
@@ -37,6 +38,7 @@ use super::{
     held::{MessageMemory, Until},
     let_go::until_drain,
     oip::OipService,
+    outcomes::OutcomesService,
     predictor::Predictor,
     range::RangeService,
     registry::RegistryService,
@@ -68,6 +70,7 @@ struct Services {
     thermal: ThermalRiskServer<ThermalService>,
     vision: VehicleVisionServer<VisionService>,
     features: FeatureStoreServer<FeatureService>,
+    outcomes: OutcomesServer<OutcomesService>,
     registry: ModelRegistryServer<RegistryService>,
     rollouts: RolloutsServer<RolloutsService>,
     telemetry: TelemetryQueryServer<QueryService>,
@@ -90,8 +93,9 @@ pub(super) const PREDICTION_SERVICES: [&str; 5] = [
 ];
 
 /// Services whose health is that of the process: which model they are asked about is the caller's choice, if any.
-pub(super) const OTHER_SERVICES: [&str; 5] = [
+pub(super) const OTHER_SERVICES: [&str; 6] = [
     <FeatureStoreServer<FeatureService> as NamedService>::NAME,
+    <OutcomesServer<OutcomesService> as NamedService>::NAME,
     <ModelRegistryServer<RegistryService> as NamedService>::NAME,
     <RolloutsServer<RolloutsService> as NamedService>::NAME,
     <TelemetryQueryServer<QueryService> as NamedService>::NAME,
@@ -123,6 +127,7 @@ impl Dispatch {
         predictor: &Arc<Predictor>,
         (registry, rollouts): (RegistryService, RolloutsService),
         telemetry: QueryService,
+        outcomes: OutcomesService,
         health: HealthService,
         limits: ServiceLimits,
         memory: &Arc<MessageMemory>,
@@ -144,6 +149,7 @@ impl Dispatch {
             telemetry: TelemetryQueryServer::new(telemetry).max_decoding_message_size(limits.message),
             features: FeatureStoreServer::new(FeatureService::new(Arc::clone(&predictor.features)))
                 .max_decoding_message_size(limits.message),
+            outcomes: OutcomesServer::new(outcomes).max_decoding_message_size(limits.message),
             registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
             rollouts: RolloutsServer::new(rollouts).max_decoding_message_size(limits.message),
             oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.image_message),
@@ -190,7 +196,7 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, features, registry, rollouts, telemetry; counted: oip, vision)
+        call!(range, charging, battery, thermal, features, outcomes, registry, rollouts, telemetry; counted: oip, vision)
     }
 }
 

@@ -4,6 +4,7 @@ use std::{collections::HashMap, error::Error, time::Duration};
 
 use ev_domain::Problem;
 use ev_features::{StoreError, WriteError};
+use ev_outcomes::OutcomesError;
 use ev_proto::ev::common::v1::{FieldViolation, RowError};
 use ev_registry::RegistryError;
 use ev_rollouts::RolloutError;
@@ -116,6 +117,33 @@ pub(super) fn of_rollouts(error: &RolloutsError) -> Status {
     Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
 }
 
+/// The status of outcomes that could not be stored or compared.
+#[cold]
+pub(super) fn of_outcomes(error: &OutcomesError) -> Status {
+    let (code, reason) = match error {
+        OutcomesError::UnknownModel { .. } => (Code::NotFound, "NOTHING_LOGGED"),
+        OutcomesError::InvalidQuestion { field, problem } => {
+            return invalid(field, "INVALID_QUESTION", problem.clone());
+        }
+        OutcomesError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
+        OutcomesError::DiskFull { .. } => (Code::ResourceExhausted, "DISK_FULL"),
+        OutcomesError::InUse { .. } | OutcomesError::Storage { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        // Outcomes' errors may grow; what is not known here is ours to look into.
+        _ => (Code::Internal, "INTERNAL"),
+    };
+    if code != Code::NotFound {
+        tracing::error!(error = error as &dyn Error, reason, "outcomes failed");
+    }
+    let retry = (code == Code::Unavailable).then_some(RETRY_DELAY);
+    Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The error of one of many that are answered one by one.
+#[cold]
+pub(super) fn row_error(code: Code, reason: &str, message: String) -> RowError {
+    RowError { code: code as i32, message, reason: reason.to_owned(), field_violations: Vec::new() }
+}
+
 /// The status of telemetry that failed.
 #[cold]
 pub(super) fn of_telemetry(error: &TelemetryError) -> Status {
@@ -204,6 +232,21 @@ pub(super) fn of_submit(error: &SubmitError) -> Status {
     };
     let retry = (code == Code::ResourceExhausted).then_some(RETRY_DELAY);
     Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of a stream whose gateway sent without credit; the next may be opened after `wait`.
+#[cold]
+pub(super) fn out_of_credit(error: &SubmitError, wait: Duration) -> Status {
+    let (code, reason, message) = (Code::ResourceExhausted, "OUT_OF_CREDIT", error.to_string());
+    Described { code, reason, message, violations: Vec::new(), retry: Some(wait) }.into_status()
+}
+
+/// A stream that comes too soon after another of its connection was ended for what it sent.
+#[cold]
+pub(super) fn too_soon(wait: Duration) -> Status {
+    let (code, reason, seconds) = (Code::ResourceExhausted, "TOO_SOON", wait.as_secs_f64());
+    let message = format!("a stream of this connection was ended for what it sent; open the next in {seconds:.1} s");
+    Described { code, reason, message, violations: Vec::new(), retry: Some(wait) }.into_status()
 }
 
 /// Something that does not exist.

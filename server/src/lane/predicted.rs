@@ -179,6 +179,7 @@ mod tests {
             renew_interval: std::time::Duration::from_secs(10),
             alert_coverage_min: 0.3,
             alert_probability_min: 0.9,
+            ..crate::Config::load(None, [], []).expect("the defaults").predictions
         };
         (Predicted::new(&predictions, &config.fleet, Arc::clone(&alerts)), alerts)
     }

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{features, queues, renewals, vehicles};
+use super::{features, predictions, queues, renewals, vehicles};
 use crate::{
     deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
     features::VehicleFeatures,
@@ -54,6 +54,10 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_alerts_raised",
     "ev_alerts_displaced",
     "ev_alerts_refused",
+    "ev_predictions_logged",
+    "ev_predictions_dropped",
+    "ev_predictions_files",
+    "ev_predictions_files_size_bytes",
     "ev_predictions_renewed",
     "ev_predictions_refused",
     "ev_predictions_waiting",
@@ -111,6 +115,12 @@ impl Metrics {
     /// The same, telling of what is kept current.
     pub(crate) fn with_renewal(mut self, renewal: Arc<Renewal>) -> Metrics {
         self.0.register_collector(Box::new(renewals::Renewals(renewal)));
+        self
+    }
+
+    /// The same, telling of the prediction log.
+    pub(crate) fn with_predictions(mut self, counts: Arc<ev_outcomes::Counts>) -> Metrics {
+        self.0.register_collector(Box::new(predictions::Predictions(counts)));
         self
     }
 

@@ -3,6 +3,7 @@
 mod features;
 mod logs;
 mod metrics;
+mod predictions;
 mod queues;
 mod renewals;
 mod traces;

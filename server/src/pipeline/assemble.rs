@@ -110,7 +110,7 @@ impl<'p> RowBuilder<'p> {
         scratch.slots.clear();
         scratch.slots.extend_from_slice(&plan.defaults);
         scratch.marks.clear();
-        scratch.marks.resize(plan.inputs.len(), ABSENT);
+        scratch.marks.extend_from_slice(&plan.unmarked);
         let body = plan.variants.is_none().then_some(0);
         RowBuilder { plan, scratch, known: 0, body, out_of_distribution: Vec::new(), violations: Vec::new() }
     }

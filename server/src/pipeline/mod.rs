@@ -13,7 +13,6 @@ mod postprocess;
 mod queued;
 mod run;
 mod stored;
-#[allow(dead_code, reason = "observers come with the prediction log and with rollouts")]
 mod tap;
 #[cfg(test)]
 mod tests;
@@ -34,5 +33,4 @@ pub(crate) use run::{
 };
 pub(crate) use stored::{Given, StoredFeature, StoredInputs, StoredRow};
 pub(crate) use tap::{Draw, Inputs, Served, Tap};
-#[allow(unused_imports, reason = "as above")]
 pub(crate) use tap::{Observer, Seen};

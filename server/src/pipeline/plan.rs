@@ -8,7 +8,7 @@ use ev_models_core::{
     manifest::{Body, Calibration, DefaultValue, IfMissing, Input, Link, Operation, OutputKind, Task},
 };
 
-use super::vocabulary::Vocabulary;
+use super::{assemble::ABSENT, vocabulary::Vocabulary};
 
 /// How requests become rows and margins become answers for one model version.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     /// What the slots hold before anything is given: defaults, and NaN where there are none.
     /// Inputs come first (vectors take several slots), then derived columns.
     pub(super) defaults: Vec<f32>,
+    /// What comes of each input before anything is given.
+    pub(super) unmarked: Vec<u32>,
     /// Positions of the inputs a row must have.
     pub(super) required: Vec<usize>,
     pub(super) derived: Vec<PlannedDerived>,
@@ -172,6 +174,7 @@ impl Plan {
         for input in &inputs {
             defaults[input.slot] = input.default;
         }
+        let unmarked = vec![ABSENT; inputs.len()];
         let required = (0..inputs.len()).filter(|index| inputs[*index].required).collect();
         let variants = manifest.variant_by.as_ref().and_then(|name| by_name.get(name)).map(|input| Variants {
             input: *input,
@@ -185,7 +188,7 @@ impl Plan {
         if let ([input], Some(_)) = (inputs.as_mut_slice(), output.unknown_below) {
             input.trained_on = listed(&manifest.outputs[0].classes, "classes");
         }
-        Plan { inputs, by_name, features, defaults, required, derived, columns, variants, bodies, output }
+        Plan { inputs, by_name, features, defaults, unmarked, required, derived, columns, variants, bodies, output }
     }
 
     /// Columns of a row.

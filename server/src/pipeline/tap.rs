@@ -3,12 +3,9 @@
 //! Who is shown a row is decided by its prediction's id, before it is run. A row that nobody wants costs one comparison;
 //! of one that somebody wants, inputs and answer are copied once, for all observers. None is ever waited for.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -76,9 +73,7 @@ pub(crate) struct Seen {
     /// Share of the model's inputs that were given and known, 0 to 1.
     pub(crate) coverage: f32,
     pub(crate) out_of_distribution: Vec<OutOfDistribution>,
-    /// When the request was taken up.
-    pub(crate) taken: Instant,
-    /// The same, in milliseconds since 1970.
+    /// When the request was taken up, in milliseconds since 1970.
     pub(crate) taken_unix_ms: u64,
     pub(crate) timings: Timings,
 }
@@ -142,6 +137,7 @@ impl Tap {
     }
 
     /// Shows the observer of that name nothing more.
+    #[allow(dead_code, reason = "for observers that do not stay")]
     pub(crate) fn leave(&self, name: &str) {
         self.change(|observers| observers.retain(|known| known.name != name));
     }
@@ -197,7 +193,6 @@ impl Tap {
             estimate: outcome.estimate.clone(),
             coverage: outcome.coverage,
             out_of_distribution: outcome.out_of_distribution.clone(),
-            taken: outcome.taken,
             taken_unix_ms,
             timings: outcome.timings,
         });
@@ -267,6 +262,7 @@ impl Seen {
     }
 
     /// Gives all values to a row of this or another version of the model, by the names of its inputs.
+    #[allow(dead_code, reason = "for observers that predict again")]
     pub(crate) fn fill(&self, to: &Plan, row: &mut RowBuilder<'_>) {
         for (index, input) in self.served.plan.inputs.iter().enumerate() {
             if let (Some(value), Some(place)) = (self.value(index), to.input(&input.name)) {

@@ -65,15 +65,15 @@ impl Drop for Counted {
 // === impl Cores ===
 
 impl Cores {
-    /// Starts `count` serving threads, named after what they serve.
+    /// Starts `count` serving threads, named after what they serve. Each connection has a service of its own.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads or file descriptors.
-    pub(crate) fn start(
+    pub(crate) fn start<S: GrpcService>(
         name: &str,
         count: usize,
-        service: &impl GrpcService,
+        service: impl Fn() -> S + Clone + Send + 'static,
         config: ConnectionConfig,
         draining: &CancellationToken,
         abort: &CancellationToken,
@@ -115,10 +115,10 @@ impl Cores {
 // === impl Core ===
 
 impl Core {
-    fn start(
+    fn start<S: GrpcService>(
         name: &str,
         core: usize,
-        service: impl GrpcService,
+        service: impl Fn() -> S + Send + 'static,
         config: ConnectionConfig,
         draining: CancellationToken,
         abort: CancellationToken,
@@ -134,7 +134,7 @@ impl Core {
             runtime.block_on(async {
                 while let Some(Accepted { stream, _permit: permit }) = receiver.recv().await {
                     let counted = Counted(Arc::clone(&counter));
-                    let (service, draining, abort) = (service.clone(), draining.clone(), abort.clone());
+                    let (service, draining, abort) = (service(), draining.clone(), abort.clone());
                     tracker.spawn(async move {
                         let (_counted, _permit) = (counted, permit);
                         match tokio::net::TcpStream::from_std(stream) {

@@ -17,6 +17,7 @@
 //! | ort | `ort`, and the tests of `models/ort` |
 //! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
 //! | redis | `features_redis`, `by_vehicle_redis`, and its own suites in `server/features/tests` |
+//! | parquet | `outcomes`, and the tests of `server/outcomes` |
 //! | ev-images | `vision`, and its own suites in `server/images/tests` |
 //! | ev-batching | `queued`, and its own suites in `server/batching/tests` |
 //! | the native forest | `typed`, bit for bit in `models/forest/tests` and `server/src/pipeline/tests.rs` |
@@ -42,6 +43,7 @@ mod golden_gate;
 mod health;
 mod metrics;
 mod ort;
+mod outcomes;
 mod queued;
 mod registry;
 mod registry_refusals;

@@ -425,6 +425,55 @@ async fn credit_bounds_what_a_gateway_may_send() {
 }
 
 #[tokio::test]
+async fn a_connection_whose_stream_was_ended_waits_before_the_next() {
+    let server = TestServer::start(&[("telemetry.credit", "2")]).await;
+    let mut client = TelemetryIngestClient::new(server.endpoint().telemetry_channel().await);
+    let (sender, requests) = mpsc::channel(64);
+    let answers = client.stream(ReceiverStream::new(requests)).await.expect("a stream").into_inner();
+    let mut flood = Gateway { sender, answers };
+    flood.send(stream_request::Message::Open(open("depot-30"))).await;
+    for sequence in 1..=50 {
+        let message = Some(stream_request::Message::Batch(batch("car-30", sequence)));
+        let _ = flood.sender.send(StreamRequest { message }).await;
+    }
+    flood.end().await.expect_err("ended").says(Code::ResourceExhausted, "OUT_OF_CREDIT", &["2 batches"]);
+
+    let mut again = async || {
+        let (_sender, requests) = mpsc::channel(1);
+        client.stream(ReceiverStream::new(requests)).await.map_err(Refusal::from).map(|_| ())
+    };
+    again().await.expect_err("refused").says(Code::ResourceExhausted, "TOO_SOON", &["open the next in"]);
+    // Another connection has done nothing.
+    let (mut other, _) = Gateway::open(server.endpoint(), open("depot-31")).await;
+    other.batch(batch("car-31", 1)).await;
+    other.until_applied("car-31", 1).await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    again().await.expect("it has waited");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_sends_nothing_to_be_taken_is_slowed_down() {
+    let (mut gateway, _) = Gateway::open(shared(), open("depot-32")).await;
+    let begin = std::time::Instant::now();
+    let pauses = 40;
+    for sequence in 1..=8 + pauses {
+        gateway.batch(batch("no id", sequence)).await;
+        assert_eq!(gateway.reject().await.reason(), RejectReason::MalformedBatch);
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(10 * (pauses - 1)), "{:?}", begin.elapsed());
+    // One that can be taken is, and those after it.
+    let begin = std::time::Instant::now();
+    gateway.batch(batch("car-32", 1)).await;
+    gateway.until_applied("car-32", 1).await;
+    for sequence in 2..=8 {
+        gateway.batch(batch("no id", sequence)).await;
+        gateway.reject().await;
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
 async fn a_publish_is_durable_when_it_is_answered() {
     let endpoint = shared();
     let mut client = TelemetryIngestClient::new(endpoint.telemetry_channel().await);

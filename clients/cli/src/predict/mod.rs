@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use ev_client::proto::ev::common::v1::{ModelSelector, model_selector::VersionChoice};
 
-pub(crate) use self::info::short_digest;
+pub(crate) use self::{info::short_digest, rows::Rows};
 use crate::{cli::GlobalOptions, exit::Exit, failure::Failure, output::Output};
 
 /// Ask for a prediction.

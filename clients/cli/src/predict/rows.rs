@@ -66,6 +66,25 @@ impl Rows {
         }
     }
 
+    /// The next line that is not empty, as it is, or what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub(crate) async fn next_line(&mut self) -> Result<Option<(u64, Result<String, RowError>)>, Failure> {
+        loop {
+            self.line.clear();
+            if !self.read_line().await? {
+                return Ok(None);
+            }
+            self.number += 1;
+            let text = self.line.trim_ascii();
+            if !text.is_empty() {
+                return Ok(Some((self.number, checked(self.number, text).map(str::to_owned))));
+            }
+        }
+    }
+
     /// Reads a line, its end included; of a line that is too long only the beginning is kept.
     async fn read_line(&mut self) -> Result<bool, Failure> {
         let before = self.read_bytes;
@@ -88,20 +107,26 @@ impl Rows {
 }
 
 fn parse<R: Message + Default>(name: &str, number: u64, line: &[u8]) -> Result<R, RowError> {
-    let refused = |message: String| RowError {
+    let text = checked(number, line)?;
+    json::parse(name, text).map_err(|error| refused(number, &without_line(&error.to_string())))
+}
+
+/// A line as text, where it is one of a bounded length.
+fn checked(number: u64, line: &[u8]) -> Result<&str, RowError> {
+    if line.len() > LINE_SIZE_MAX_BYTES {
+        let message = format!("longer than {} KiB; expected one JSON request a line", LINE_SIZE_MAX_BYTES >> 10);
+        return Err(refused(number, &message));
+    }
+    std::str::from_utf8(line).map_err(|error| refused(number, &format!("not UTF-8: {error}")))
+}
+
+fn refused(number: u64, message: &str) -> RowError {
+    RowError {
         code: Code::InvalidArgument.into(),
         message: format!("line {number}: {message}"),
         reason: "BAD_LINE".to_owned(),
         field_violations: Vec::new(),
-    };
-    if line.len() > LINE_SIZE_MAX_BYTES {
-        return Err(refused(format!(
-            "longer than {} KiB; expected one JSON request a line",
-            LINE_SIZE_MAX_BYTES >> 10
-        )));
     }
-    let text = std::str::from_utf8(line).map_err(|error| refused(format!("not UTF-8: {error}")))?;
-    json::parse(name, text).map_err(|error| refused(without_line(&error.to_string())))
 }
 
 /// serde counts lines within the text, which is always one.

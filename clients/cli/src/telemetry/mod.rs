@@ -3,7 +3,7 @@
 mod aggregate;
 mod arrow_schema;
 pub(crate) mod cells;
-mod csv;
+pub(crate) mod csv;
 mod export;
 mod gaps;
 mod latest;

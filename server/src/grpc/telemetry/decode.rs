@@ -222,8 +222,9 @@ impl Decoded {
             values.iter_mut().for_each(|value| *value = binding.apply(*value));
         }
         let Some(signal) = catalogue.signal(binding.signal) else { return };
-        let is_bad = |value: &f32| !value.is_nan() && !signal.accepts(*value);
-        if values.iter().any(is_bad) {
+        // Not a number is what a reading without a value has. Without an early end, it is many values at a time.
+        let is_bad = |value: &f32| *value < signal.min || *value > signal.max;
+        if values.iter().fold(false, |any, value| any | is_bad(value)) {
             let first = values.iter().position(is_bad);
             let found = first.map_or(f32::NAN, |first| values[first]);
             let readings = values.iter().filter(|value| is_bad(value)).count();

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use ev_domain::{Catalogue, ReadingBatch, Source, VehicleId};
@@ -28,6 +29,7 @@ use tonic::{
 use tower::Service;
 
 use super::{
+    conduct::Conduct,
     decode::{self, Declared},
     encode,
     gateways::Gateways,
@@ -44,9 +46,13 @@ const RESPONSES_MAX: usize = 64;
 /// Batches of one `Publish`.
 const PUBLISH_BATCHES_MAX: usize = 256;
 
-/// Takes readings in. One `Arc`: cheap to clone.
+/// Takes readings in. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct IngestService(Arc<Inner>);
+pub(crate) struct IngestService {
+    inner: Arc<Inner>,
+    /// Of one connection.
+    conduct: Arc<Conduct>,
+}
 
 pub(super) struct Inner {
     pub(super) ingestor: Arc<Ingestor>,
@@ -66,7 +72,8 @@ impl IngestService {
         batch_readings_max: u32,
     ) -> IngestService {
         let gateways = Arc::new(Gateways::default());
-        IngestService(Arc::new(Inner { ingestor, catalogue, gateways, draining, batch_readings_max }))
+        let inner = Arc::new(Inner { ingestor, catalogue, gateways, draining, batch_readings_max });
+        IngestService { inner, conduct: Arc::default() }
     }
 }
 
@@ -75,8 +82,11 @@ impl TelemetryIngest for IngestService {
     type StreamStream = Pin<Box<dyn Stream<Item = Result<StreamResponse, Status>> + Send>>;
 
     async fn stream(&self, request: Request<Streaming<StreamRequest>>) -> Result<Response<Self::StreamStream>, Status> {
+        if let Some(wait) = self.conduct.wait(Instant::now()) {
+            return Err(status::too_soon(wait));
+        }
         let mut requests = request.into_inner();
-        let inner = Arc::clone(&self.0);
+        let (inner, conduct) = (Arc::clone(&self.inner), Arc::clone(&self.conduct));
         let (sender, responses) = mpsc::channel(RESPONSES_MAX);
         // A task of its own: what was received is acknowledged at the pace of the disk, not of the gateway's reading.
         tokio::spawn(async move {
@@ -86,7 +96,7 @@ impl TelemetryIngest for IngestService {
                 () = sender.closed() => return,
             };
             let ended = match opened {
-                Ok(opened) => GatewayStream::new(&inner, opened, requests, sender.clone()).run().await,
+                Ok(opened) => GatewayStream::new(&inner, &conduct, opened, requests, sender.clone()).run().await,
                 Err(status) => Err(status),
             };
             if let Err(status) = ended {
@@ -97,7 +107,7 @@ impl TelemetryIngest for IngestService {
     }
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        let inner = &self.0;
+        let inner = &self.inner;
         let PublishRequest { gateway_id, boot_id, signals, signal_naming, batches, row_batches } = request.into_inner();
         let count = batches.len() + row_batches.len();
         if count == 0 || count > PUBLISH_BATCHES_MAX {
@@ -269,6 +279,8 @@ pub(crate) const INGEST_SERVICE: &str = <TelemetryIngestServer<IngestService> as
 /// What the listener of gateways serves: ingest, health and reflection.
 #[derive(Clone)]
 pub(crate) struct IngestDispatch {
+    service: IngestService,
+    message_size_max: usize,
     ingest: TelemetryIngestServer<IngestService>,
     rest: tonic::service::Routes,
     draining: CancellationToken,
@@ -288,15 +300,26 @@ impl IngestDispatch {
         let builder = || reflection([INGEST_SERVICE].into_iter());
         let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
         let health = tonic_health::pb::health_server::HealthServer::new(health);
-        let draining = ingest.0.draining.clone();
+        let draining = ingest.inner.draining.clone();
         Ok(IngestDispatch {
             draining,
+            message_size_max,
+            service: ingest.clone(),
             ingest: TelemetryIngestServer::new(ingest).max_decoding_message_size(message_size_max),
             rest: tonic::service::Routes::new(v1.max_decoding_message_size(64 * 1024))
                 .add_service(v1alpha.max_decoding_message_size(64 * 1024))
                 .add_service(health.max_decoding_message_size(64 * 1024))
                 .prepare(),
         })
+    }
+}
+
+impl IngestDispatch {
+    /// What another connection is served by: it answers for its own streams alone.
+    pub(crate) fn of_connection(&self) -> IngestDispatch {
+        let service = IngestService { conduct: Arc::default(), ..self.service.clone() };
+        let ingest = TelemetryIngestServer::new(service).max_decoding_message_size(self.message_size_max);
+        IngestDispatch { ingest, ..self.clone() }
     }
 }
 

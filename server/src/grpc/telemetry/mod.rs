@@ -1,6 +1,7 @@
 //! `ev.telemetry.v1`: readings in, over a listener of their own, and questions about them.
 
 mod acks;
+mod conduct;
 mod decode;
 mod encode;
 mod gateways;

@@ -1,6 +1,6 @@
 //! One gateway's stream: batches in, acknowledgements, rejects and credit out.
 
-use std::{collections::BTreeMap, future::Future as _, pin::pin, task::Poll};
+use std::{collections::BTreeMap, future::Future as _, pin::pin, task::Poll, time::Duration};
 
 use ev_domain::{Naming, ReadingBatch, VehicleId};
 use ev_proto::ev::telemetry::v1::{
@@ -8,11 +8,12 @@ use ev_proto::ev::telemetry::v1::{
     stream_response::Message,
 };
 use ev_telemetry::{Admission, Event, Sequence, SequenceRange, Session, SubmitError};
-use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
+use tokio::{sync::mpsc, time::Instant};
+use tonic::{Code, Status, Streaming};
 
 use super::{
     acks::Acks,
+    conduct::Conduct,
     decode::{self, Declared, Decoded},
     encode,
     gateways::Place,
@@ -20,12 +21,22 @@ use super::{
 };
 use crate::{grpc::status, telemetry::now_us};
 
-/// Messages that are read in one go before acknowledgements leave and other streams get a turn.
+/// Messages that are read in one go, and values of them: then acknowledgements leave and other streams get a turn. So many
+/// values take some 20 us.
 const BURST: u32 = 64;
+const BURST_VALUES: usize = 8_192;
+/// Times that something was taken in, or became durable or applied, before it is told, where more comes without a pause: a
+/// message of its own for each costs more than what it tells.
+const UNTOLD_MAX: u32 = 8;
+/// Batches in a row of which nothing can be taken, before each further one makes the stream pause: who sends nothing else
+/// is told what is wrong a hundred times a second, and costs the others no more than that.
+const SPOILED_MAX: u32 = 8;
+const SPOILED_PAUSE: Duration = Duration::from_millis(10);
 
 /// A gateway's stream after its opening.
 pub(super) struct GatewayStream<'a> {
     inner: &'a Inner,
+    conduct: &'a Conduct,
     session: Session,
     declared: Declared,
     naming: Naming,
@@ -39,6 +50,14 @@ pub(super) struct GatewayStream<'a> {
     granted: u32,
     /// Whether more is read.
     reading: bool,
+    /// Times that something happened which the gateway was not told of.
+    untold: u32,
+    /// Values that were read in this turn.
+    turn_values: usize,
+    /// Batches in a row of which nothing could be taken.
+    spoiled: u32,
+    /// Nothing is read before.
+    paused_until: Option<Instant>,
 }
 
 /// Why a stream ends before its gateway ends it.
@@ -49,6 +68,7 @@ type Ended = Result<(), Status>;
 impl<'a> GatewayStream<'a> {
     pub(super) fn new(
         inner: &'a Inner,
+        conduct: &'a Conduct,
         opened: Opened,
         requests: Streaming<StreamRequest>,
         responses: mpsc::Sender<Result<StreamResponse, Status>>,
@@ -57,6 +77,7 @@ impl<'a> GatewayStream<'a> {
         let granted = session.credit();
         let mut stream = GatewayStream {
             inner,
+            conduct,
             session,
             declared,
             naming,
@@ -67,6 +88,10 @@ impl<'a> GatewayStream<'a> {
             acks: Acks::default(),
             granted,
             reading: true,
+            untold: 0,
+            turn_values: 0,
+            spoiled: 0,
+            paused_until: None,
         };
         stream.greeting = stream.greeting_of(&last_acked);
         stream
@@ -81,8 +106,9 @@ impl<'a> GatewayStream<'a> {
         let superseded = self.place.superseded.clone();
         let mut drained = false;
         loop {
-            let busy = self.session.is_busy();
+            let (busy, mut is_turn_over) = (self.session.is_busy(), false);
             if !self.reading && !busy {
+                self.flush().await?;
                 return if drained { Err(status::draining()) } else { Ok(()) };
             }
             tokio::select! {
@@ -98,11 +124,24 @@ impl<'a> GatewayStream<'a> {
                     while let Some(event) = self.session.try_next() {
                         self.note(event).await?;
                     }
+                    self.untold += 1;
                 }
-                message = self.requests.message(), if self.reading => self.read(message).await?,
+                () = until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
+                message = self.requests.message(), if self.reading && self.paused_until.is_none() => {
+                    is_turn_over = self.read(message).await?;
+                    self.untold += 1;
+                }
                 () = self.responses.closed() => return Ok(()),
+                // Whoever is ready had a turn, and nothing more has come.
+                () = tokio::task::yield_now(), if self.untold > 0 => self.untold = UNTOLD_MAX,
             }
-            self.flush().await?;
+            if is_turn_over || self.untold >= UNTOLD_MAX {
+                self.untold = 0;
+                self.flush().await?;
+            }
+            if is_turn_over {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -138,16 +177,20 @@ impl<'a> GatewayStream<'a> {
 
     // --- in
 
-    /// Takes in a message, and those that are there already.
-    async fn read(&mut self, first: Result<Option<StreamRequest>, Status>) -> Ended {
+    /// Takes in a message, and those that are there already; whether there may be more, for which it is not its turn.
+    async fn read(&mut self, first: Result<Option<StreamRequest>, Status>) -> Result<bool, Status> {
         let mut message = first;
-        for _ in 0..BURST {
-            match message.map_err(unreadable)? {
+        self.turn_values = 0;
+        for count in 1..=BURST {
+            match message.map_err(|error| self.unreadable(error))? {
                 Some(request) => self.take(request).await?,
                 None => {
                     self.reading = false;
-                    return Ok(());
+                    return Ok(false);
                 }
+            }
+            if count == BURST || self.turn_values >= BURST_VALUES || self.paused_until.is_some() {
+                break;
             }
             let mut next = pin!(self.requests.message());
             let ready = std::future::poll_fn(|cx| match next.as_mut().poll(cx) {
@@ -156,23 +199,16 @@ impl<'a> GatewayStream<'a> {
             });
             match ready.await {
                 Some(next) => message = next,
-                None => return Ok(()),
+                None => return Ok(false),
             }
         }
-        // The last one that was polled is not lost: it is the loop's own.
-        match message.map_err(unreadable)? {
-            Some(request) => self.take(request).await,
-            None => {
-                self.reading = false;
-                Ok(())
-            }
-        }
+        Ok(true)
     }
 
     async fn take(&mut self, request: StreamRequest) -> Ended {
         match request.message {
-            Some(stream_request::Message::Batch(batch)) => {
-                let (vehicle_id, sequence) = (batch.vehicle_id.clone(), batch.sequence);
+            Some(stream_request::Message::Batch(mut batch)) => {
+                let (vehicle_id, sequence) = (std::mem::take(&mut batch.vehicle_id), batch.sequence);
                 let decoded = self.declared.decode(&self.inner.catalogue, batch);
                 self.submit(&vehicle_id, sequence, decoded).await
             }
@@ -190,9 +226,12 @@ impl<'a> GatewayStream<'a> {
     async fn submit(&mut self, vehicle_id: &str, sequence: u64, decoded: Decoded) -> Ended {
         self.granted = self.granted.saturating_sub(1);
         let Decoded { readings, rejects } = decoded;
+        let values: usize = readings.columns.iter().map(|column| column.values.len()).sum();
+        self.turn_values += values + readings.len();
         let vehicle = match decode::vehicle(vehicle_id) {
             Ok(vehicle) => vehicle,
             Err(reject) => {
+                self.judge(true);
                 quarantine(self.inner, self.session.source(), None, sequence, std::slice::from_ref(&reject));
                 return self.send(Message::Reject(encode::reject(vehicle_id, sequence, &reject))).await;
             }
@@ -205,10 +244,16 @@ impl<'a> GatewayStream<'a> {
         let received = match self.session.submit(batch, now_us()).await {
             Ok(received) => received,
             Err(SubmitError::Rejected(reject)) => {
+                self.judge(true);
                 return self.send(Message::Reject(encode::reject(vehicle_id, sequence, &reject))).await;
+            }
+            Err(error @ SubmitError::OutOfCredit { .. }) => {
+                return Err(status::out_of_credit(&error, self.conduct.offend(Instant::now().into_std())));
             }
             Err(error) => return Err(status::of_submit(&error)),
         };
+        let is_rejected = !rejects.is_empty() || !received.rejects.is_empty();
+        self.judge(is_rejected && (values == 0 || received.readings == 0));
         quarantine(self.inner, self.session.source(), Some(&vehicle), sequence, &rejects);
         for reject in rejects.iter().chain(&received.rejects) {
             self.send(Message::Reject(encode::reject(vehicle_id, sequence, reject))).await?;
@@ -227,6 +272,23 @@ impl<'a> GatewayStream<'a> {
             self.send(encode::full_state(&vehicle)).await?;
         }
         Ok(())
+    }
+
+    /// A message that is too large or none at all; a break is nobody's fault.
+    #[cold]
+    fn unreadable(&self, error: Status) -> Status {
+        if matches!(error.code(), Code::OutOfRange | Code::ResourceExhausted | Code::Internal) {
+            self.conduct.offend(Instant::now().into_std());
+        }
+        unreadable(error)
+    }
+
+    /// Takes note of a batch, and whether nothing of it could be taken.
+    fn judge(&mut self, is_spoiled: bool) {
+        self.spoiled = if is_spoiled { self.spoiled.saturating_add(1) } else { 0 };
+        if self.spoiled > SPOILED_MAX {
+            self.paused_until = Some(Instant::now() + SPOILED_PAUSE);
+        }
     }
 
     // --- out
@@ -275,5 +337,12 @@ impl<'a> GatewayStream<'a> {
                 Err(status::superseded(self.session.source().gateway.as_str()))
             }
         }
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

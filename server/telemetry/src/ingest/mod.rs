@@ -1,10 +1,11 @@
 //! From a gateway's batch to its acknowledgements.
 //!
-//! A session admits batches while they have credit and the queue has room; one writer stores what waits in groups; one
-//! applier shows each group to what must see it, and then to whoever watches. Everything in between is bounded, and a
-//! gateway that does not take its acknowledgements stops getting credit.
+//! A session admits batches while they have credit and the queue has room; one writer stores what waits in groups, in
+//! which gateways take turns; each group is shown to what must see it, one after the other, and then to whoever watches.
+//! Everything in between is bounded, and a gateway that does not take its acknowledgements stops getting credit.
 
 mod limits;
+mod queue;
 mod session;
 mod stats;
 mod writer;
@@ -15,7 +16,7 @@ use async_trait::async_trait;
 use ev_domain::{ReadingBatch, Source, VehicleId};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, Semaphore, broadcast, mpsc},
+    sync::{Mutex, broadcast},
     task::JoinHandle,
 };
 
@@ -24,8 +25,9 @@ pub use session::{Event, Received, Session, SubmitError};
 pub use stats::{IngestStats, Quarantined, Reject, RejectReason};
 
 use crate::{TelemetryError, TelemetryStore};
+use queue::Queue;
 use stats::Counters;
-use writer::{Job, Work};
+use writer::{Appliers, Work};
 
 /// How much may be on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,7 @@ pub struct AppliedBatch {
 
 /// What must see every batch: features, alerts. Each batch is shown once while the process lives, in the order of
 /// commits, before it is acknowledged as applied. While this takes its time, commits go on for a while and then wait.
+/// Of several, each sees a batch after those before it, and waits for none of those behind it.
 #[async_trait]
 pub trait Apply: Send + Sync {
     /// Sees a group of batches.
@@ -91,9 +94,7 @@ struct Shared {
     store: Arc<dyn TelemetryStore>,
     config: IngestConfig,
     counters: Counters,
-    /// A permit for each reading that waits.
-    room: Arc<Semaphore>,
-    queue: mpsc::UnboundedSender<Job>,
+    queue: Arc<Queue<Work>>,
     applied: broadcast::Sender<Arc<AppliedBatch>>,
     closing: tokio::sync::watch::Sender<bool>,
 }
@@ -126,25 +127,18 @@ impl Ingestor {
         apply: Vec<Arc<dyn Apply>>,
         runtime: &Handle,
     ) -> Ingestor {
-        // Bounded by `room`: a job holds a permit for each of its readings, and one at least.
-        let (queue, jobs) = mpsc::unbounded_channel();
         let (applied, _) = broadcast::channel(config.subscriber_batches_max.max(1));
-        let room = config.queue_readings_max.max(1) as usize;
         let shared = Arc::new(Shared {
             store,
             config,
             counters: Counters::default(),
-            room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
-            queue,
+            queue: Arc::new(Queue::new(config.queue_readings_max)),
             applied,
             closing: tokio::sync::watch::Sender::new(false),
         });
-        let (stored, to_apply) = mpsc::channel(writer::GROUPS_AHEAD);
-        let tasks = vec![
-            runtime.spawn(writer::write(Arc::clone(&shared), jobs, stored)),
-            runtime.spawn(writer::apply(Arc::clone(&shared), to_apply, apply)),
-            runtime.spawn(writer::maintain(Arc::clone(&shared))),
-        ];
+        let Appliers { first, mut tasks } = Appliers::start(&shared, apply, runtime);
+        tasks.push(runtime.spawn(writer::write(Arc::clone(&shared), first)));
+        tasks.push(runtime.spawn(writer::maintain(Arc::clone(&shared))));
         Ingestor { shared, tasks: Mutex::new(tasks) }
     }
 
@@ -191,10 +185,8 @@ impl Ingestor {
 
     /// Share of the queue that is taken, 0 to 1.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub fn saturation(&self) -> f64 {
-        let room = self.shared.room.available_permits() as f64;
-        (1.0 - room / f64::from(self.shared.config.queue_readings_max.max(1))).clamp(0.0, 1.0)
+        self.shared.queue.saturation()
     }
 
     /// The store.
@@ -206,7 +198,7 @@ impl Ingestor {
     /// Takes nothing more in, stores and applies what was received, and ends. The store stays open.
     pub async fn drain(&self) {
         self.shared.closing.send_replace(true);
-        let _ = self.shared.queue.send(Job::End);
+        self.shared.queue.close();
         for task in self.tasks.lock().await.drain(..) {
             if let Err(error) = task.await {
                 tracing::error!(error = &error as &dyn std::error::Error, "a task of telemetry failed");
@@ -235,13 +227,5 @@ impl Subscription {
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Observed::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    fn work(&self, work: Work) -> Result<(), SubmitError> {
-        self.queue.send(Job::Store(work)).map_err(|_| SubmitError::Closed(TelemetryError::ShuttingDown))
     }
 }

@@ -5,7 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use ev_domain::{ReadingBatch, Source, VehicleId};
 use tokio::sync::mpsc;
 
-use super::{Quarantined, Reject, RejectReason, Shared, stats::Counters, writer::Work};
+use super::{
+    Quarantined, Reject, RejectReason, Shared,
+    queue::{Closed, Seat},
+    stats::Counters,
+    writer::Work,
+};
 use crate::{Admission, Append, Sequence, SequenceLimits, TelemetryError};
 
 /// Batches that a new session may have on their way. Each that ends well earns credit for one more, up to what is
@@ -21,6 +26,7 @@ const EVENTS_PER_BATCH: usize = 2;
 pub struct Session {
     shared: Arc<Shared>,
     source: Source,
+    seat: Seat<Work>,
     /// What is stored, and what is on its way.
     sequences: HashMap<VehicleId, Sequence>,
     /// Batches that may be on their way: grows to the configured credit.
@@ -78,6 +84,8 @@ pub enum Event {
 pub struct Received {
     /// What its number is to what came before. Of a duplicate, [`Event::Durable`] follows all the same.
     pub admission: Admission,
+    /// Readings that were taken in.
+    pub readings: usize,
     /// Readings that were taken out of it.
     pub rejects: Vec<Reject>,
 }
@@ -117,7 +125,8 @@ impl Session {
         let events_max = usize::try_from(credit_max).unwrap_or(usize::MAX).saturating_mul(EVENTS_PER_BATCH);
         let (sender, events) = mpsc::channel(events_max);
         let window = credit_max.min(CREDIT_FIRST);
-        Ok(Session { shared, source, sequences, window, in_flight: 0, sender, events, failed: None })
+        let seat = shared.queue.sit(&source.gateway);
+        Ok(Session { shared, source, seat, sequences, window, in_flight: 0, sender, events, failed: None })
     }
 
     /// Who sends.
@@ -167,27 +176,24 @@ impl Session {
             return Err(SubmitError::Closed(error.clone()));
         }
         if *self.shared.closing.borrow() {
-            return Err(SubmitError::Closed(TelemetryError::ShuttingDown));
+            return Err(shutting_down());
         }
         if self.credit() == 0 {
             return Err(SubmitError::OutOfCredit { credit: self.window });
         }
         self.meet(&batch, now_us).await?;
         let rejects = self.shared.config.limits.apply(&mut batch.readings, now_us);
-        let permits = u32::try_from(batch.readings.len()).unwrap_or(u32::MAX);
-        let permits = permits.clamp(1, self.shared.config.queue_readings_max.max(1));
-        let room = Arc::clone(&self.shared.room)
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| SubmitError::Closed(TelemetryError::ShuttingDown))?;
+        let readings = batch.readings.len();
+        let room = self.seat.room(readings).await.map_err(|Closed| shutting_down())?;
         // No waiting from here on: it is taken in as a whole.
         let admission = self.admit(&batch, now_us)?;
         rejects.iter().for_each(|reject| self.count(&batch, now_us, reject));
         Counters::add(&self.shared.counters.batches_received, 1);
         let append = Append { source: self.source.clone(), batch, received_us: now_us };
-        self.shared.work(Work { append, events: self.sender.clone(), room })?;
+        let work = Work { append, events: self.sender.clone(), room };
+        self.seat.push(readings, work).map_err(|Closed| shutting_down())?;
         self.in_flight += 1;
-        Ok(Received { admission, rejects })
+        Ok(Received { admission, readings, rejects })
     }
 
     /// What became of what was submitted; none of a session that waits for nothing. Credit comes back with it.
@@ -238,9 +244,11 @@ impl Session {
     }
 
     fn admit(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<Admission, SubmitError> {
-        let sequence = self.sequences.entry(batch.vehicle.clone()).or_default();
         let limits: SequenceLimits = self.shared.store.sequence_limits();
-        let admitted = sequence.admit(batch.sequence, &limits);
+        let admitted = match self.sequences.get_mut(&batch.vehicle) {
+            Some(sequence) => sequence.admit(batch.sequence, &limits),
+            None => self.sequences.entry(batch.vehicle.clone()).or_default().admit(batch.sequence, &limits),
+        };
         admitted.map_err(|error| self.refuse(batch, now_us, RejectReason::ImplausibleSequence, error.to_string()))
     }
 
@@ -259,6 +267,10 @@ impl Session {
             reject: reject.clone(),
         });
     }
+}
+
+fn shutting_down() -> SubmitError {
+    SubmitError::Closed(TelemetryError::ShuttingDown)
 }
 
 impl std::fmt::Debug for Session {

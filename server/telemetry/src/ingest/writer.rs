@@ -2,21 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+};
 
-use super::{AppliedBatch, Apply, Event, Quarantined, Reject, RejectReason, Shared, stats::Counters};
+use super::{
+    AppliedBatch, Apply, Event, IngestConfig, Quarantined, Reject, RejectReason, Shared, queue::Room, stats::Counters,
+};
 use crate::{Admission, Append, Appended, RefusedBatch, TelemetryError};
 
-/// Groups that are stored and not applied yet; then commits wait.
-pub(super) const GROUPS_AHEAD: usize = 16;
+/// Full groups that are being stored, or stored and not applied: then the next is not put together yet. Few, because what
+/// is in a group has had its turn: whoever comes waits until it is through.
+const GROUPS_AHEAD: u32 = 3;
+/// Small groups count as this part of a full one, so that what applies them may pause for a moment, as for a database.
+const GROUP_PART_MIN: u32 = 8;
+/// Most readings that a group is taken for, whatever is configured.
+const GROUP_READINGS_MAX: u32 = 1 << 24;
 /// How long the store is left alone after it failed in the background.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
-
-/// What the writer takes from the queue.
-pub(super) enum Job {
-    Store(Work),
-    End,
-}
 
 /// A batch on its way.
 pub(super) struct Work {
@@ -24,56 +29,60 @@ pub(super) struct Work {
     /// Has room for all events of all batches that a session may have on their way.
     pub(super) events: mpsc::Sender<Event>,
     /// Its place in the queue.
-    pub(super) room: OwnedSemaphorePermit,
+    pub(super) room: Room,
 }
 
 /// A stored batch, and whom to tell when it is applied.
-pub(super) struct Stored {
+struct Stored {
     batch: Arc<AppliedBatch>,
-    is_new: bool,
     events: mpsc::Sender<Event>,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
-/// Stores what waits, in groups: what comes while a group is stored is the next one.
-pub(super) async fn write(
-    shared: Arc<Shared>,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
-    stored: mpsc::Sender<Vec<Stored>>,
-) {
-    while let Some(Job::Store(first)) = jobs.recv().await {
-        let (group, ends) = gather(&shared, first, &mut jobs);
-        if !store(&shared, group, &stored).await || ends {
+/// What was stored together.
+pub(super) struct Group {
+    batches: Vec<Stored>,
+    /// Those that are no duplicates: what is to be applied.
+    new: Vec<Arc<AppliedBatch>>,
+    _ahead: OwnedSemaphorePermit,
+}
+
+/// The tasks that apply groups, one behind the other.
+pub(super) struct Appliers {
+    /// Where groups go in.
+    pub(super) first: mpsc::Sender<Group>,
+    pub(super) tasks: Vec<JoinHandle<()>>,
+}
+
+/// Stores what waits, in groups: what comes while a group is stored is in the next one.
+pub(super) async fn write(shared: Arc<Shared>, applying: mpsc::Sender<Group>) {
+    let IngestConfig { group_batches_max, group_readings_max, .. } = shared.config;
+    let full = u32::try_from(group_readings_max).unwrap_or(u32::MAX).clamp(GROUP_PART_MIN, GROUP_READINGS_MAX);
+    let ahead = Arc::new(Semaphore::new((GROUPS_AHEAD * full) as usize));
+    // First a place, then the group: it has what came last.
+    while let Ok(mut place) = Arc::clone(&ahead).acquire_many_owned(full).await {
+        let (mut batches, mut readings) = (0, 0);
+        let goes_on = |work: &Work| {
+            (batches, readings) = (batches + 1, readings + work.append.batch.readings.len());
+            batches < group_batches_max && readings < group_readings_max
+        };
+        let Some(group) = shared.queue.take(goes_on).await else { return };
+        let size = u32::try_from(readings).unwrap_or(u32::MAX).clamp(full / GROUP_PART_MIN, full);
+        drop(place.split((full - size) as usize));
+        let Some(stored) = store(&shared, group, place).await else { continue };
+        if applying.send(stored).await.is_err() {
             break;
         }
     }
-    // Nothing more comes in; what did at the last moment is told.
-    jobs.close();
-    while let Ok(job) = jobs.try_recv() {
-        if let Job::Store(work) = job {
-            fail(&work.append, &work.events, &TelemetryError::ShuttingDown);
-        }
+    // What applies has failed, which is a bug: nothing may be told to be stored that is not.
+    shared.queue.close();
+    while let Some(group) = shared.queue.take(|_| true).await {
+        group.iter().for_each(|work| fail(&work.append, &work.events, &TelemetryError::ShuttingDown));
     }
 }
 
-fn gather(shared: &Shared, first: Work, jobs: &mut mpsc::UnboundedReceiver<Job>) -> (Vec<Work>, bool) {
-    let mut readings = first.append.batch.readings.len();
-    let mut group = vec![first];
-    while group.len() < shared.config.group_batches_max && readings < shared.config.group_readings_max {
-        match jobs.try_recv() {
-            Ok(Job::Store(work)) => {
-                readings += work.append.batch.readings.len();
-                group.push(work);
-            }
-            Ok(Job::End) => return (group, true),
-            Err(_) => break,
-        }
-    }
-    (group, false)
-}
-
-/// Whether there is still somebody to apply it.
-async fn store(shared: &Shared, group: Vec<Work>, stored: &mpsc::Sender<Vec<Stored>>) -> bool {
+/// Stores a group; what is to be applied of it, or none where nothing was stored.
+async fn store(shared: &Shared, group: Vec<Work>, place: OwnedSemaphorePermit) -> Option<Group> {
     let mut appends = Vec::with_capacity(group.len());
     let mut others = Vec::with_capacity(group.len());
     for Work { append, events, room } in group {
@@ -90,18 +99,19 @@ async fn store(shared: &Shared, group: Vec<Work>, stored: &mpsc::Sender<Vec<Stor
             for (append, (events, _)) in appends.iter().zip(&others) {
                 fail(append, events, &error);
             }
-            return true;
+            return None;
         }
     };
-    let mut next = Vec::with_capacity(appends.len());
+    let (mut batches, mut new) = (Vec::with_capacity(appends.len()), Vec::with_capacity(appends.len()));
     for ((append, (events, room)), outcome) in appends.into_iter().zip(others).zip(outcomes) {
         if let Some((append, is_new)) = durable(shared, append, &events, outcome) {
             let Append { source, batch, received_us } = append;
             let batch = Arc::new(AppliedBatch { source, batch, received_us });
-            next.push(Stored { batch, is_new, events, _room: room });
+            new.extend(is_new.then(|| Arc::clone(&batch)));
+            batches.push(Stored { batch, events, _room: room });
         }
     }
-    stored.send(next).await.is_ok()
+    Some(Group { batches, new, _ahead: place })
 }
 
 /// Tells what became of a batch; it, and whether it is new, when it is to be applied.
@@ -149,20 +159,44 @@ fn tell(events: &mpsc::Sender<Event>, event: Event) {
     }
 }
 
-/// Shows groups to what must see them, in order, and then to whoever watches.
-pub(super) async fn apply(shared: Arc<Shared>, mut stored: mpsc::Receiver<Vec<Stored>>, apply: Vec<Arc<dyn Apply>>) {
-    while let Some(group) = stored.recv().await {
-        let new: Vec<_> = group.iter().filter(|stored| stored.is_new).map(|stored| Arc::clone(&stored.batch)).collect();
-        if !new.is_empty() {
-            for apply in &apply {
-                apply.apply(&new).await;
-            }
+// === impl Appliers ===
+
+impl Appliers {
+    /// Starts a task for each: the first is never held up by those behind it, but by what is ahead of it.
+    pub(super) fn start(shared: &Arc<Shared>, apply: Vec<Arc<dyn Apply>>, runtime: &Handle) -> Appliers {
+        // No more groups exist than there are places for them.
+        let channel = || mpsc::channel((GROUPS_AHEAD * GROUP_PART_MIN) as usize);
+        let (first, mut before) = channel();
+        let mut tasks = Vec::with_capacity(apply.len() + 1);
+        for apply in apply {
+            let (sender, next) = channel();
+            tasks.push(runtime.spawn(show(apply, std::mem::replace(&mut before, next), sender)));
         }
+        tasks.push(runtime.spawn(finish(Arc::clone(shared), before)));
+        Appliers { first, tasks }
+    }
+}
+
+/// Shows groups to what must see them, in order.
+async fn show(apply: Arc<dyn Apply>, mut groups: mpsc::Receiver<Group>, next: mpsc::Sender<Group>) {
+    while let Some(group) = groups.recv().await {
+        if !group.new.is_empty() {
+            apply.apply(&group.new).await;
+        }
+        if next.send(group).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells whoever watches, and whoever sent.
+async fn finish(shared: Arc<Shared>, mut groups: mpsc::Receiver<Group>) {
+    while let Some(Group { batches, new, _ahead }) = groups.recv().await {
         for batch in new {
             // An error means that nobody watches.
             let _ = shared.applied.send(batch);
         }
-        for Stored { batch, events, .. } in &group {
+        for Stored { batch, events, .. } in &batches {
             tell(events, Event::Applied { vehicle: batch.batch.vehicle.clone(), sequence: batch.batch.sequence });
         }
     }

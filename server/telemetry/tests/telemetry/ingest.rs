@@ -257,6 +257,49 @@ async fn what_is_applied_has_been_seen_once_and_in_order() {
 }
 
 #[tokio::test]
+async fn what_sees_a_batch_first_waits_for_nothing_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, held_up) =
+        (Arc::new(Notes::default()), Arc::new(Notes { gate: Some(Semaphore::new(0)), ..Notes::default() }));
+    let store = Arc::new(open(directory.path()).await);
+    let apply: Vec<Arc<dyn Apply>> = vec![first.clone(), held_up.clone()];
+    let ingestor = Ingestor::start(store, config(), apply, &Handle::current());
+    let mut session = ingestor.open(source("one"), &[]).await.unwrap();
+    for sequence in 1..=4 {
+        session.submit(batch("car", sequence, 2), NOW).await.unwrap();
+        let event = session.next().await.unwrap();
+        assert!(matches!(event, Event::Durable { .. }), "{event:?} came before it was seen");
+    }
+    eventually("the first", async || first.seen.lock().unwrap().len() == 4).await;
+    assert!(held_up.seen.lock().unwrap().is_empty());
+    held_up.gate.as_ref().unwrap().add_permits(10);
+    assert_eq!(events(&mut session).await.len(), 4);
+    assert_eq!(*held_up.seen.lock().unwrap(), *first.seen.lock().unwrap());
+}
+
+#[tokio::test]
+async fn a_gateway_beside_one_that_floods_is_in_the_next_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let slow = Slow::new(directory.path()).await;
+    let credit = NonZeroU32::new(256).unwrap();
+    let config = IngestConfig { credit, group_readings_max: 300, ..config() };
+    let ingestor = start(slow.clone(), config);
+    let mut flood = ingestor.open(source("flood"), &[]).await.unwrap();
+    let mut other = ingestor.open(source("other"), &[]).await.unwrap();
+    for sequence in 1..=16 {
+        flood.submit(batch("truck", sequence, 50), NOW).await.unwrap();
+    }
+    eventually("the first commit", async || slow.waits.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
+    other.submit(batch("car", 1, 5), NOW).await.unwrap();
+    // The group that was put together before it came, and its own.
+    slow.permits.add_permits(2);
+    assert_eq!(shown(&other.next().await.unwrap()), ("durable", 1));
+    assert!(slow.store.vehicle(&id("truck")).await.unwrap().batches_received < 16);
+    slow.permits.add_permits(20);
+    assert_eq!(events(&mut flood).await.len(), 32);
+}
+
+#[tokio::test]
 async fn a_slow_subscriber_is_told_how_many_it_missed() {
     let directory = tempfile::tempdir().unwrap();
     let config = IngestConfig { subscriber_batches_max: 4, ..config() };

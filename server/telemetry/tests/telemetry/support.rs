@@ -4,7 +4,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -56,12 +56,19 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
 pub(crate) struct Slow {
     pub(crate) store: SqliteTelemetryStore,
     pub(crate) permits: Semaphore,
+    /// Commits that wait for a permit, or had one.
+    pub(crate) waits: AtomicUsize,
     pub(crate) fails: AtomicBool,
 }
 
 impl Slow {
     pub(crate) async fn new(directory: &Path) -> Arc<Slow> {
-        Arc::new(Slow { store: open(directory).await, permits: Semaphore::new(0), fails: AtomicBool::new(false) })
+        Arc::new(Slow {
+            store: open(directory).await,
+            permits: Semaphore::new(0),
+            waits: AtomicUsize::new(0),
+            fails: AtomicBool::new(false),
+        })
     }
 }
 
@@ -71,6 +78,7 @@ impl TelemetryStore for Slow {
         self.store.sequence_limits()
     }
     async fn append(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
+        self.waits.fetch_add(1, SeqCst);
         self.permits.acquire().await.unwrap().forget();
         if self.fails.load(SeqCst) {
             let source = Arc::from(Box::from("the test says so"));
