@@ -73,6 +73,9 @@ pub(crate) enum RolloutsError {
     },
 }
 
+/// Production, and the candidate.
+type Versions = (Arc<Deployment>, Arc<Deployment>);
+
 /// A rollout with what all processes saw of it.
 pub(crate) struct Status {
     pub(crate) stored: Stored,
@@ -321,7 +324,7 @@ impl Rollouts {
     }
 
     /// Both versions where they are loaded here, and whether the candidate can answer.
-    fn loaded(&self, rollout: &Rollout) -> (Option<(Arc<Deployment>, Arc<Deployment>)>, Readiness) {
+    fn loaded(&self, rollout: &Rollout) -> (Option<Versions>, Readiness) {
         let snapshot = self.routes.load();
         let Some(model) = snapshot.models.get(&rollout.model) else { return (None, Readiness::Loading) };
         let deployment = |version: u32| model.deployments.get(&version).cloned();

@@ -147,7 +147,7 @@ impl RolloutsRpc for RolloutsService {
             let mut found = Ok(first);
             loop {
                 let message = found.map(|found| shown::status(&found, now_ms()));
-                let is_over = message.as_ref().map_or(true, |rollout| shown::is_over(rollout));
+                let is_over = message.as_ref().map_or(true, shown::is_over);
                 let message = message.map(|rollout| RolloutsWatchResponse { rollout: Some(rollout) });
                 let message = message.map_err(|error: RegistryError| status::of_registry(&error));
                 if sender.send(message).await.is_err() || is_over {
