@@ -114,7 +114,7 @@ pub enum StartError {
     #[error(transparent)]
     Features(#[from] FeaturesStartError),
     /// The prediction log cannot be opened.
-    #[error("cannot open the prediction log")]
+    #[error(transparent)]
     Predictions(#[from] ev_outcomes::OutcomesError),
     /// The alerts' configuration is refused.
     #[error(transparent)]

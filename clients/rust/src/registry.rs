@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use ev_proto::ev::registry::v1::{
-    GetVersionRequest, GetVersionResponse, ListModelsRequest, ListVersionsRequest, Model, RegisterVersionResponse,
-    SetAliasRequest, SetAliasResponse, VerifyVersionRequest, VerifyVersionResponse, Version,
+    DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetVersionRequest,
+    GetVersionResponse, ListModelsRequest, ListVersionsRequest, Model, PinVersionRequest, PinVersionResponse,
+    RegisterVersionResponse, SetAliasRequest, SetAliasResponse, UnpinVersionRequest, UnpinVersionResponse,
+    VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version,
     model_registry_client::ModelRegistryClient,
 };
 use tokio::sync::oneshot;
@@ -134,6 +136,81 @@ impl ModelRegistry {
             .unary(Repeat::Once, request, |request| {
                 let mut inner = self.inner.clone();
                 async move { inner.set_alias(request).await }
+            })
+            .await
+    }
+
+    /// Deletes a version that neither an alias nor a pin refers to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `FAILED_PRECONDITION` naming what refers to it, `NOT_FOUND` for an unknown model or version;
+    /// [`Error::Unreachable`].
+    pub async fn delete_version(&self, model: &str, version: u32) -> Result<DeleteVersionResponse, Error> {
+        let request = DeleteVersionRequest { model: model.to_owned(), version };
+        self.client
+            .unary(Repeat::Once, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.delete_version(request).await }
+            })
+            .await
+    }
+
+    /// Keeps a version from being deleted, for a reason that the audit log tells.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model or version, [`Error::Unreachable`].
+    pub async fn pin_version(&self, model: &str, version: u32, reason: &str) -> Result<PinVersionResponse, Error> {
+        let request = PinVersionRequest { model: model.to_owned(), version, reason: reason.to_owned() };
+        self.client
+            .unary(Repeat::Idempotent, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.pin_version(request).await }
+            })
+            .await
+    }
+
+    /// Takes a version's pin off.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModelRegistry::pin_version`].
+    pub async fn unpin_version(&self, model: &str, version: u32) -> Result<UnpinVersionResponse, Error> {
+        let request = UnpinVersionRequest { model: model.to_owned(), version };
+        self.client
+            .unary(Repeat::Idempotent, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.unpin_version(request).await }
+            })
+            .await
+    }
+
+    /// A page of the audit log, newest first, or what each alias of a model pointed at at some time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model, [`Error::Unreachable`].
+    pub async fn audit_log(&self, request: GetAuditLogRequest) -> Result<GetAuditLogResponse, Error> {
+        self.client
+            .unary(Repeat::Idempotent, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.get_audit_log(request).await }
+            })
+            .await
+    }
+
+    /// Has the server read the whole audit log again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`], [`Error::Unreachable`].
+    pub async fn verify_audit_log(&self) -> Result<VerifyAuditLogResponse, Error> {
+        self.client
+            .with_deadline(self.client.config().upload_deadline)
+            .unary(Repeat::Idempotent, VerifyAuditLogRequest {}, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.verify_audit_log(request).await }
             })
             .await
     }

@@ -81,6 +81,8 @@ struct ModelState {
     wanted: Option<Wanted>,
     /// Versions an alias or a rollout points at that are not loaded and have not failed.
     loading: Vec<VersionRecord>,
+    /// What is published now.
+    before: Option<Arc<ModelRoutes>>,
 }
 
 // === impl Deployer ===
@@ -338,6 +340,7 @@ impl ModelState {
             deployments: BTreeMap::new(),
             wanted,
             loading: Vec::new(),
+            before: current.cloned(),
         };
         for record in versions {
             for alias in &record.aliases {
@@ -365,22 +368,35 @@ impl ModelState {
     }
 
     fn routes(&self) -> ModelRoutes {
-        let production = self.aliases.get(super::snapshot::PRODUCTION);
         // Moved elsewhere, the alias is not the rollout's to share any more.
-        let wanted = self.wanted.as_ref().filter(|wanted| production == Some(&wanted.baseline));
+        let is_baseline = |wanted: &&Wanted| self.aliases.get(super::snapshot::PRODUCTION) == Some(&wanted.baseline);
+        let wanted = self.wanted.as_ref().filter(is_baseline);
         let canary = wanted.filter(|wanted| wanted.share > Share::NONE).and_then(|wanted| {
             let deployment = Arc::clone(self.deployments.get(&wanted.candidate)?);
             let Wanted { share, split, sticky_key, .. } = *wanted;
             Some(Canary { deployment, share, split, sticky_key })
         });
-        ModelRoutes {
-            name: self.name.clone(),
-            aliases: self.aliases.clone(),
-            versions: self.versions.clone(),
-            deployments: self.deployments.clone(),
-            production: production.and_then(|version| self.deployments.get(version)).cloned(),
-            canary,
+        let (mut aliases, mut versions, mut deployments) =
+            (self.aliases.clone(), self.versions.clone(), self.deployments.clone());
+        for (alias, version) in &mut aliases {
+            if let Some(served) = self.served_until_loaded(alias, *version) {
+                *version = served.version;
+                versions.insert(served.version, VersionStatus::Ready);
+                deployments.insert(served.version, Arc::clone(served));
+            }
         }
+        let production = aliases.get(super::snapshot::PRODUCTION);
+        let production = production.and_then(|version| deployments.get(version)).cloned();
+        ModelRoutes { name: self.name.clone(), aliases, versions, deployments, production, canary }
+    }
+
+    /// What an alias's callers are answered by while the version it has moved to is loaded: what answered them before.
+    fn served_until_loaded(&self, alias: &str, version: u32) -> Option<&Arc<Deployment>> {
+        if self.versions.get(&version) != Some(&VersionStatus::Loading) {
+            return None;
+        }
+        let before = self.before.as_ref()?;
+        before.deployments.get(before.aliases.get(alias)?)
     }
 }
 

@@ -25,7 +25,7 @@ pub enum RegistryStartError {
         directory: String,
         /// Why.
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// The database did not answer in time.
     #[error(
@@ -39,7 +39,7 @@ pub enum RegistryStartError {
         waited: std::time::Duration,
         /// Why.
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// The database refused, or holds what no evserve wrote.
     #[error(
@@ -50,7 +50,7 @@ pub enum RegistryStartError {
         url: DatabaseUrl,
         /// Why.
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
 }
 
@@ -80,14 +80,18 @@ pub(crate) fn start_error(config: &Config, source: RegistryError) -> RegistrySta
         // What is told of files, the directory is at fault for.
         RegistryError::NotWritable { .. } => directory_error(config, source),
         _ if database_url.is_empty() => directory_error(config, source),
-        RegistryError::Unreachable { .. } => {
-            RegistryStartError::DatabaseUnreachable { url: database_url.clone(), waited: *database_wait, source }
+        RegistryError::Unreachable { .. } => RegistryStartError::DatabaseUnreachable {
+            url: database_url.clone(),
+            waited: *database_wait,
+            source: source.into(),
+        },
+        RegistryError::Storage { .. } => {
+            RegistryStartError::Database { url: database_url.clone(), source: source.into() }
         }
-        RegistryError::Storage { .. } => RegistryStartError::Database { url: database_url.clone(), source },
         _ => directory_error(config, source),
     }
 }
 
 fn directory_error(config: &Config, source: RegistryError) -> RegistryStartError {
-    RegistryStartError::Directory { directory: config.data.directory.display().to_string(), source }
+    RegistryStartError::Directory { directory: config.data.directory.display().to_string(), source: source.into() }
 }

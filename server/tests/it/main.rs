@@ -9,7 +9,7 @@
 //! | tokio | every module here; runtimes and signals in `drain`, `start` |
 //! | tonic-web | `web`, `web_bounds` |
 //! | tower (`ReasonLayer`, `DeadlineLayer`, `TraceLayer`) | `wire`, `deadline`, `traces`, and the unit tests of `server/src/grpc/deadline.rs` |
-//! | sqlx | `registry`, `start`, `telemetry_crash`, `telemetry_postgres`, and the suites in `registry/tests` and `server/telemetry/tests` |
+//! | sqlx | `registry`, `registry_events`, `registry_postgres`, `start`, `telemetry_crash`, `telemetry_postgres`, and the suites in `registry/tests` and `server/telemetry/tests` |
 //! | opentelemetry | `traces` |
 //! | tonic-health | `health`, `start`, `drain` |
 //! | tonic-reflection | `health` |
@@ -46,6 +46,8 @@ mod ort;
 mod outcomes;
 mod queued;
 mod registry;
+mod registry_events;
+mod registry_postgres;
 mod registry_refusals;
 mod rollouts;
 mod selector;

@@ -301,6 +301,8 @@ async fn what_is_logged_survives_a_kill() {
     }
     let reported = report(&client, ids.iter().take(10).map(|id| outcome(id, Actual::Number(400.0))).collect()).await;
     assert!(reported.iter().all(|result| result.status() == ReportStatus::Stored));
+    // What was predicted before a comparison is in it, and from then on survives.
+    assert_eq!(compare(&client, "ev-range").await[0].predictions, 20);
     server.kill().await;
     assert!(files(directory.path(), "ev-range").is_empty(), "no file was due");
 

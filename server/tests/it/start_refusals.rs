@@ -63,7 +63,7 @@ async fn a_data_directory_that_cannot_be_written_is_named() {
 async fn a_data_directory_in_use_is_named() {
     let server = TestServer::start(&[]).await;
     let error = start_in(server.data(), &[]).await.err().expect("refused").to_string();
-    assert!(error.contains("telemetry.lock is in use: stop the other evserve"), "{error}");
+    assert!(error.contains("predictions.lock is in use: stop the other evserve"), "{error}");
     // It is free again as soon as the other has ended.
     let directory = server.stop().await;
     TestServer::start_on(directory, &[]).await.stop().await;

@@ -1,9 +1,12 @@
 //! `evctl models`: the versioned model registry.
 
 mod alias;
+mod audit;
+mod diff;
 pub(crate) mod hugging_face;
 mod import;
 mod init;
+mod keep;
 mod list;
 mod show;
 mod verify;
@@ -97,6 +100,29 @@ Examples:
         expect: Option<u32>,
     },
     Init(init::InitCommand),
+    Audit(audit::AuditCommand),
+    /// Show what two versions differ in: signature, metrics, files, side by side.
+    #[command(after_help = "\
+Example:
+  evctl models diff ev-range:3 ev-range@production")]
+    Diff {
+        /// NAME, NAME:VERSION or NAME@ALIAS.
+        left: VersionRef,
+        /// NAME, NAME:VERSION or NAME@ALIAS.
+        right: VersionRef,
+    },
+    /// Delete a version that neither an alias nor a pin refers to.
+    Delete(keep::Numbered),
+    /// Keep a version from being deleted.
+    Pin {
+        #[command(flatten)]
+        which: keep::Numbered,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Take a version's pin off.
+    Unpin(keep::Numbered),
 }
 
 // === impl ModelsCommand ===
@@ -110,6 +136,11 @@ impl ModelsCommand {
                 import::run(&global.connect().await?, output, &directory, alias.as_deref()).await
             }
             ModelsCommand::Init(command) => command.run(output),
+            ModelsCommand::Audit(command) => command.run(&global.connect().await?, output).await,
+            ModelsCommand::Diff { left, right } => diff::run(&global.connect().await?, output, left, right).await,
+            ModelsCommand::Delete(which) => keep::delete(&global.connect().await?, output, &which).await,
+            ModelsCommand::Pin { which, reason } => keep::pin(&global.connect().await?, output, &which, &reason).await,
+            ModelsCommand::Unpin(which) => keep::unpin(&global.connect().await?, output, &which).await,
             ModelsCommand::Verify { version } => verify::run(&global.connect().await?, output, version).await,
             ModelsCommand::Alias { name, alias, version, expect } => {
                 alias::run(&global.connect().await?, output, &name, &alias, version, expect).await

@@ -108,8 +108,10 @@ fn render(response: &CompareResponse) -> String {
 fn numbers(comparison: &Comparison) -> [String; 4] {
     let Some(Score::Numbers(score)) = &comparison.score else { return Default::default() };
     let standard_error = score.absolute_error_deviation / (comparison.scored.max(1) as f64).sqrt();
+    // Of one pair, nothing is known of how they differ.
+    let known = if comparison.scored > 1 { format!(" ± {}", short(standard_error)) } else { String::new() };
     [
-        format!("{} ± {}", short(score.mean_absolute_error), short(standard_error)),
+        format!("{}{known}", short(score.mean_absolute_error)),
         format!("{}{}", if score.bias > 0.0 { "+" } else { "" }, short(score.bias)),
         score.interval_coverage.map_or(String::new(), |share| format!("{:.0} %", share * 100.0)),
         score.interval_width.map_or(String::new(), short),

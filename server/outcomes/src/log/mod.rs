@@ -138,9 +138,11 @@ impl<T: Into<Prediction> + Send + 'static> PredictionLog<T> {
 impl<T> PredictionLog<T> {
     /// Takes a prediction, or drops it. Never waits.
     pub fn offer(&self, prediction: T) {
-        // Who is gone wants no more.
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(prediction) {
-            self.counts.lost(Dropped::QueueFull, 1);
+        match self.queue.try_send(prediction) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => self.counts.lost(Dropped::QueueFull, 1),
+            // The thread has ended.
+            Err(TrySendError::Disconnected(_)) => self.counts.lost(Dropped::Failed, 1),
         }
     }
 

@@ -66,6 +66,8 @@ struct Open {
     runtime: Runtime,
     connection: SqliteConnection,
     staged: Staged,
+    /// Answers there are at most; counted once, which takes a look at all of them.
+    answers: Option<u64>,
 }
 
 // === impl Writer ===
@@ -130,6 +132,7 @@ impl Writer {
         // Files cannot be written: answers are kept all the same.
         let with_rows = open.staged.bytes() < most;
         let appended = open.runtime.block_on(open.staged.append(&mut open.connection, group, with_rows));
+        open.answers = open.answers.map(|answers| answers + group.len() as u64);
         if appended.is_err() {
             open.staged.forget_names();
             // It may be within a transaction.
@@ -166,7 +169,7 @@ impl Writer {
                     let staged = Staged::load(&mut connection).await?;
                     Ok::<_, OutcomesError>((connection, staged))
                 })?;
-                Open { runtime, connection, staged }
+                Open { runtime, connection, staged, answers: None }
             }
         };
         Ok(self.open.insert(open))
@@ -238,7 +241,7 @@ impl Writer {
             self.counts.files.fetch_add(1, Ordering::Relaxed);
             self.counts.files_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        let Open { runtime, connection, staged } = self.open()?;
+        let Open { runtime, connection, staged, .. } = self.open()?;
         runtime.block_on(staged.unstage(connection, due, after))
     }
 
@@ -253,7 +256,9 @@ impl Writer {
             Err(error) => self.tell(0, &io("forget old files of predictions")(error)),
         }
         let forgotten = match self.open() {
-            Ok(open) => open.runtime.block_on(expire(&mut open.connection, before(keep_answers), answers_max)),
+            Ok(Open { runtime, connection, answers, .. }) => {
+                runtime.block_on(expire(connection, before(keep_answers), answers_max, answers))
+            }
             Err(error) => Err(error),
         };
         match forgotten {
