@@ -25,7 +25,8 @@ def _generate():
     directory = tempfile.TemporaryDirectory(prefix="evserve-stubs-")
     proto = ROOT / "proto"
     bundled = pathlib.Path(protoc.__file__).parent / "_proto"
-    sources = [f"ev/{package}/v1/{package}.proto" for package in PACKAGES]
+    # All of a package: one file may import another of it.
+    sources = [str(path.relative_to(proto)) for package in PACKAGES for path in sorted(proto.glob(f"ev/{package}/v1/*.proto"))]
     out = directory.name
     arguments = ["protoc", f"-I{proto}", f"-I{bundled}", f"--python_out={out}", f"--grpc_python_out={out}", *sources]
     if protoc.main(arguments) != 0:

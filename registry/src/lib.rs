@@ -71,6 +71,7 @@ mod record;
 mod registry;
 mod rollout;
 mod source;
+mod trust;
 mod upload;
 
 pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Staged, Staging, StoredFile};
@@ -90,4 +91,5 @@ pub use registry::{Check, Registry};
 pub use rollout::{
     NewRollout, REPLICAS_KEPT, ROLLOUT, ROLLOUTS_KEPT, ReplicaObservations, RolloutChange, RolloutRecord, RolloutStore,
 };
+pub use trust::{Judgement, VersionSignature, Waiver};
 pub use upload::Upload;

@@ -26,6 +26,7 @@ mod config;
 mod cores;
 mod deploy;
 mod features;
+mod gates;
 mod grpc;
 mod http;
 mod journal;
@@ -44,8 +45,9 @@ mod telemetry;
 pub use config::{
     BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
     LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig, PredictionsConfig, RedisConfig, RedisUrl,
-    RegistryConfig, TelemetryConfig,
+    RegistryConfig, SignaturePolicy, TelemetryConfig,
 };
+pub use deploy::TrustedKeyError;
 pub use ev_outcomes::OutcomesError;
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;

@@ -21,11 +21,12 @@ use tower::{Layer as _, ServiceBuilder};
 use crate::{
     Config, ListenError,
     cores::serving_cores,
-    deploy::{Deployer, DeployerConfig, Routes},
+    deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
     features::{FeaturesStartError, VehicleFeatures},
+    gates::Gatekeeper,
     grpc::{
-        DeadlineLayer, Dispatch, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory, Origins,
-        OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, RolloutsService,
+        DeadlineLayer, Dispatch, GateService, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory,
+        Origins, OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, RolloutsService,
         ServiceLimits, TraceLayer, WebConfig, WebService, keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
@@ -79,7 +80,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
     /// The registry cannot be opened.
     #[error(transparent)]
-    Registry(#[from] RegistryStartError),
+    Registry(#[from] Box<RegistryStartError>),
     /// The system gives no threads or descriptors.
     #[error("cannot start the serving threads")]
     Threads(#[source] std::io::Error),
@@ -109,6 +110,15 @@ pub enum StartError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// A key whose signatures shall count cannot be read.
+    #[error("cannot read `{key}` of `registry.trusted_keys`")]
+    TrustedKey {
+        /// As it is configured.
+        key: String,
+        /// Why.
+        #[source]
+        source: TrustedKeyError,
     },
     /// Features cannot be computed or shared as configured.
     #[error(transparent)]
@@ -152,7 +162,11 @@ impl Server {
         let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
         let features = Arc::new(features);
-        let registry = Arc::new(registry::open(&config).await?);
+        let (registry, bundled) = registry::open(&config).await.map_err(Box::new)?;
+        let registry = Arc::new(registry);
+        let signatures = Signatures::load(&config.registry)
+            .map_err(|(key, source)| StartError::TrustedKey { key, source })?
+            .with_bundled(bundled.into_iter().map(|version| (version.model, version.digest)));
         let predictions = Predictions::start(&config.predictions.log, &config.data.directory.join("predictions"))?;
         let predictions = Arc::new(predictions);
         let deployer = Arc::new(Deployer::new(
@@ -165,6 +179,7 @@ impl Server {
                 budget: Budget::new(config.batching.workers(quota)),
                 pictures: config.images.limits(),
                 views: Arc::clone(features.views()),
+                signatures: signatures.clone(),
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
                 predictions: Arc::clone(&predictions),
@@ -205,16 +220,23 @@ impl Server {
         keep_predictions_current(&renewal, &predictor, &lane, &Arc::new(predicted));
         let reporter = HealthReporter::new();
         let health_service = || HealthService::from_health_reporter(reporter.clone());
+        let gates = GateService {
+            gatekeeper: Arc::new(Gatekeeper::new(Arc::clone(&registry), Arc::clone(&deployer))),
+            signatures,
+        };
         let registry_service = RegistryService {
             registry: Arc::clone(&registry),
             deployer: Arc::clone(&deployer),
             routes: Arc::clone(&routes),
+            gates: gates.clone(),
             control: tokio::runtime::Handle::current(),
             draining: draining.clone(),
         };
         let rollouts = Arc::new(Rollouts::new(Arc::clone(&registry), Arc::clone(&deployer), Arc::clone(&routes)));
         let rollouts_service = RolloutsService {
             rollouts: Arc::clone(&rollouts),
+            registry: Arc::clone(&registry),
+            gates,
             control: tokio::runtime::Handle::current(),
             draining: draining.clone(),
         };
@@ -288,7 +310,7 @@ impl Server {
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
-        deployer.announce().await.map_err(|source| registry::start_error(&config, source))?;
+        deployer.announce().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
         let rollouts_task = tokio::spawn(rollouts.run(draining.clone(), now_ms));
         let acceptors = [
@@ -296,7 +318,7 @@ impl Server {
             (telemetry_listener, &ingest, config.telemetry.connections_max),
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
-        deployer.reconcile().await.map_err(|source| registry::start_error(&config, source))?;
+        deployer.reconcile().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
         let tidy = registry::keep_tidy(Arc::clone(&registry), config.registry.clone(), draining.clone());
         let tidy = tokio::spawn(tidy);

@@ -21,10 +21,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-alerts", &["ev-domain"]),
     ("ev-batching", &["ev-models-core"]),
     ("ev-features", &["ev-domain"]),
+    ("ev-gates", &["ev-models-core"]),
     ("ev-images", &["ev-models-core"]),
     ("ev-outcomes", &[]),
     ("ev-registry", &["ev-models-core"]),
     ("ev-rollouts", &[]),
+    ("ev-signing", &["ev-models-core"]),
     ("ev-telemetry", &["ev-domain"]),
     (
         "ev-server",
@@ -33,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-batching",
             "ev-domain",
             "ev-features",
+            "ev-gates",
             "ev-images",
             "ev-models",
             "ev-models-core",
@@ -40,12 +43,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-proto",
             "ev-registry",
             "ev-rollouts",
+            "ev-signing",
             "ev-telemetry",
         ],
     ),
     ("ev-client", &["ev-proto"]),
     // It explains model files without a server: docs/adr/0002.
-    ("evctl", &["ev-client", "ev-models-core", "ev-models-forest"]),
+    ("evctl", &["ev-client", "ev-models-core", "ev-models-forest", "ev-signing"]),
     ("evsim", &["ev-client"]),
     ("ev-loadtests", &["ev-client"]),
     (
@@ -167,6 +171,7 @@ fn engines_know_neither_tokio_nor_each_other() {
         "ev-models",
         "ev-domain",
         "ev-batching",
+        "ev-gates",
         "ev-images",
         "ev-rollouts",
     ];

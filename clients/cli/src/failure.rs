@@ -221,6 +221,15 @@ fn advice(call: &CallError) -> Vec<String> {
         _ if call.field_violations.iter().any(|field| field.field.starts_with("values[")) => {
             "correct the value; `evctl features put --help` says how numbers and texts are written"
         }
+        _ if call.reason == "GATE_FAILED" => {
+            return vec![
+                "see what was measured with: evctl models gates NAME:VERSION".to_owned(),
+                "take it upon you with: evctl models alias NAME production VERSION --waive GATE='why'".to_owned(),
+            ];
+        }
+        _ if faults(call, &["gate", "reason"]) => {
+            "see the gates and how a version stands with them with: evctl models gates NAME:VERSION"
+        }
         _ if call.reason == "FUTURE_TIME" => "give --time a time that has come",
         _ if call.reason == "CONTENDED" => "others write the same features; try again",
         Code::InvalidArgument => "correct the fields above; `evctl predict <SERVICE> --help` explains each",

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use ev_proto::ev::registry::v1::{
-    DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetVersionRequest,
-    GetVersionResponse, ListModelsRequest, ListVersionsRequest, Model, PinVersionRequest, PinVersionResponse,
-    RegisterVersionResponse, SetAliasRequest, SetAliasResponse, UnpinVersionRequest, UnpinVersionResponse,
-    VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version,
+    DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest,
+    GetGatesResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListVersionsRequest, Model,
+    PinVersionRequest, PinVersionResponse, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
+    SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest,
+    VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, WaiveGateRequest, WaiveGateResponse,
     model_registry_client::ModelRegistryClient,
 };
 use tokio::sync::oneshot;
@@ -122,7 +123,8 @@ impl ModelRegistry {
     /// # Errors
     ///
     /// [`Error::Call`] with `ABORTED` when it points elsewhere, `NOT_FOUND` for an unknown model or version,
-    /// `FAILED_PRECONDITION` when the version cannot serve; [`Error::Unreachable`].
+    /// `FAILED_PRECONDITION` when the version cannot serve, or with the reason `GATE_FAILED` when `production` may not point
+    /// at it; [`Error::Unreachable`].
     pub async fn set_alias(
         &self,
         model: &str,
@@ -132,7 +134,9 @@ impl ModelRegistry {
     ) -> Result<SetAliasResponse, Error> {
         let request =
             SetAliasRequest { model: model.to_owned(), alias: alias.to_owned(), version, expected_version: expected };
+        // The version is loaded, and held against the gates where it shall be in production.
         self.client
+            .with_deadline(self.client.config().upload_deadline)
             .unary(Repeat::Once, request, |request| {
                 let mut inner = self.inner.clone();
                 async move { inner.set_alias(request).await }
@@ -211,6 +215,67 @@ impl ModelRegistry {
             .unary(Repeat::Idempotent, VerifyAuditLogRequest {}, |request| {
                 let mut inner = self.inner.clone();
                 async move { inner.verify_audit_log(request).await }
+            })
+            .await
+    }
+
+    /// How a version stands with the promotion gates, and how it is signed. With `judge_again` it is judged now; without,
+    /// that is done only where it has not been.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model, version or alias, [`Error::Unreachable`].
+    pub async fn gates(&self, version: VersionRef, judge_again: bool) -> Result<GetGatesResponse, Error> {
+        let request = GetGatesRequest { judge_again, ..GetGatesRequest::from(version) };
+        self.client
+            .with_deadline(self.client.config().upload_deadline)
+            .unary(Repeat::Idempotent, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.get_gates(request).await }
+            })
+            .await
+    }
+
+    /// Waives a promotion gate for a version. The reason is for those who ask later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `INVALID_ARGUMENT` for a gate that does not exist or cannot be waived and for a reason that is
+    /// empty or too long, `NOT_FOUND` for an unknown model or version; [`Error::Unreachable`].
+    pub async fn waive_gate(
+        &self,
+        model: &str,
+        version: u32,
+        gate: &str,
+        reason: &str,
+    ) -> Result<WaiveGateResponse, Error> {
+        let (model, gate, reason) = (model.to_owned(), gate.to_owned(), reason.to_owned());
+        self.client
+            .unary(Repeat::Once, WaiveGateRequest { model, version, gate, reason }, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.waive_gate(request).await }
+            })
+            .await
+    }
+
+    /// Keeps an Ed25519 signature of a version: 32 bytes of the public key, 64 of the signature.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `INVALID_ARGUMENT` for a signature that this key has not made of this version, `NOT_FOUND` for
+    /// an unknown model or version; [`Error::Unreachable`].
+    pub async fn sign_version(
+        &self,
+        model: &str,
+        version: u32,
+        public_key: &[u8],
+        signature: &[u8],
+    ) -> Result<SignVersionResponse, Error> {
+        let (model, public_key, signature) = (model.to_owned(), public_key.to_vec(), signature.to_vec());
+        self.client
+            .unary(Repeat::Once, SignVersionRequest { model, version, public_key, signature }, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.sign_version(request).await }
             })
             .await
     }

@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use ev_proto::ev::{
     common::v1::{ModelSelector, model_selector},
-    registry::v1::{GetVersionRequest, VerifyVersionRequest, get_version_request, verify_version_request},
+    registry::v1::{
+        GetGatesRequest, GetVersionRequest, VerifyVersionRequest, get_gates_request, get_version_request,
+        verify_version_request,
+    },
 };
 
 /// A model version as a person names it: `ev-range`, `ev-range:3` (or `ev-range@3`) or `ev-range@canary`.
@@ -91,6 +94,18 @@ impl From<VersionRef> for VerifyVersionRequest {
             VersionChoice::Alias(alias) => Some(Choice::Alias(alias)),
         };
         VerifyVersionRequest { model, version_choice }
+    }
+}
+
+impl From<VersionRef> for GetGatesRequest {
+    fn from(VersionRef { model, choice }: VersionRef) -> GetGatesRequest {
+        use get_gates_request::VersionChoice as Choice;
+        let version_choice = match choice {
+            VersionChoice::Production => None,
+            VersionChoice::Version(version) => Some(Choice::Version(version)),
+            VersionChoice::Alias(alias) => Some(Choice::Alias(alias)),
+        };
+        GetGatesRequest { model, version_choice, judge_again: false }
     }
 }
 

@@ -42,6 +42,7 @@ class Model(model.Model):
     task = "battery_cycle_life"
     description = "Cycles an LFP cell lasts until 80 % of its rated capacity, from its first 100 cycles."
     split = "published split: trained on train, measured on test1 and test2"
+    split_by = "cell"
     target = "cycles until capacity is below 80 % of 1.1 Ah"
     output = model.Output("cycle_life", "quantiles", "cycles", link="pow10", range=(50.0, 10000.0))
     bars = {"test1": model.Bar("mape", 0.139), "test2": model.Bar("mape", 0.099)}

@@ -54,6 +54,7 @@ def write(fitted: Fitted, rows: Rows, parts: list[Part], data: DataFolder) -> No
         "rows": len(rows),
         "groups": len(np.unique(rows.group)),
         "split": model.split,
+        **({"split_by": model.split_by} if model.split_by else {}),
         "target": model.target,
         "command": f"make train MODEL={model.name} DATA=<data folder>",
     }

@@ -75,6 +75,8 @@ class Model:
     recipe: Recipe
     variant_by: str | None = None
     split: str
+    split_by: str | None = None
+    """What stays together in that split, where its words do not say so."""
     target: str
     folds = 5
     always: tuple[str, ...] = ()

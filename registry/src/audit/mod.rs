@@ -23,6 +23,12 @@ pub const DELETE_VERSION: &str = "delete_version";
 pub const PIN: &str = "pin";
 /// A pin was taken off.
 pub const UNPIN: &str = "unpin";
+/// Gates judged a version.
+pub const JUDGE: &str = "judge";
+/// A gate was waived for a version.
+pub const WAIVE: &str = "waive";
+/// A version was signed.
+pub const SIGN: &str = "sign";
 /// Files that no version names were deleted.
 pub const COLLECT_GARBAGE: &str = "collect_garbage";
 

@@ -12,8 +12,8 @@ pub use postgres::{PostgresMetadataStore, PostgresOptions};
 pub use sqlite::SqliteMetadataStore;
 
 use crate::{
-    AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Imported, ModelRecord, NewVersion, Origin,
-    RegistryError, RolloutStore, VersionChoice, VersionRecord,
+    AliasChange, AuditEntry, AuditHead, AuditOrder, AuditQuery, AuditRecord, Collected, Imported, ModelRecord,
+    NewVersion, Origin, RegistryError, RolloutStore, VersionChoice, VersionRecord,
 };
 
 /// Keeps models, versions, aliases, and the audit log of their changes.
@@ -149,6 +149,35 @@ pub trait MetadataStore: RolloutStore {
     ///
     /// As [`MetadataStore::register`].
     async fn registration(&self, model: &str, version: u32) -> Result<Option<AuditRecord>, RegistryError>;
+
+    /// The newest rows of one action about a version, at most `limit`, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`MetadataStore::register`].
+    async fn rows_of(
+        &self,
+        model: &str,
+        version: u32,
+        action: &str,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, RegistryError> {
+        // Through all of the model's; stores with an index do better.
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (mut found, mut before) = (Vec::new(), None);
+        loop {
+            let order = AuditOrder::Before(before);
+            let query = AuditQuery { model: Some(model.to_owned()), order, limit: AuditQuery::MAX_ROWS };
+            let rows = self.audit(&query).await?;
+            let Some(last) = rows.last() else { return Ok(found) };
+            before = Some(last.sequence);
+            found.extend(rows.into_iter().filter(|row| row.version == Some(version) && row.action == action));
+            if found.len() >= limit {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
+    }
 
     /// Ends all connections; later calls fail.
     async fn close(&self);

@@ -450,6 +450,16 @@ impl MetadataStore for PostgresMetadataStore {
         audit::registration(&mut *self.read().await?, model, version).await
     }
 
+    async fn rows_of(
+        &self,
+        model: &str,
+        version: u32,
+        action: &str,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, RegistryError> {
+        audit::rows_of(&mut *self.read().await?, model, version, action, limit).await
+    }
+
     async fn close(&self) {
         self.pool.close().await;
     }

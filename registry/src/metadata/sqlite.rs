@@ -354,6 +354,16 @@ impl MetadataStore for SqliteMetadataStore {
         audit::registration(&mut *self.read().await?, model, version).await
     }
 
+    async fn rows_of(
+        &self,
+        model: &str,
+        version: u32,
+        action: &str,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, RegistryError> {
+        audit::rows_of(&mut *self.read().await?, model, version, action, limit).await
+    }
+
     async fn close(&self) {
         self.pool.close().await;
     }

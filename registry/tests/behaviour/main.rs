@@ -174,6 +174,7 @@ behaviour! {
     an_alias_is_removed_only_from_where_it_is_expected,
     every_change_has_its_audit_row_and_a_refused_one_has_none,
     audit_rows_come_in_pages_from_either_end,
+    audit_rows_of_one_action_about_a_version_are_found,
     what_aliases_pointed_at_is_known_for_every_time,
     racing_changes_make_one_chain,
     a_version_is_deleted_only_when_nothing_refers_to_it,

@@ -284,6 +284,26 @@ pub(crate) async fn every_change_has_its_audit_row_and_a_refused_one_has_none(da
     assert_eq!(store.registration("a", 3).await.unwrap(), None);
 }
 
+pub(crate) async fn audit_rows_of_one_action_about_a_version_are_found(database: &impl Database) {
+    let store = database.open().await;
+    let one = add(&*store, "a", "1").await;
+    let two = add(&*store, "a", "2").await;
+    let waive = |version: &VersionRecord| AuditEntry::new("waive", "a").version(version.version, &version.digest);
+    for entry in [waive(&one), waive(&two), waive(&one), AuditEntry::new("waive", "b"), AuditEntry::new("sign", "a")] {
+        store.record(&[entry], &by()).await.unwrap();
+    }
+    let found = async |version: u32, action: &str, limit: u32| {
+        let rows = store.rows_of("a", version, action, limit).await.unwrap();
+        rows.iter().map(|row| row.sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(found(1, "waive", 10).await, [5, 3], "the newest first");
+    assert_eq!(found(1, "waive", 1).await, [5]);
+    assert_eq!(found(2, "waive", 10).await, [4]);
+    assert_eq!(found(1, "register", 10).await, [1]);
+    assert_eq!(found(1, "sign", 10).await, [] as [u64; 0]);
+    assert_eq!(found(9, "waive", 10).await, [] as [u64; 0]);
+}
+
 pub(crate) async fn audit_rows_come_in_pages_from_either_end(database: &impl Database) {
     let store = database.open().await;
     let entries: Vec<AuditEntry> =

@@ -13,4 +13,5 @@ mod open;
 mod round_trip;
 mod start;
 mod support;
+mod trust;
 mod upload;

@@ -26,7 +26,7 @@ pub use database_url::DatabaseUrl;
 pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
 pub use prediction_log::PredictionLogConfig;
 pub use predictions::PredictionsConfig;
-pub use registry::RegistryConfig;
+pub use registry::{RegistryConfig, SignaturePolicy};
 
 use crate::{grpc::Origins, pipeline::PictureLimits};
 
@@ -845,6 +845,7 @@ mod tests {
         check("grpc.image_messages_memory_max", "1MiB", "expected at least grpc.image_message_size_max, 16.0 MiB");
         check("images.bytes_max", "5GiB", "expected 1KiB to 4GiB");
         check("images.decode_time_max", "0s", "images.decode_time_max is 0ns, expected up to 10min");
+        check("registry.signatures", "maybe", "unknown variant `maybe`, expected one of `off`, `warn`, `require`");
         check("nothing", "1", "has no table");
         check("no.thing", "1", "no table `no`");
     }

@@ -1,4 +1,4 @@
-//! Where the registry is kept.
+//! Where the registry is kept, and whom it trusts.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -25,6 +25,23 @@ pub struct RegistryConfig {
     /// How long a file stays that no version names.
     #[serde(with = "humantime_serde")]
     pub keep_unnamed_files: Duration,
+    /// What becomes of versions that no trusted key has signed.
+    pub signatures: SignaturePolicy,
+    /// Public keys whose signatures count: base64, or files with PEM.
+    pub trusted_keys: Vec<String>,
+}
+
+/// What becomes of versions that no trusted key has signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignaturePolicy {
+    /// They are loaded, and nobody looks.
+    #[default]
+    Off,
+    /// They are loaded, and the log says so.
+    Warn,
+    /// They are not loaded.
+    Require,
 }
 
 // === impl RegistryConfig ===

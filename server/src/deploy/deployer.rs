@@ -8,14 +8,18 @@ use std::{
 
 use ev_batching::Budget;
 use ev_features::Views;
-use ev_models_core::{Backend, LoadError, manifest::Task};
+use ev_gates::{GateResult, Subject};
+use ev_models_core::{
+    ArtifactDir, Backend, LoadError,
+    manifest::{GoldenCase, Task},
+};
 use ev_registry::{Page, Registry, RegistryError, VersionRecord};
 use ev_rollouts::Share;
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Deployment, ModelRoutes, QueueConfig, Routes, Snapshot, VersionStatus, Wanted, check_vocabulary, split::Canary,
-    warmup,
+    Deployment, ModelRoutes, QueueConfig, Routes, Signatures, Snapshot, VersionStatus, Wanted, check_vocabulary,
+    split::Canary, warmup,
 };
 use crate::{
     config::BatchingConfig,
@@ -37,12 +41,22 @@ pub(crate) struct DeployerConfig {
     pub(crate) pictures: PictureLimits,
     /// Where features of vehicles are.
     pub(crate) views: Arc<Views>,
+    /// Which versions count as signed, and what becomes of the others.
+    pub(crate) signatures: Signatures,
     /// The model that answers each task.
     pub(crate) tasks: HashMap<Task, String>,
     /// Where predictions are logged.
     pub(crate) predictions: Arc<Predictions>,
     /// Engines of this build.
     pub(crate) backends: Vec<Arc<dyn Backend>>,
+}
+
+/// What gates say of a version.
+pub(crate) struct Examined {
+    /// One result a gate.
+    pub(crate) results: Vec<GateResult>,
+    /// Why it does not load; none when it does.
+    pub(crate) refusal: Option<String>,
 }
 
 /// Loads, warms and publishes. The only writer of the route table.
@@ -255,7 +269,7 @@ impl Deployer {
 
     /// Reads, loads and warms one version; the error is the reason it is refused, with its code first.
     async fn load(&self, record: &VersionRecord) -> Result<Deployment, String> {
-        self.load_and_warm(record).await.map(|(deployment, _)| deployment)
+        self.load_and_warm(record, |_, _, _| ()).await.map(|(deployment, ())| deployment)
     }
 
     /// Loads and warms a version without letting it serve, and says what was found.
@@ -264,11 +278,31 @@ impl Deployer {
     ///
     /// The reason it would be refused.
     pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, String> {
-        let (deployment, golden) = self.load_and_warm(record).await?;
+        let (deployment, golden) = self.load_and_warm(record, |_, _, golden| golden.len()).await?;
         Ok(format!("{golden} golden requests; {}", deployment.runtime_description()))
     }
 
-    async fn load_and_warm(&self, record: &VersionRecord) -> Result<(Deployment, usize), String> {
+    /// Loads and warms a version without letting it serve, and holds it against the gates.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when its manifest cannot be read. A version that does not load is judged as such.
+    pub(crate) async fn judge(&self, record: &VersionRecord) -> Result<Examined, RegistryError> {
+        let manifest = self.registry.manifest(record).await?;
+        let (results, refusal) = match self.load_and_warm(record, crate::gates::judge).await {
+            Ok((_, results)) => (results, None),
+            Err(reason) => (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason)),
+        };
+        Ok(Examined { results, refusal })
+    }
+
+    /// `examine` is shown the version before it is settled where it will run, with its golden requests.
+    async fn load_and_warm<T: Send + 'static>(
+        &self,
+        record: &VersionRecord,
+        examine: impl FnOnce(&Deployment, &ArtifactDir, &[GoldenCase]) -> T + Send + 'static,
+    ) -> Result<(Deployment, T), String> {
+        self.config.signatures.check(&self.registry, record).await?;
         let manifest = self.registry.manifest(record).await.map_err(|error| reason(&error))?;
         check_vocabulary(&manifest).map_err(|error| format!("FAILED_PRECONDITION: {error}"))?;
         let artifact = self.registry.fetch(record).await.map_err(|error| reason(&error))?;
@@ -298,9 +332,10 @@ impl Deployer {
             let mut deployment = deployment.map_err(refused)?.with_pictures(pictures).with_stored(stored);
             let golden = warmup::warm_up(&deployment, &artifact);
             let golden = golden.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
+            let examined = examine(&deployment, &artifact, &golden);
             let settled = deployment.settle(execution, &queue);
             settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
-            Ok((deployment, golden))
+            Ok((deployment, examined))
         });
         loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
     }

@@ -5,13 +5,16 @@
 mod deployer;
 mod deployment;
 mod queue;
+mod signatures;
 mod snapshot;
 mod split;
 mod stats;
 mod vocabulary;
 mod warmup;
 
-pub(crate) use deployer::{Deployer, DeployerConfig};
+pub(crate) use deployer::{Deployer, DeployerConfig, Examined};
+pub use signatures::TrustedKeyError;
+pub(crate) use signatures::{Signatures, Signed};
 pub(crate) use snapshot::VersionStatus;
 
 pub(crate) use deployment::{Deployment, enter_core};

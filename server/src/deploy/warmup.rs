@@ -24,14 +24,14 @@ const MEASURED_ROWS: usize = 256;
 /// Most time spent on measuring.
 const MEASURED_TIME: Duration = Duration::from_millis(20);
 
-/// Reproduces the golden requests and measures a row. Blocking.
+/// Reproduces the golden requests, which it returns, and measures a row. Blocking.
 ///
 /// # Errors
 ///
 /// What was not reproduced: case, value expected, value found.
-pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result<usize, String> {
+pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result<Vec<GoldenCase>, String> {
     let golden = read_golden(&deployment.manifest, artifact)?;
-    let cases = golden.as_ref().map_or(&[][..], |golden| golden.cases.as_slice());
+    let cases = golden.map(|golden| golden.cases).unwrap_or_default();
     let tolerance = deployment.manifest.golden.as_ref().map_or(1e-5, |golden| golden.tolerance);
     for (index, case) in cases.iter().enumerate() {
         let reproduced = match &case.image_file {
@@ -51,7 +51,7 @@ pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result
         measure(deployment, || Some(row()?.timings.total));
     }
     deployment.reset_stats();
-    Ok(cases.len())
+    Ok(cases)
 }
 
 fn read_golden(manifest: &Manifest, artifact: &ArtifactDir) -> Result<Option<GoldenFile>, String> {

@@ -10,6 +10,7 @@ mod deadline;
 mod dispatch;
 mod events;
 mod features;
+mod gates;
 mod health;
 mod held;
 mod let_go;
@@ -32,6 +33,7 @@ mod web;
 
 pub(crate) use deadline::DeadlineLayer;
 pub(crate) use dispatch::{Dispatch, ServiceLimits};
+pub(crate) use gates::GateService;
 pub(crate) use health::{Health, keep_health_current};
 pub(crate) use held::MessageMemory;
 pub(crate) use outcomes::OutcomesService;

@@ -6,18 +6,20 @@ use std::{
 };
 
 use ev_proto::ev::registry::v1::{
-    Check, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetVersionRequest,
-    GetVersionResponse, ListModelsRequest, ListModelsResponse, ListVersionsRequest, ListVersionsResponse, Model,
-    PinVersionRequest, PinVersionResponse, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest,
-    SetAliasResponse, UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse,
-    VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, WatchEventsRequest, get_version_request,
-    model_registry_server::ModelRegistry, register_version_request::Part, verify_version_request,
+    Check, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest,
+    GetGatesResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListModelsResponse,
+    ListVersionsRequest, ListVersionsResponse, Model, PinVersionRequest, PinVersionResponse, RegisterVersionRequest,
+    RegisterVersionResponse, SetAliasRequest, SetAliasResponse, SignVersionRequest, SignVersionResponse,
+    UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest,
+    VerifyVersionResponse, Version, VersionState, WaiveGateRequest, WaiveGateResponse, WatchEventsRequest,
+    get_gates_request, get_version_request, model_registry_server::ModelRegistry, register_version_request::Part,
+    verify_version_request,
 };
-use ev_registry::{AliasChange, ExpectedVersion, Page, Registry, VersionChoice, VersionRecord};
+use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Page, Registry, VersionChoice, VersionRecord};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{actor::actor, events, status};
+use super::{actor::actor, events, gates::GateService, status};
 use crate::{
     deploy::{Deployer, ModelRoutes, Routes, VersionStatus},
     pipeline::PredictError,
@@ -35,6 +37,7 @@ pub(crate) struct RegistryService {
     pub(crate) registry: Arc<Registry>,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) routes: Arc<Routes>,
+    pub(crate) gates: GateService,
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) draining: CancellationToken,
 }
@@ -77,6 +80,7 @@ impl ModelRegistry for RegistryService {
         Ok(Response::new(RegisterVersionResponse {
             version: Some(self.version(&imported.version)),
             created: imported.created,
+            gates: self.gates.judge(&imported.version).await,
         }))
     }
 
@@ -114,7 +118,9 @@ impl ModelRegistry for RegistryService {
         let record = self.get(&model, choice).await?;
         let manifest = self.registry.manifest(&record).await.map_err(|error| status::of_registry(&error))?;
         let manifest_json = String::from_utf8_lossy(&manifest.canonical()).into_owned();
-        Ok(Response::new(GetVersionResponse { version: Some(self.version(&record)), manifest_json }))
+        let (gates, waivers, signatures) = self.gates.known(&self.registry, &record).await?;
+        let version = Some(self.version(&record));
+        Ok(Response::new(GetVersionResponse { version, manifest_json, gates, waivers, signatures }))
     }
 
     async fn verify_version(
@@ -157,7 +163,11 @@ impl ModelRegistry for RegistryService {
             return Ok(Response::new(SetAliasResponse { version: None, previous_version: previous.unwrap_or(0) }));
         }
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
-        self.check_servable(&record).await?;
+        if alias == PRODUCTION {
+            self.gates.admit(&record).await?;
+        } else {
+            self.check_servable(&record).await?;
+        }
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
         self.deployer.forgive(&model, version);
         let change = AliasChange::set(model.as_str(), alias, version, expected);
@@ -168,6 +178,29 @@ impl ModelRegistry for RegistryService {
             version: Some(self.version(&record)),
             previous_version: previous.unwrap_or(0),
         }))
+    }
+
+    async fn get_gates(&self, request: Request<GetGatesRequest>) -> Result<Response<GetGatesResponse>, Status> {
+        let GetGatesRequest { model, version_choice, judge_again } = request.into_inner();
+        let choice = version_choice.map(|choice| match choice {
+            get_gates_request::VersionChoice::Version(version) => VersionChoice::Number(version),
+            get_gates_request::VersionChoice::Alias(alias) => VersionChoice::Alias(alias),
+        });
+        let record = self.get(&model, choice).await?;
+        self.gates.get(&self.registry, &record, judge_again).await.map(Response::new)
+    }
+
+    async fn waive_gate(&self, request: Request<WaiveGateRequest>) -> Result<Response<WaiveGateResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
+        self.gates.waive(&registry, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn sign_version(
+        &self,
+        request: Request<SignVersionRequest>,
+    ) -> Result<Response<SignVersionResponse>, Status> {
+        let registry = self.registry.on_behalf_of(&actor(&request));
+        self.gates.sign(&registry, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_version(

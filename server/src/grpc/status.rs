@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
+    gates::GateError,
     pipeline::{PredictError, Violation},
     rollouts::RolloutsError,
 };
@@ -115,6 +116,27 @@ pub(super) fn of_rollouts(error: &RolloutsError) -> Status {
     };
     let retry = (code == Code::Aborted).then_some(RETRY_DELAY);
     Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of a version that may not be in production.
+#[cold]
+pub(super) fn of_gates(error: GateError) -> Status {
+    let message = error.to_string();
+    match error {
+        GateError::Registry(error) => of_registry(&error),
+        GateError::NotServable { model, version, reason } => {
+            of_predict(PredictError::NotServable { name: model, version, reason })
+        }
+        GateError::Failed { failed, .. } => {
+            let violations = failed.into_iter().map(|result| Violation {
+                field: format!("gates.{}", result.gate),
+                reason: "GATE_FAILED",
+                description: format!("{}; required: {}; {}", result.measured, result.required, result.remedy),
+            });
+            let (code, reason, violations) = (Code::FailedPrecondition, "GATE_FAILED", violations.collect());
+            Described { code, reason, message, violations, retry: None }.into_status()
+        }
+    }
 }
 
 /// The status of outcomes that could not be stored or compared.

@@ -3,7 +3,7 @@
 mod follow;
 mod tidy;
 
-use ev_registry::{Registry, RegistryError};
+use ev_registry::{Registry, RegistryError, VersionRecord};
 
 pub(crate) use follow::follow;
 pub(crate) use tidy::keep_tidy;
@@ -54,8 +54,8 @@ pub enum RegistryStartError {
     },
 }
 
-/// Opens what the configuration names, and registers the bundled models.
-pub(crate) async fn open(config: &Config) -> Result<Registry, RegistryStartError> {
+/// Opens what the configuration names, and registers the bundled models, whose versions come with it.
+pub(crate) async fn open(config: &Config) -> Result<(Registry, Vec<VersionRecord>), RegistryStartError> {
     let place = ev_registry::RegistryConfig {
         database: config.registry.database(),
         artifacts: config.registry.artifacts(),
@@ -65,13 +65,15 @@ pub(crate) async fn open(config: &Config) -> Result<Registry, RegistryStartError
     if !config.registry.database_url.is_empty() {
         tracing::info!(database = %config.registry.database_url, "the registry is kept in PostgreSQL");
     }
-    if config.data.bundled_models {
-        let created = bundled::register(&registry, now_ms()).await.map_err(|source| start_error(config, source))?;
-        if created > 0 {
-            tracing::info!(created, "bundled models registered");
-        }
+    if !config.data.bundled_models {
+        return Ok((registry, Vec::new()));
     }
-    Ok(registry)
+    let imported = bundled::register(&registry, now_ms()).await.map_err(|source| start_error(config, source))?;
+    let created = imported.iter().filter(|version| version.created).count();
+    if created > 0 {
+        tracing::info!(created, "bundled models registered");
+    }
+    Ok((registry, imported.into_iter().map(|version| version.version).collect()))
 }
 
 pub(crate) fn start_error(config: &Config, source: RegistryError) -> RegistryStartError {

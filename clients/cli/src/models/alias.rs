@@ -18,6 +18,36 @@ pub(crate) async fn run(
     Ok(Exit::Ok)
 }
 
+/// A gate and why it is waived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WaiverArgument {
+    gate: String,
+    reason: String,
+}
+
+/// Reads `GATE=REASON`.
+pub(crate) fn waiver(text: &str) -> Result<WaiverArgument, String> {
+    match text.split_once('=').map(|(gate, reason)| (gate.trim(), reason.trim())) {
+        Some((gate, reason)) if !gate.is_empty() && !reason.is_empty() => {
+            Ok(WaiverArgument { gate: gate.to_owned(), reason: reason.to_owned() })
+        }
+        _ => Err("expected a gate and the reason, such as synthetic='no open data of such packs'".to_owned()),
+    }
+}
+
+/// Waives gates for a version.
+pub(crate) async fn waive(
+    client: &Client,
+    name: &str,
+    version: u32,
+    waivers: &[WaiverArgument],
+) -> Result<(), Failure> {
+    for WaiverArgument { gate, reason } in waivers {
+        client.registry().waive_gate(name, version, gate, reason).await?;
+    }
+    Ok(())
+}
+
 fn render(name: &str, alias: &str, version: u32, response: &SetAliasResponse) -> String {
     let before = match response.previous_version {
         0 => "it is new".to_owned(),
@@ -32,6 +62,20 @@ mod tests {
     use anstream::adapter::strip_str;
 
     use super::*;
+
+    #[test]
+    fn a_waiver_is_a_gate_and_a_reason() {
+        let check = |text: &str, expected: Option<(&str, &str)>| {
+            let expected =
+                expected.map(|(gate, reason)| WaiverArgument { gate: gate.to_owned(), reason: reason.to_owned() });
+            assert_eq!(waiver(text).ok(), expected, "{text}");
+        };
+        check("synthetic=no open data", Some(("synthetic", "no open data")));
+        check(" synthetic = a = b ", Some(("synthetic", "a = b")));
+        for wrong in ["", "synthetic", "synthetic=", "=because", "= "] {
+            check(wrong, None);
+        }
+    }
 
     #[test]
     fn the_way_back_is_shown() {

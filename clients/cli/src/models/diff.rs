@@ -49,7 +49,7 @@ pub(crate) async fn run(
 
 /// A version's name and its manifest, with the elements of its lists under their names.
 async fn shown(client: &Client, version: VersionRef) -> Result<(String, Value), Failure> {
-    let GetVersionResponse { version, manifest_json } = client.registry().get_version(version).await?;
+    let GetVersionResponse { version, manifest_json, .. } = client.registry().get_version(version).await?;
     let Version { model, version, .. } = version.unwrap_or_default();
     let manifest: Value = serde_json::from_str(&manifest_json).map_err(Failure::Decode)?;
     Ok((format!("{model}:{version}"), named(manifest)))

@@ -23,6 +23,8 @@ use crate::{
 struct Imported {
     version: Json,
     created: bool,
+    /// Promotion gates that keep it from production.
+    failed_gates: Vec<String>,
 }
 
 /// Told how far an upload is.
@@ -66,13 +68,19 @@ pub(crate) async fn register(
     }))
     .await;
     progress.finish_and_clear();
-    let RegisterVersionResponse { version, created } = result?;
+    let RegisterVersionResponse { version, created, gates } = result?;
     let mut version = version.unwrap_or_default();
     if let Some(alias) = alias {
         let moved = client.registry().set_alias(&version.model, alias, version.version, None).await?;
         version = moved.version.unwrap_or(version);
     }
-    output.answer(&Imported { version: to_json(&version), created }, || render(&version, created))?;
+    let failed_gates: Vec<String> = super::gates::failed(&gates).map(str::to_owned).collect();
+    let stopped = stopped(&version, &failed_gates);
+    output.answer(&Imported { version: to_json(&version), created, failed_gates }, || render(&version, created))?;
+    if let Some(stopped) = stopped {
+        output.advise(&stopped);
+        return Ok(Exit::Ok);
+    }
     if version.aliases.is_empty() {
         output.advise(&not_serving(&version));
     }
@@ -91,6 +99,19 @@ fn render(version: &Version, created: bool) -> String {
         listing.line("aliases", format!("{ACCENT}{}{ACCENT:#}", version.aliases.join(", ")));
     }
     listing.render()
+}
+
+/// What keeps a version from production.
+fn stopped(version: &Version, failed_gates: &[String]) -> Option<String> {
+    let serves = version.aliases.iter().any(|alias| alias == "production");
+    (!serves && !failed_gates.is_empty()).then(|| {
+        format!(
+            "production does not move to it, since gates failed: {}; see why with: {BOLD}evctl models gates {}:{}{BOLD:#}",
+            failed_gates.join(", "),
+            version.model,
+            version.version
+        )
+    })
 }
 
 fn not_serving(version: &Version) -> String {

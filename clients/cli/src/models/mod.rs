@@ -3,12 +3,15 @@
 mod alias;
 mod audit;
 mod diff;
+mod gates;
 pub(crate) mod hugging_face;
 mod import;
 mod init;
 mod keep;
+mod keygen;
 mod list;
 mod show;
+mod sign;
 mod verify;
 
 use std::path::PathBuf;
@@ -36,6 +39,7 @@ Examples:
   evctl models show ev-range@production
   evctl models init demand.ubj -d demand/             a manifest for a model of your own
   evctl models import demand/ --alias production      and let it serve
+  evctl models gates my-model:2                       may version 2 be in production?
   evctl models alias my-model production 1            back to version 1
   evctl import hf atto/ --name photos                 an image classifier from Hugging Face")]
 pub(crate) enum ModelsCommand {
@@ -86,7 +90,11 @@ Example:
 Examples:
   evctl models alias ev-range production 4
   evctl models alias ev-range production 4 --expect 3    only if nobody moved it since
-  evctl models alias ev-range canary 5 --expect 0        only if there is no canary yet")]
+  evctl models alias ev-range canary 5 --expect 0        only if there is no canary yet
+  evctl models alias thermal-risk production 2 --waive synthetic='no open data of packs on their way to runaway'
+
+production moves to versions that pass the promotion gates, which `evctl models gates` shows; a gate that fails can be
+waived with a reason, which goes into the audit log.")]
     Alias {
         /// Model name.
         name: String,
@@ -98,6 +106,50 @@ Examples:
         /// Move it only if it points at this version now; 0: only if it does not exist yet.
         #[arg(long, value_name = "VERSION")]
         expect: Option<u32>,
+        /// Waive a promotion gate for this version first, and say why; may be given several times.
+        #[arg(long, value_name = "GATE=REASON", value_parser = alias::waiver)]
+        waive: Vec<alias::WaiverArgument>,
+    },
+    /// Show how a version stands with the promotion gates, and how it is signed.
+    #[command(after_help = "\
+Exits with 1 when a gate fails that nobody has waived: production does not move to such a version.
+
+Examples:
+  evctl models gates ev-range:2
+  evctl models gates ev-range:2 --again    judge it now, as moving production does
+  evctl -o json models gates ev-range:2 | jq '.gates[] | select(.state == \"GATE_STATE_FAILED\")'")]
+    Gates {
+        /// NAME, NAME:VERSION or NAME@ALIAS.
+        #[arg(value_name = "NAME[:VERSION|@ALIAS]")]
+        version: VersionRef,
+        /// Judge it now, instead of showing how it was judged last.
+        #[arg(long)]
+        again: bool,
+    },
+    /// Make a key that signs model versions.
+    #[command(after_help = "\
+The files are read and written by OpenSSL too: openssl pkey -in release.pem -pubout
+
+Example:
+  evctl models keygen --out release.pem")]
+    Keygen {
+        /// File of the private key; the public one goes beside it with .pub behind its name.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Sign a version with a private key.
+    #[command(after_help = "\
+The key stays here: the server gets the signature alone.
+
+Example:
+  evctl models sign ev-range:2 --key release.pem")]
+    Sign {
+        /// NAME, NAME:VERSION or NAME@ALIAS.
+        #[arg(value_name = "NAME[:VERSION|@ALIAS]")]
+        version: VersionRef,
+        /// File of the private key.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
     },
     Init(init::InitCommand),
     Audit(audit::AuditCommand),
@@ -142,9 +194,16 @@ impl ModelsCommand {
             ModelsCommand::Pin { which, reason } => keep::pin(&global.connect().await?, output, &which, &reason).await,
             ModelsCommand::Unpin(which) => keep::unpin(&global.connect().await?, output, &which).await,
             ModelsCommand::Verify { version } => verify::run(&global.connect().await?, output, version).await,
-            ModelsCommand::Alias { name, alias, version, expect } => {
-                alias::run(&global.connect().await?, output, &name, &alias, version, expect).await
+            ModelsCommand::Alias { name, alias, version, expect, waive } => {
+                let client = global.connect().await?;
+                alias::waive(&client, &name, version, &waive).await?;
+                alias::run(&client, output, &name, &alias, version, expect).await
             }
+            ModelsCommand::Gates { version, again } => {
+                gates::run(&global.connect().await?, output, version, again).await
+            }
+            ModelsCommand::Keygen { out } => keygen::run(output, &out),
+            ModelsCommand::Sign { version, key } => sign::run(&global.connect().await?, output, version, &key).await,
         }
     }
 }

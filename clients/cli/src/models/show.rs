@@ -4,19 +4,22 @@ use std::time::SystemTime;
 
 use ev_client::{
     Client, VersionChoice, VersionRef,
-    proto::ev::registry::v1::{GetVersionResponse, Version},
+    proto::ev::registry::v1::{GateState, GetVersionResponse, Version, Waiver},
 };
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{size_text, state_of};
+use super::{
+    gates::{failed, signature_text},
+    size_text, state_of,
+};
 use crate::{
     exit::Exit,
     failure::Failure,
     json::Json,
     output::Output,
     predict::short_digest,
-    style::{ACCENT, BOLD, DIM},
+    style::{ACCENT, BAD, BOLD, DIM, WARN},
     table::{Cell, Listing, Table},
 };
 
@@ -24,6 +27,9 @@ use crate::{
 struct Shown {
     version: Json,
     manifest: Value,
+    gates: Vec<Json>,
+    waivers: Vec<Json>,
+    signatures: Vec<Json>,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,11 +44,19 @@ pub(crate) async fn run(client: &Client, output: &Output, version: VersionRef) -
         output.answer(&json, || render_versions(&version.model, &versions))?;
         return Ok(Exit::Ok);
     }
-    let GetVersionResponse { version, manifest_json } = client.registry().get_version(version).await?;
+    let response = client.registry().get_version(version).await?;
+    let trust = trust(&response);
+    let GetVersionResponse { version, manifest_json, gates, waivers, signatures } = response;
     let version = version.unwrap_or_default();
     let manifest: Value = serde_json::from_str(&manifest_json).map_err(Failure::Decode)?;
-    let shown = Shown { version: to_json(&version), manifest };
-    output.answer(&shown, || render(&version, &shown.manifest))?;
+    let shown = Shown {
+        version: to_json(&version),
+        manifest,
+        gates: gates.iter().map(|gate| Json::new("ev.registry.v1.GateResult", gate)).collect(),
+        waivers: waivers.iter().map(|waiver| Json::new("ev.registry.v1.Waiver", waiver)).collect(),
+        signatures: signatures.iter().map(|one| Json::new("ev.registry.v1.VersionSignature", one)).collect(),
+    };
+    output.answer(&shown, || render(&version, &trust, &shown.manifest))?;
     Ok(Exit::Ok)
 }
 
@@ -71,7 +85,7 @@ fn render_versions(model: &str, versions: &[Version]) -> String {
     )
 }
 
-fn render(version: &Version, manifest: &Value) -> String {
+fn render(version: &Version, trust: &[(&'static str, String)], manifest: &Value) -> String {
     let mut listing = Listing::default();
     listing.line("model", format!("{BOLD}{} version {}{BOLD:#}", version.model, version.version));
     listing.line("description", &version.description);
@@ -89,11 +103,33 @@ fn render(version: &Version, manifest: &Value) -> String {
     listing.line("size", size_text(version.size_bytes));
     listing.line("registered", registered(version));
     listing.line("digest", &version.digest);
+    for (name, text) in trust {
+        listing.line(*name, text);
+    }
     [listing.render(), inputs(manifest), metrics(manifest)]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// How it stands with the promotion gates, what is waived, and who signed it.
+fn trust(response: &GetVersionResponse) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let count = |state: GateState| response.gates.iter().filter(|gate| gate.state() == state).count();
+    if !response.gates.is_empty() {
+        let failed: Vec<&str> = failed(&response.gates).collect();
+        let failed = match failed.as_slice() {
+            [] => String::new(),
+            failed => format!(", {BAD}failed: {}{BAD:#}", failed.join(", ")),
+        };
+        lines.push(("gates", format!("{} passed{failed}", count(GateState::Passed))));
+    }
+    for Waiver { gate, reason, waived_by, .. } in &response.waivers {
+        lines.push(("waived", format!("{WARN}{gate}{WARN:#} by {waived_by}: {reason}")));
+    }
+    lines.extend(response.signatures.iter().map(|signature| ("signed by", signature_text(signature))));
+    lines
 }
 
 fn inputs(manifest: &Value) -> String {

@@ -530,6 +530,9 @@ pub struct Training {
     pub groups: u64,
     /// How rows were split for the metrics.
     pub split: String,
+    /// What stays together in that split, such as `cell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_by: Option<String>,
     /// The column learned.
     pub target: String,
     /// The command that trains it again.

@@ -126,6 +126,20 @@ pub(super) async fn registration(
     row.map_err(failed(READ))?.as_ref().map(row_of).transpose()
 }
 
+/// The newest rows of one action about a version.
+pub(super) async fn rows_of(
+    connection: &mut PgConnection,
+    model: &str,
+    version: u32,
+    action: &str,
+    limit: u32,
+) -> Result<Vec<AuditRecord>, RegistryError> {
+    let rows =
+        sqlx::query(select_rows!("WHERE model = $1 AND version = $2 AND action = $3 ORDER BY sequence DESC LIMIT $4"));
+    let rows = rows.bind(model).bind(i64::from(version)).bind(action).bind(i64::from(limit)).fetch_all(connection);
+    rows.await.map_err(failed(READ))?.iter().map(row_of).collect()
+}
+
 fn row_of(row: &PgRow) -> Result<AuditRecord, RegistryError> {
     let read = || -> Result<AuditRecord, sqlx::Error> {
         Ok(AuditRecord {

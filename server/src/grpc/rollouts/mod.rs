@@ -12,7 +12,7 @@ use ev_proto::ev::registry::v1::{
     RolloutsStartRequest, RolloutsStartResponse, RolloutsWatchRequest, RolloutsWatchResponse,
     rollouts_server::Rollouts as RolloutsRpc,
 };
-use ev_registry::RegistryError;
+use ev_registry::{Registry, RegistryError, VersionChoice};
 use ev_rollouts::{Action, REASON_BYTES_MAX};
 use futures_core::Stream;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{actor::actor, registry::now_ms, status};
+use super::{actor::actor, gates::GateService, registry::now_ms, status};
 use crate::rollouts::{Rollouts, RolloutsError};
 
 /// Rollouts of a page, unless the request says how many, and at most.
@@ -34,6 +34,8 @@ const WAITING_MAX: usize = 4;
 /// Rollouts over gRPC. Its work runs on the control runtime, so that no disk wait is a serving thread's.
 pub(crate) struct RolloutsService {
     pub(crate) rollouts: Arc<Rollouts>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) gates: GateService,
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) draining: CancellationToken,
 }
@@ -49,6 +51,9 @@ impl RolloutsRpc for RolloutsService {
             return Err(status::invalid("version", "MISSING_FIELD", "is missing, expected the candidate's number"));
         }
         let plan = plan::of_proto(plan)?;
+        // What may not be in production need not be on its way there.
+        let candidate = self.registry.get(&model, &VersionChoice::Number(version)).await;
+        self.gates.admit(&candidate.map_err(|error| status::of_registry(&error))?).await?;
         let rollouts = Arc::clone(&self.rollouts);
         let rollout = self
             .on_control(async move {
