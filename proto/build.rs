@@ -12,6 +12,7 @@ const SOURCES: &[&str] = &[
     "ev/thermal/v1/thermal.proto",
     "ev/registry/v1/gates.proto",
     "ev/registry/v1/registry.proto",
+    "ev/registry/v1/rollouts.proto",
     "ev/vision/v1/vision.proto",
     "ev/telemetry/v1/telemetry.proto",
     "ev/features/v1/features.proto",

@@ -114,6 +114,22 @@ pub enum RegistryError {
         /// The version it points at.
         found: Option<u32>,
     },
+    /// The model has a rollout that goes on.
+    #[error("model `{model}` has a rollout under way, `{id}`; end it first")]
+    RolloutUnderWay {
+        /// Model name.
+        model: String,
+        /// The rollout's id.
+        id: String,
+    },
+    /// The rollout is not where the caller saw it.
+    #[error("rollout `{id}` has changed, its revision is {revision}")]
+    RolloutMoved {
+        /// The rollout's id.
+        id: String,
+        /// Its revision now.
+        revision: u64,
+    },
     /// Something refers to the version.
     #[error("version {version} of model `{model}` is in use by {}", by.join(", "))]
     InUse {

@@ -69,6 +69,7 @@ mod page;
 mod plan;
 mod record;
 mod registry;
+mod rollout;
 mod source;
 mod trust;
 mod upload;
@@ -87,5 +88,8 @@ pub use record::{
     AliasChange, ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord,
 };
 pub use registry::{Check, Registry};
+pub use rollout::{
+    NewRollout, REPLICAS_KEPT, ROLLOUT, ROLLOUTS_KEPT, ReplicaObservations, RolloutChange, RolloutRecord, RolloutStore,
+};
 pub use trust::{Judgement, VersionSignature, Waiver};
 pub use upload::Upload;

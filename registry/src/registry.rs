@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::{
     AliasChange, ArtifactStore, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, Limits,
     Listing, MetadataStore, ModelRecord, Origin, Page, PostgresMetadataStore, RegistryConfig, RegistryError,
-    SqliteMetadataStore, Upload, VersionChoice, VersionRecord, actor_name,
+    RolloutStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord, actor_name,
     artifacts::sync_folder,
     audit,
     blocking::blocking,
@@ -273,6 +273,12 @@ impl Registry {
             });
         }
         checks
+    }
+
+    /// Where rollouts are kept.
+    #[must_use]
+    pub fn rollouts(&self) -> &dyn RolloutStore {
+        &*self.metadata
     }
 
     /// The number of the audit log's last row, which grows with every change: at once with those of this process,

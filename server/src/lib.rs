@@ -38,6 +38,7 @@ mod predictions;
 mod process;
 mod registry;
 mod renewal;
+mod rollouts;
 mod serving;
 mod telemetry;
 

@@ -26,8 +26,8 @@ use crate::{
     gates::Gatekeeper,
     grpc::{
         DeadlineLayer, Dispatch, GateService, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory,
-        Origins, OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, ServiceLimits,
-        TraceLayer, WebConfig, WebService, keep_health_current, keep_predictions_current,
+        Origins, OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, RolloutsService,
+        ServiceLimits, TraceLayer, WebConfig, WebService, keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
@@ -38,6 +38,7 @@ use crate::{
     predictions::Predictions,
     registry::{self, RegistryStartError},
     renewal::Renewal,
+    rollouts::Rollouts,
     serving::{ConnectionConfig, Cores, accept, listen},
     telemetry::{self, Telemetry, TelemetryStartError, now_us},
 };
@@ -219,14 +220,23 @@ impl Server {
         keep_predictions_current(&renewal, &predictor, &lane, &Arc::new(predicted));
         let reporter = HealthReporter::new();
         let health_service = || HealthService::from_health_reporter(reporter.clone());
+        let gates = GateService {
+            gatekeeper: Arc::new(Gatekeeper::new(Arc::clone(&registry), Arc::clone(&deployer))),
+            signatures,
+        };
         let registry_service = RegistryService {
             registry: Arc::clone(&registry),
             deployer: Arc::clone(&deployer),
             routes: Arc::clone(&routes),
-            gates: GateService {
-                gatekeeper: Arc::new(Gatekeeper::new(Arc::clone(&registry), Arc::clone(&deployer))),
-                signatures,
-            },
+            gates: gates.clone(),
+            control: tokio::runtime::Handle::current(),
+            draining: draining.clone(),
+        };
+        let rollouts = Arc::new(Rollouts::new(Arc::clone(&registry), Arc::clone(&deployer), Arc::clone(&routes)));
+        let rollouts_service = RolloutsService {
+            rollouts: Arc::clone(&rollouts),
+            registry: Arc::clone(&registry),
+            gates,
             control: tokio::runtime::Handle::current(),
             draining: draining.clone(),
         };
@@ -257,7 +267,7 @@ impl Server {
             OutcomesService { predictions: Arc::clone(&predictions), control: tokio::runtime::Handle::current() };
         let dispatch = Dispatch::new(
             &predictor,
-            registry_service,
+            (registry_service, rollouts_service),
             query_service,
             outcomes_service,
             health_service(),
@@ -302,6 +312,7 @@ impl Server {
         // From here on callers are answered, if only that their model is loading.
         deployer.announce().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
+        let rollouts_task = tokio::spawn(rollouts.run(draining.clone(), now_ms));
         let acceptors = [
             (grpc_listener, &cores, config.grpc.connections_max),
             (telemetry_listener, &ingest, config.telemetry.connections_max),
@@ -336,7 +347,7 @@ impl Server {
             journal,
             features,
             predictions,
-            background: vec![http_task, health_task, follow, tidy],
+            background: vec![http_task, health_task, rollouts_task, follow, tidy],
             registry,
             deployer,
             traces,

@@ -25,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ev-images", &["ev-models-core"]),
     ("ev-outcomes", &[]),
     ("ev-registry", &["ev-models-core"]),
+    ("ev-rollouts", &[]),
     ("ev-signing", &["ev-models-core"]),
     ("ev-telemetry", &["ev-domain"]),
     (
@@ -41,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ev-outcomes",
             "ev-proto",
             "ev-registry",
+            "ev-rollouts",
             "ev-signing",
             "ev-telemetry",
         ],
@@ -171,6 +173,7 @@ fn engines_know_neither_tokio_nor_each_other() {
         "ev-batching",
         "ev-gates",
         "ev-images",
+        "ev-rollouts",
     ];
     let seen: Vec<String> = edges(&workspace())
         .into_iter()

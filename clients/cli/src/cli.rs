@@ -17,6 +17,7 @@ use crate::{
     outcomes::OutcomesCommand,
     output::Output,
     predict::PredictCommand,
+    rollout::RolloutCommand,
     style,
     telemetry::TelemetryCommand,
 };
@@ -27,6 +28,7 @@ Examples:
   evctl predict range --make Tesla --model 'Model 3'  how far does this car go?
   evctl predict image car.jpg                         which vehicle is this?
   evctl models list                                   which models does it serve?
+  evctl rollout watch ev-range                        how does the new version do?
   evctl telemetry tail                                what do vehicles' sensors say?
   evctl features get car-1                            what is known of this vehicle?
   evctl alerts watch                                  which vehicles need somebody?
@@ -102,6 +104,9 @@ pub(crate) enum Command {
     /// List, show, import and verify models, and choose which version serves.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Bring a new version to production step by step, watch it, and take it back.
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Register a model as another tool left it, such as a Hugging Face directory.
     #[command(subcommand)]
     Import(ImportCommand),
@@ -149,6 +154,7 @@ impl Cli {
         match command {
             Command::Predict(command) => command.run(&global, output).await,
             Command::Models(command) => command.run(&global, output).await,
+            Command::Rollout(command) => command.run(&global, output).await,
             Command::Import(command) => command.run(&global, output).await,
             Command::Telemetry(command) => command.run(&global, output).await,
             Command::Features(command) => command.run(&global, output).await,

@@ -23,6 +23,7 @@ mod models;
 mod outcomes;
 mod output;
 mod predict;
+mod rollout;
 mod style;
 mod table;
 mod telemetry;

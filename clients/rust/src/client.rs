@@ -13,7 +13,7 @@ use tonic::{
 
 use crate::{
     BatteryHealth, ChargingUtilization, Config, Error, FeatureStore, Health, ModelRegistry, OpenInference, Outcomes,
-    RangePrediction, RetryPolicy, TelemetryIngest, TelemetryQuery, ThermalRisk, VehicleVision,
+    RangePrediction, RetryPolicy, Rollouts, TelemetryIngest, TelemetryQuery, ThermalRisk, VehicleVision,
 };
 
 /// How much earlier than ours a server's clock may end a call whose deadline it was told.
@@ -152,6 +152,12 @@ impl Client {
     #[must_use]
     pub fn registry(&self) -> ModelRegistry {
         ModelRegistry::new(self.clone())
+    }
+
+    /// New versions' ways to production.
+    #[must_use]
+    pub fn rollouts(&self) -> Rollouts {
+        Rollouts::new(self.clone())
     }
 
     /// The Open Inference Protocol: any model by tensors.

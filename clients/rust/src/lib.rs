@@ -45,6 +45,7 @@ mod prediction;
 mod registry;
 mod replies;
 mod retry;
+mod rollouts;
 mod telemetry;
 mod upload;
 mod version;
@@ -63,6 +64,7 @@ pub use prediction::{BatteryHealth, ChargingUtilization, RangePrediction, Therma
 pub use registry::ModelRegistry;
 pub use replies::Replies;
 pub use retry::RetryPolicy;
+pub use rollouts::Rollouts;
 pub use telemetry::{Pages, TelemetryIngest, TelemetryQuery};
 pub use tonic::Code;
 pub use upload::{Progress, UploadError};

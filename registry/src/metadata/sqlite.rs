@@ -1,6 +1,7 @@
 //! Metadata in SQLite.
 
 mod audit;
+mod rollouts;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -253,35 +254,9 @@ impl MetadataStore for SqliteMetadataStore {
     }
 
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
-        let AliasChange { model, alias, version, expected } = change;
         let mut transaction = self.write().await?;
-        let target = match version {
-            Some(version) => Some(version_by_number(&mut transaction, model, *version).await?),
-            None => None,
-        };
-        let previous = match alias_target(&mut transaction, model, alias).await? {
-            None if target.is_none() && !model_exists(&mut *transaction, model).await? => return Err(no_model(model)),
-            previous => previous,
-        };
-        let found = previous.as_ref().map(|version| version.version);
-        if !expected.holds(found) {
-            return Err(RegistryError::Conflict { model: model.clone(), alias: alias.clone(), found });
-        }
-        let query = match &target {
-            Some(version) => sqlx::query(
-                "INSERT INTO aliases (model, alias, version) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
-            )
-            .bind(model)
-            .bind(alias)
-            .bind(version.version),
-            None if previous.is_none() => return Err(no_alias(model, alias)),
-            None => sqlx::query("DELETE FROM aliases WHERE model = ?1 AND alias = ?2").bind(model).bind(alias),
-        };
-        query.execute(&mut *transaction).await.map_err(failed("move an alias"))?;
-        let entry = change.entry(target.as_ref(), previous.as_ref());
-        let row = audit::append(&mut transaction, &entry, origin).await?;
-        self.commit(transaction, row.sequence, "move an alias").await?;
+        let (found, sequence) = move_alias(&mut transaction, change, origin).await?;
+        self.commit(transaction, sequence, "move an alias").await?;
         Ok(found)
     }
 
@@ -441,6 +416,41 @@ async fn alias_target(
     .await
     .map_err(failed("read an alias"))?;
     row.as_ref().map(version_of).transpose()
+}
+
+/// Moves an alias as part of a transaction, and tells where it pointed before, and the row that says so.
+async fn move_alias(
+    transaction: &mut SqliteConnection,
+    change: &AliasChange,
+    origin: &Origin,
+) -> Result<(Option<u32>, u64), RegistryError> {
+    let AliasChange { model, alias, version, expected } = change;
+    let target = match version {
+        Some(version) => Some(version_by_number(&mut *transaction, model, *version).await?),
+        None => None,
+    };
+    let previous = match alias_target(&mut *transaction, model, alias).await? {
+        None if target.is_none() && !model_exists(&mut *transaction, model).await? => return Err(no_model(model)),
+        previous => previous,
+    };
+    let found = previous.as_ref().map(|version| version.version);
+    if !expected.holds(found) {
+        return Err(RegistryError::Conflict { model: model.clone(), alias: alias.clone(), found });
+    }
+    let query = match &target {
+        Some(version) => sqlx::query(
+            "INSERT INTO aliases (model, alias, version) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
+        )
+        .bind(model)
+        .bind(alias)
+        .bind(version.version),
+        None if previous.is_none() => return Err(no_alias(model, alias)),
+        None => sqlx::query("DELETE FROM aliases WHERE model = ?1 AND alias = ?2").bind(model).bind(alias),
+    };
+    query.execute(&mut *transaction).await.map_err(failed("move an alias"))?;
+    let row = audit::append(&mut *transaction, &change.entry(target.as_ref(), previous.as_ref()), origin).await?;
+    Ok((found, row.sequence))
 }
 
 async fn insert(connection: &mut SqliteConnection, version: &NewVersion) -> Result<VersionRecord, RegistryError> {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod rollouts;
 mod suite;
 
 use std::{
@@ -139,18 +140,18 @@ async fn postgres_refuses_to_change_the_audit_log() {
 }
 
 macro_rules! behaviour {
-    ($($test:ident),+ $(,)?) => {
-        behaviour! { sqlite, Sqlite: $($test),+ }
-        behaviour! { postgres, Postgres: $($test),+ }
+    ($sqlite:ident, $postgres:ident, $suite:ident: $($test:ident),+ $(,)?) => {
+        behaviour! { @ $sqlite, Sqlite, $suite: $($test),+ }
+        behaviour! { @ $postgres, Postgres, $suite: $($test),+ }
     };
-    ($module:ident, $database:ty: $($test:ident),+ $(,)?) => {
+    (@ $module:ident, $database:ty, $suite:ident: $($test:ident),+ $(,)?) => {
         mod $module {
             use super::*;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
                     let Some(database) = <$database>::empty().await else { return };
-                    suite::$test(&database).await;
+                    $suite::$test(&database).await;
                     database.end().await;
                 }
             )+
@@ -159,6 +160,7 @@ macro_rules! behaviour {
 }
 
 behaviour! {
+    sqlite, postgres, suite:
     versions_are_numbered_from_one_for_each_model,
     the_same_digest_is_the_same_version,
     a_batch_is_registered_whole,
@@ -185,4 +187,14 @@ behaviour! {
     a_thousand_versions_are_listed_in_pages,
     everything_is_there_after_opening_again,
     a_closed_store_fails_and_does_not_panic,
+}
+
+behaviour! {
+    sqlite_rollouts, postgres_rollouts, rollouts:
+    a_model_has_one_rollout_under_way,
+    a_rollout_changes_only_from_where_it_was_seen,
+    an_alias_moves_with_its_rollout_or_neither_does,
+    of_racing_changes_one_wins,
+    what_processes_saw_is_kept_by_process,
+    old_rollouts_are_forgotten,
 }

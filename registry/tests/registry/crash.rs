@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use ev_models_core::Digest;
 use ev_registry::{
     AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, DirectoryArtifactStore,
-    Imported, Limits, MetadataStore, ModelRecord, NewVersion, Origin, Page, Registry, RegistryConfig, RegistryError,
-    SqliteMetadataStore, Stored, VersionChoice, VersionRecord,
+    Imported, Limits, MetadataStore, ModelRecord, NewRollout, NewVersion, Origin, Page, Registry, RegistryConfig,
+    RegistryError, ReplicaObservations, RolloutChange, RolloutRecord, RolloutStore, SqliteMetadataStore, Stored,
+    VersionChoice, VersionRecord,
 };
 
 use tokio::sync::watch;
@@ -22,6 +23,46 @@ const CHILD_DIRECTORY: &str = "EV_REGISTRY_TEST_CRASH_DIRECTORY";
 
 /// A database that fails whenever a version is registered.
 struct Failing(SqliteMetadataStore);
+
+#[async_trait]
+impl RolloutStore for Failing {
+    async fn start_rollout(&self, rollout: &NewRollout) -> Result<RolloutRecord, RegistryError> {
+        self.0.start_rollout(rollout).await
+    }
+
+    async fn rollout(&self, id: &str) -> Result<RolloutRecord, RegistryError> {
+        self.0.rollout(id).await
+    }
+
+    async fn list_rollouts(
+        &self,
+        model: Option<&str>,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<RolloutRecord>, RegistryError> {
+        self.0.list_rollouts(model, before, limit).await
+    }
+
+    async fn active_rollouts(&self) -> Result<Vec<RolloutRecord>, RegistryError> {
+        self.0.active_rollouts().await
+    }
+
+    async fn rollouts_mark(&self) -> Result<u64, RegistryError> {
+        self.0.rollouts_mark().await
+    }
+
+    async fn change_rollout(&self, change: &RolloutChange) -> Result<RolloutRecord, RegistryError> {
+        self.0.change_rollout(change).await
+    }
+
+    async fn observe_rollout(&self, id: &str, seen: &ReplicaObservations) -> Result<(), RegistryError> {
+        self.0.observe_rollout(id, seen).await
+    }
+
+    async fn rollout_observations(&self, id: &str) -> Result<Vec<ReplicaObservations>, RegistryError> {
+        self.0.rollout_observations(id).await
+    }
+}
 
 #[async_trait]
 impl MetadataStore for Failing {

@@ -84,5 +84,6 @@ pub use row::{Prepare, Row, RowShape, Scratch};
 pub use scheduler::{Answers, Drained, Scheduler};
 pub use settings::{Priority, Settings, SettingsError, Urgency, WorkerPriority};
 pub use stats::{Cuts, Drops, Failures, Refusals, SizeStats, Stats};
+pub use worker::take_place;
 
 use shared::Job;

@@ -188,7 +188,7 @@ impl Drop for End<'_> {
 /// Takes the place of this thread among all others, as far as the system allows; a failure leaves it as it is, and rows
 /// are run all the same.
 #[cfg(target_os = "linux")]
-fn take_place(priority: WorkerPriority) {
+pub fn take_place(priority: WorkerPriority) {
     use thread_priority::{
         NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
         thread_native_id,
@@ -208,4 +208,5 @@ fn take_place(priority: WorkerPriority) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn take_place(_: WorkerPriority) {}
+/// Takes the place of this thread among all others, where the system has places.
+pub fn take_place(_: WorkerPriority) {}

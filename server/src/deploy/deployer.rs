@@ -14,10 +14,12 @@ use ev_models_core::{
     manifest::{GoldenCase, Task},
 };
 use ev_registry::{Page, Registry, RegistryError, VersionRecord};
+use ev_rollouts::Share;
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Deployment, ModelRoutes, QueueConfig, Routes, Signatures, Snapshot, VersionStatus, check_vocabulary, warmup,
+    Deployment, ModelRoutes, QueueConfig, Routes, Signatures, Snapshot, VersionStatus, Wanted, check_vocabulary,
+    split::Canary, warmup,
 };
 use crate::{
     config::BatchingConfig,
@@ -62,9 +64,25 @@ pub(crate) struct Deployer {
     registry: Arc<Registry>,
     routes: Arc<Routes>,
     config: DeployerConfig,
-    /// Versions that failed, by model and number, so that a bad one is not read again at every change.
-    failed: Mutex<HashMap<(String, u32), String>>,
+    state: std::sync::Mutex<State>,
+    /// Held while versions are loaded, which takes its time.
+    loading: Mutex<()>,
+    /// Held while a snapshot is made of what the registry says, so that none is overtaken by an older one.
+    publishing: Mutex<()>,
     published: watch::Sender<u64>,
+}
+
+/// What the deployer remembers.
+#[derive(Default)]
+struct State {
+    /// Versions that failed, by model and number, so that a bad one is not read again at every change.
+    failed: HashMap<(String, u32), String>,
+    /// Versions that were loaded and are in no snapshot yet.
+    loaded: HashMap<(String, u32), Arc<Deployment>>,
+    /// Candidates of rollouts that are under way.
+    wanted: Vec<Wanted>,
+    /// Deployments that are in no snapshot any more, until their last request has ended.
+    retiring: Vec<Arc<Deployment>>,
 }
 
 /// One model while a snapshot is being made.
@@ -73,7 +91,9 @@ struct ModelState {
     aliases: BTreeMap<String, u32>,
     versions: BTreeMap<u32, VersionStatus>,
     deployments: BTreeMap<u32, Arc<Deployment>>,
-    /// Versions an alias points at that are not loaded and have not failed.
+    /// What a rollout of the model wants.
+    wanted: Option<Wanted>,
+    /// Versions an alias or a rollout points at that are not loaded and have not failed.
     loading: Vec<VersionRecord>,
     /// What is published now.
     before: Option<Arc<ModelRoutes>>,
@@ -84,7 +104,15 @@ struct ModelState {
 impl Deployer {
     /// A deployer that publishes to `routes`.
     pub(crate) fn new(registry: Arc<Registry>, routes: Arc<Routes>, config: DeployerConfig) -> Deployer {
-        Deployer { registry, routes, config, failed: Mutex::default(), published: watch::Sender::new(0) }
+        Deployer {
+            registry,
+            routes,
+            config,
+            state: std::sync::Mutex::default(),
+            loading: Mutex::default(),
+            publishing: Mutex::default(),
+            published: watch::Sender::new(0),
+        }
     }
 
     /// Counts published snapshots; changes when the routes have.
@@ -93,23 +121,31 @@ impl Deployer {
     }
 
     /// Tries a failed version again at the next [`Deployer::reconcile`].
-    pub(crate) async fn forgive(&self, model: &str, version: u32) {
-        self.failed.lock().await.remove(&(model.to_owned(), version));
+    pub(crate) fn forgive(&self, model: &str, version: u32) {
+        self.state().failed.remove(&(model.to_owned(), version));
     }
 
-    /// Publishes what the registry holds and what of it is loaded, without loading anything:
-    /// until [`Deployer::reconcile`] is done, callers of the rest are told that it is loading.
+    /// What rollouts want from now on; true where that is something else than before. It is published with the next
+    /// [`Deployer::announce`], and loaded with the next [`Deployer::reconcile`].
+    pub(crate) fn want(&self, wanted: Vec<Wanted>) -> bool {
+        let mut state = self.state();
+        let is_other = state.wanted != wanted;
+        state.wanted = wanted;
+        is_other
+    }
+
+    /// Publishes what the registry holds and what of it is loaded, without loading anything and without waiting for what
+    /// is being loaded: until [`Deployer::reconcile`] is done, callers of the rest are told that it is loading.
     ///
     /// # Errors
     ///
     /// [`RegistryError`] when the registry cannot be read; then nothing changes.
     pub(crate) async fn announce(&self) -> Result<(), RegistryError> {
-        let failed = self.failed.lock().await;
-        self.publish(&self.survey(&failed).await?);
-        Ok(())
+        self.publish_registry().await.map(|_| ())
     }
 
-    /// Loads what aliases point at and is not loaded yet, drops what nothing points at, and publishes the result.
+    /// Loads what aliases and rollouts point at and is not loaded yet, drops what nothing points at, and publishes the
+    /// result.
     ///
     /// A version that cannot be loaded is logged, shows its reason as status, and leaves the others alone.
     ///
@@ -117,20 +153,35 @@ impl Deployer {
     ///
     /// [`RegistryError`] when the registry cannot be read; then nothing changes.
     pub(crate) async fn reconcile(&self) -> Result<(), RegistryError> {
-        let mut failed = self.failed.lock().await;
-        let mut models = self.survey(&failed).await?;
-        let loading: Vec<VersionRecord> = models.iter().flat_map(|model| model.loading.iter().cloned()).collect();
-        if !loading.is_empty() {
-            self.publish(&models);
-        }
-        for record in loading {
-            let status = self.load_version(&record, &mut failed).await;
-            if let Some(model) = models.iter_mut().find(|model| model.name == record.model) {
-                model.settle(record.version, status);
+        let _loading = self.loading.lock().await;
+        loop {
+            let loading = self.publish_registry().await?;
+            if loading.is_empty() {
+                // What was loaded and is wanted no more.
+                let loaded = std::mem::take(&mut self.state().loaded);
+                self.retire_all(loaded.into_values());
+                return Ok(());
+            }
+            for record in loading {
+                let of = (record.model.clone(), record.version);
+                match self.load_version(&record).await {
+                    Ok(deployment) => drop(self.state().loaded.insert(of, deployment)),
+                    Err(reason) => drop(self.state().failed.insert(of, reason)),
+                }
             }
         }
+    }
+
+    /// Makes a snapshot of what the registry says now, and gives what is to be loaded.
+    async fn publish_registry(&self) -> Result<Vec<VersionRecord>, RegistryError> {
+        let _publishing = self.publishing.lock().await;
+        let models = self.survey().await?;
         self.publish(&models);
-        Ok(())
+        Ok(models.into_iter().flat_map(|model| model.loading).collect())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Ends: nothing serves any more, and queues finish what they hold within `grace`. For when no request is left.
@@ -149,27 +200,54 @@ impl Deployer {
     }
 
     /// What the registry holds, with what is loaded of it.
-    async fn survey(&self, failed: &HashMap<(String, u32), String>) -> Result<Vec<ModelState>, RegistryError> {
+    async fn survey(&self) -> Result<Vec<ModelState>, RegistryError> {
         let current = self.routes.load().models.clone();
         let mut models = Vec::new();
         for name in self.model_names().await? {
             let versions = self.versions(&name).await?;
-            models.push(ModelState::new(&name, versions, current.get(&name), failed));
+            models.push(ModelState::new(&name, versions, current.get(&name), &self.state()));
         }
         Ok(models)
     }
 
     fn publish(&self, models: &[ModelState]) {
-        let models = models.iter().map(|model| (model.name.clone(), Arc::new(model.routes()))).collect();
-        self.routes.publish(Snapshot::new(models, &self.config.tasks));
+        let routes: BTreeMap<String, Arc<ModelRoutes>> =
+            models.iter().map(|model| (model.name.clone(), Arc::new(model.routes()))).collect();
+        let is_served = |deployment: &Arc<Deployment>| {
+            let model = routes.get(deployment.model());
+            model.and_then(|model| model.deployments.get(&deployment.version)).is_some()
+        };
+        self.state().loaded.retain(|_, deployment| !is_served(deployment));
+        let before = self.routes.load().models.clone();
+        let deployments = before.values().flat_map(|model| model.deployments.values());
+        let left: Vec<_> = deployments.filter(|deployment| !is_served(deployment)).cloned().collect();
+        drop(before);
+        drop(self.routes.publish(Snapshot::new(routes, &self.config.tasks)));
+        self.retire_all(left.into_iter());
         self.published.send_modify(|count| *count += 1);
     }
 
-    async fn load_version(
-        &self,
-        record: &VersionRecord,
-        failed: &mut HashMap<(String, u32), String>,
-    ) -> Result<Arc<Deployment>, String> {
+    /// Holds deployments until their last request has ended, so that none is freed on a serving thread.
+    fn retire_all(&self, left: impl Iterator<Item = Arc<Deployment>>) {
+        self.state().retiring.extend(left);
+    }
+
+    /// Frees deployments whose last request has ended. Blocking: memory goes back to the system.
+    pub(crate) fn free_retired(&self) {
+        let mut ended = Vec::new();
+        self.state().retiring.retain(|deployment| {
+            let is_held = Arc::strong_count(deployment) > 1;
+            if !is_held {
+                ended.push(Arc::clone(deployment));
+            }
+            is_held
+        });
+        for deployment in ended {
+            tracing::info!(model = deployment.model(), version = deployment.version, "model version freed");
+        }
+    }
+
+    async fn load_version(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {
         match self.load(record).await {
             Ok(deployment) => {
                 self.config.predictions.listen(&deployment);
@@ -184,7 +262,6 @@ impl Deployer {
             }
             Err(reason) => {
                 tracing::error!(model = record.model, version = record.version, reason, "model version refused");
-                failed.insert((record.model.clone(), record.version), reason.clone());
                 Err(reason)
             }
         }
@@ -289,17 +366,14 @@ impl Deployer {
 // === impl ModelState ===
 
 impl ModelState {
-    fn new(
-        name: &str,
-        versions: Vec<VersionRecord>,
-        current: Option<&Arc<ModelRoutes>>,
-        failed: &HashMap<(String, u32), String>,
-    ) -> ModelState {
+    fn new(name: &str, versions: Vec<VersionRecord>, current: Option<&Arc<ModelRoutes>>, known: &State) -> ModelState {
+        let wanted = known.wanted.iter().find(|wanted| wanted.model == name).cloned();
         let mut state = ModelState {
             name: name.to_owned(),
             aliases: BTreeMap::new(),
             versions: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            wanted,
             loading: Vec::new(),
             before: current.cloned(),
         };
@@ -307,9 +381,11 @@ impl ModelState {
             for alias in &record.aliases {
                 state.aliases.insert(alias.clone(), record.version);
             }
-            let loaded = current.and_then(|current| current.deployments.get(&record.version));
-            let status = match (loaded, failed.get(&(name.to_owned(), record.version))) {
-                _ if record.aliases.is_empty() => VersionStatus::Registered,
+            let of = (name.to_owned(), record.version);
+            let served = current.and_then(|current| current.deployments.get(&record.version));
+            let is_candidate = state.wanted.as_ref().is_some_and(|wanted| wanted.candidate == record.version);
+            let status = match (served.or_else(|| known.loaded.get(&of)), known.failed.get(&of)) {
+                _ if record.aliases.is_empty() && !is_candidate => VersionStatus::Registered,
                 (Some(deployment), _) => {
                     state.deployments.insert(record.version, Arc::clone(deployment));
                     VersionStatus::Ready
@@ -326,19 +402,15 @@ impl ModelState {
         state
     }
 
-    /// A version's loading has ended.
-    fn settle(&mut self, version: u32, loaded: Result<Arc<Deployment>, String>) {
-        let status = match loaded {
-            Ok(deployment) => {
-                self.deployments.insert(version, deployment);
-                VersionStatus::Ready
-            }
-            Err(reason) => VersionStatus::Failed(reason),
-        };
-        self.versions.insert(version, status);
-    }
-
     fn routes(&self) -> ModelRoutes {
+        // Moved elsewhere, the alias is not the rollout's to share any more.
+        let is_baseline = |wanted: &&Wanted| self.aliases.get(super::snapshot::PRODUCTION) == Some(&wanted.baseline);
+        let wanted = self.wanted.as_ref().filter(is_baseline);
+        let canary = wanted.filter(|wanted| wanted.share > Share::NONE).and_then(|wanted| {
+            let deployment = Arc::clone(self.deployments.get(&wanted.candidate)?);
+            let Wanted { share, split, sticky_key, .. } = *wanted;
+            Some(Canary { deployment, share, split, sticky_key })
+        });
         let (mut aliases, mut versions, mut deployments) =
             (self.aliases.clone(), self.versions.clone(), self.deployments.clone());
         for (alias, version) in &mut aliases {
@@ -350,7 +422,7 @@ impl ModelState {
         }
         let production = aliases.get(super::snapshot::PRODUCTION);
         let production = production.and_then(|version| deployments.get(version)).cloned();
-        ModelRoutes { name: self.name.clone(), aliases, versions, deployments, production }
+        ModelRoutes { name: self.name.clone(), aliases, versions, deployments, production, canary }
     }
 
     /// What an alias's callers are answered by while the version it has moved to is loaded: what answered them before.

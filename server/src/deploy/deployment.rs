@@ -292,6 +292,15 @@ impl Deployment {
         tracing::error!(model = self.model(), version = self.version, "a model instance panicked and was replaced");
     }
 
+    /// Instances and scratch beside those that serve.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] of the engine.
+    pub(crate) fn own_state(&self) -> Result<CoreState, LoadError> {
+        Ok(CoreState::new(instances(&self.bodies)?))
+    }
+
     /// Counts of all cores.
     pub(crate) fn stats(&self) -> Stats {
         let mut sum = Stats::default();

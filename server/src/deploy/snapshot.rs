@@ -2,13 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 use ev_models_core::manifest::Task;
 
-use super::Deployment;
+use super::{Asker, Deployment, split::Canary};
 use crate::pipeline::PredictError;
 
 /// Which version a caller asked for.
@@ -48,11 +51,17 @@ pub(crate) struct ModelRoutes {
     pub(crate) versions: BTreeMap<u32, VersionStatus>,
     pub(crate) deployments: BTreeMap<u32, Arc<Deployment>>,
     pub(crate) production: Option<Arc<Deployment>>,
+    /// A candidate that gets some of its requests; none but while a rollout is under way.
+    pub(super) canary: Option<Canary>,
 }
 
 /// The place a snapshot is published to and read from.
 #[derive(Default)]
-pub(crate) struct Routes(ArcSwap<Snapshot>);
+pub(crate) struct Routes {
+    snapshot: ArcSwap<Snapshot>,
+    /// Whether any model has a canary: who calls matters only then.
+    is_split: AtomicBool,
+}
 
 /// Alias that requests without a choice go to.
 pub(crate) const PRODUCTION: &str = "production";
@@ -61,11 +70,26 @@ pub(crate) const PRODUCTION: &str = "production";
 
 impl Routes {
     pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Snapshot>> {
-        self.0.load()
+        self.snapshot.load()
     }
 
-    pub(super) fn publish(&self, snapshot: Snapshot) {
-        self.0.store(Arc::new(snapshot));
+    /// Whether it matters who calls.
+    #[inline]
+    pub(crate) fn is_split(&self) -> bool {
+        self.is_split.load(Ordering::Relaxed)
+    }
+
+    /// Publishes, and gives what was published before.
+    pub(super) fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let is_split = snapshot.models.values().any(|model| model.canary.is_some());
+        if is_split {
+            self.is_split.store(true, Ordering::Relaxed);
+        }
+        let before = self.snapshot.swap(Arc::new(snapshot));
+        if !is_split {
+            self.is_split.store(false, Ordering::Relaxed);
+        }
+        before
     }
 }
 
@@ -94,19 +118,20 @@ impl Snapshot {
         task: Task,
         name: &str,
         choice: Option<VersionChoice<'_>>,
+        asker: Asker<'_>,
     ) -> Result<&Arc<Deployment>, PredictError> {
+        self.find(task, name)?.answering(task, choice, asker)
+    }
+
+    /// The model for a typed request: the task's own unless another is named.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictError::UnknownModel`].
+    #[inline]
+    pub(crate) fn find(&self, task: Task, name: &str) -> Result<&Arc<ModelRoutes>, PredictError> {
         let model = if name.is_empty() { self.task(task) } else { self.models.get(name) };
-        let Some(model) = model else { return Err(self.unknown_model(task, name)) };
-        let deployment = model.choose(choice)?;
-        let found = deployment.manifest.model.task;
-        if found != task {
-            return Err(PredictError::WrongTask {
-                name: model.name.clone(),
-                found: found.name(),
-                expected: task.name(),
-            });
-        }
-        Ok(deployment)
+        model.ok_or_else(|| self.unknown_model(task, name))
     }
 
     /// A model by name.
@@ -129,15 +154,52 @@ impl Snapshot {
 // === impl ModelRoutes ===
 
 impl ModelRoutes {
-    /// The deployment of a version; `production` when none is chosen.
+    /// Whether rows that came together may have to be answered by different versions.
+    #[inline]
+    pub(crate) fn is_split(&self) -> bool {
+        self.canary.is_some()
+    }
+
+    /// As [`ModelRoutes::choose`], of a model that must answer a task.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModelRoutes::choose`], and [`PredictError::WrongTask`].
+    #[inline]
+    pub(crate) fn answering(
+        &self,
+        task: Task,
+        choice: Option<VersionChoice<'_>>,
+        asker: Asker<'_>,
+    ) -> Result<&Arc<Deployment>, PredictError> {
+        let deployment = self.choose(choice, asker)?;
+        let found = deployment.manifest.model.task;
+        if found != task {
+            return Err(PredictError::WrongTask {
+                name: self.name.clone(),
+                found: found.name(),
+                expected: task.name(),
+            });
+        }
+        Ok(deployment)
+    }
+
+    /// The deployment of a version; when none is chosen `production`, or for some who ask its canary.
     ///
     /// # Errors
     ///
     /// Unknown version or alias, or a version that does not serve.
     #[inline]
-    pub(crate) fn choose(&self, choice: Option<VersionChoice<'_>>) -> Result<&Arc<Deployment>, PredictError> {
+    pub(crate) fn choose(
+        &self,
+        choice: Option<VersionChoice<'_>>,
+        asker: Asker<'_>,
+    ) -> Result<&Arc<Deployment>, PredictError> {
         match (choice, &self.production) {
-            (None | Some(VersionChoice::Alias(PRODUCTION)), Some(production)) => Ok(production),
+            (None | Some(VersionChoice::Alias(PRODUCTION)), Some(production)) => Ok(match &self.canary {
+                Some(canary) if canary.takes(asker) => &canary.deployment,
+                _ => production,
+            }),
             (None, None) => self.by_alias(PRODUCTION),
             (Some(VersionChoice::Alias(alias)), _) => self.by_alias(alias),
             (Some(VersionChoice::Number(version)), _) => self.by_number(version),
@@ -150,12 +212,12 @@ impl ModelRoutes {
     ///
     /// As [`ModelRoutes::choose`].
     #[inline]
-    pub(crate) fn choose_text(&self, version: &str) -> Result<&Arc<Deployment>, PredictError> {
+    pub(crate) fn choose_text(&self, version: &str, asker: Asker<'_>) -> Result<&Arc<Deployment>, PredictError> {
         if version.is_empty() {
-            return self.choose(None);
+            return self.choose(None, asker);
         }
         if !version.bytes().all(|byte| byte.is_ascii_digit()) {
-            return self.choose(Some(VersionChoice::Alias(version)));
+            return self.choose(Some(VersionChoice::Alias(version)), asker);
         }
         match version.parse() {
             Ok(number) => self.by_number(number),

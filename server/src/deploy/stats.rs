@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::pipeline::Timings;
+use crate::pipeline::{PredictError, Timings};
 
 /// Counts and total times since the deployment was loaded.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,8 @@ pub(crate) struct Stats {
     pub(crate) success: Total,
     /// Requests that failed after they were routed.
     pub(crate) fail: Total,
+    /// Rows and requests that failed by no fault of the caller's.
+    pub(crate) faults: u64,
     /// Rows answered.
     pub(crate) rows: u64,
     /// Runs of the model, also for requests that failed in the end.
@@ -145,10 +147,22 @@ impl Stats {
         self.fail.add(total);
     }
 
+    /// A request failed for this reason.
+    pub(crate) fn failed_by(&mut self, error: &PredictError, total: Duration) {
+        self.failed(total);
+        self.fault(error);
+    }
+
+    /// A row failed for this reason.
+    pub(crate) fn fault(&mut self, error: &PredictError) {
+        self.faults += u64::from(!error.is_of_caller());
+    }
+
     /// Adds another core's counts.
     pub(crate) fn merge(&mut self, other: &Stats) {
         self.success.merge(other.success);
         self.fail.merge(other.fail);
+        self.faults += other.faults;
         self.rows += other.rows;
         self.executions += other.executions;
         self.queue.merge(other.queue);

@@ -1,6 +1,6 @@
 //! `ev.battery.v1.BatteryHealth`: up to five models answer one request.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use ev_domain::{Feature, Value};
 use ev_models_core::manifest::Task;
@@ -17,7 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     by_vehicle::{self, Known},
-    predictor::{self, Predictor, QueuedReply, Reply},
+    call::Call,
+    predictor::{Predictor, QueuedReply, Reply},
     renewed::Watching,
     status, stream,
     telemetry::timestamp,
@@ -39,8 +40,8 @@ impl BatteryHealth for BatteryService {
     type PredictStreamStream = stream::Answers<PredictStreamResponse>;
 
     async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
-        let deadline = predictor::deadline(&request)?;
-        let reply = one(&self.0, request.get_ref(), deadline);
+        let call = self.0.call(&request)?;
+        let reply = one(&self.0, request.get_ref(), call);
         reply.done().await.map(Response::new).map_err(status::of_predict)
     }
 
@@ -48,9 +49,9 @@ impl BatteryHealth for BatteryService {
         &self,
         request: Request<PredictBatchRequest>,
     ) -> Result<Response<PredictBatchResponse>, Status> {
-        let deadline = predictor::deadline(&request)?;
+        let call = self.0.call(&request)?;
         let rows = &request.get_ref().rows;
-        let results = answer_many(&self.0, rows, deadline).await.map_err(status::of_predict)?;
+        let results = answer_many(&self.0, rows, call).await.map_err(status::of_predict)?;
         Ok(Response::new(PredictBatchResponse { results }))
     }
 
@@ -58,11 +59,11 @@ impl BatteryHealth for BatteryService {
         &self,
         request: Request<Streaming<PredictStreamRequest>>,
     ) -> Result<Response<Self::PredictStreamStream>, Status> {
-        let deadline = predictor::deadline(&request)?;
+        let call = self.0.call_of_stream(&request)?;
         let predictor = Arc::clone(&self.0);
         let draining = predictor.draining.clone();
-        let answers = stream::answers(request.into_inner(), &draining, deadline, move |message| {
-            let reply = one(&predictor, &message.request.unwrap_or_default(), deadline);
+        let answers = stream::answers(request.into_inner(), &draining, call.deadline, move |message| {
+            let reply = one(&predictor, &message.request.unwrap_or_default(), call);
             reply.in_stream(move |answered| {
                 let result = match answered {
                     Ok(response) => predict_stream_response::Result::Response(response),
@@ -185,7 +186,7 @@ impl Features for PredictRequest {
 async fn answer_many(
     predictor: &Arc<Predictor>,
     rows: &[PredictRequest],
-    deadline: Option<Instant>,
+    call: Call,
 ) -> Result<Vec<PredictBatchResult>, PredictError> {
     if rows.is_empty() {
         return Err(PredictError::EmptyBatch);
@@ -198,11 +199,11 @@ async fn answer_many(
         if !results.is_empty() {
             tokio::task::yield_now().await;
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if call.has_passed() {
             return Err(PredictError::DeadlineExceeded);
         }
         // All of a slice are asked before the first is waited for, so that those of queued models run together.
-        let replies: Vec<Reply<PredictResponse>> = slice.iter().map(|row| one(predictor, row, deadline)).collect();
+        let replies: Vec<Reply<PredictResponse>> = slice.iter().map(|row| one(predictor, row, call)).collect();
         for reply in replies {
             let result = match reply.done().await {
                 Ok(response) => predict_batch_result::Result::Response(response),
@@ -231,16 +232,12 @@ type Answered = (PredictionInfo, Estimate);
 
 /// Answers a request, after reading its vehicle where it names one.
 #[inline]
-pub(super) fn one(
-    predictor: &Arc<Predictor>,
-    request: &PredictRequest,
-    deadline: Option<Instant>,
-) -> Reply<PredictResponse> {
+pub(super) fn one(predictor: &Arc<Predictor>, request: &PredictRequest, call: Call) -> Reply<PredictResponse> {
     if request.vehicle_id.is_empty() {
-        return answer(Asked { predictor, request, known: None, deadline });
+        return answer(Asked { predictor, request, known: None, call });
     }
-    by_vehicle::predict(predictor, &request.vehicle_id, request, deadline, move |predictor, request, known| {
-        answer(Asked { predictor, request, known: Some(known), deadline })
+    by_vehicle::predict(predictor, &request.vehicle_id, request, call, move |predictor, request, known| {
+        answer(Asked { predictor, request, known: Some(known), call })
     })
 }
 
@@ -251,7 +248,7 @@ struct Asked<'a> {
     request: &'a PredictRequest,
     /// Of the request's vehicle, read once for all targets.
     known: Option<&'a Known>,
-    deadline: Option<Instant>,
+    call: Call,
 }
 
 /// Answers the targets asked for; without any, those that what is given and known suffices for.
@@ -330,7 +327,7 @@ impl Partial {
     }
 
     fn ask_target(&mut self, asked: Asked<'_>, target: Target) -> Result<(), PredictError> {
-        let Asked { predictor, request, known, deadline } = asked;
+        let Asked { predictor, request, known, call } = asked;
         let task = match target {
             Target::StateOfHealth => Task::BatterySoh,
             Target::RemainingUsefulLife => Task::BatteryRul,
@@ -341,11 +338,11 @@ impl Partial {
         };
         let selector = selector(request, target);
         let reply = match known {
-            None => predictor.row(task, selector, request, deadline, |predictor, deployment, outcome| {
+            None => predictor.row(task, selector, request, call, |predictor, deployment, outcome| {
                 (predictor.info(deployment, &outcome), outcome.estimate)
             }),
             Some(known) => predictor
-                .row_of_vehicle(task, selector, request, known, deadline, |_, outcome, info| (info, outcome.estimate)),
+                .row_of_vehicle(task, selector, request, known, call, |_, outcome, info| (info, outcome.estimate)),
         };
         match reply {
             Reply::Answered(answered) => take(target, answered, &mut self.response),

@@ -16,6 +16,7 @@ use ev_models_core::manifest::Task;
 use ev_proto::ev::common::v1::{ModelSelector, PredictionInfo};
 
 use super::{
+    call::Call,
     features::feature,
     predictor::{Grouped, Predictor, Reply, Results, in_order, selected},
 };
@@ -58,7 +59,7 @@ pub(super) fn predict<Q, A>(
     predictor: &Arc<Predictor>,
     vehicle_id: &str,
     request: &Q,
-    deadline: Option<Instant>,
+    call: Call,
     predict: impl FnOnce(&Arc<Predictor>, &Q, &Known) -> Reply<A> + Send + 'static,
 ) -> Reply<A>
 where
@@ -80,7 +81,7 @@ where
             Reply::Queued(Box::pin(async move {
                 // A task that panicked, or a runtime that ends.
                 let known = reading.await.map_err(|_| PredictError::ShuttingDown)??;
-                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                if call.has_passed() {
                     return Err(PredictError::DeadlineExceeded);
                 }
                 let reply = predict(&predictor, &request, &known);
@@ -176,12 +177,12 @@ impl Predictor {
         selector: Option<&ModelSelector>,
         request: &Q,
         known: &Known,
-        deadline: Option<Instant>,
+        call: Call,
         answer: impl FnOnce(&Deployment, Outcome, PredictionInfo) -> A + Send + 'static,
     ) -> Reply<A> {
         let snapshot = self.routes.load();
         let (name, choice) = selected(selector);
-        let deployment = match snapshot.route(task, name, choice) {
+        let deployment = match snapshot.route(task, name, choice, call.asker(known.vehicle.as_str())) {
             Ok(deployment) => deployment,
             Err(error) => return Reply::Refused(error),
         };
@@ -196,7 +197,7 @@ impl Predictor {
                     request.visit(|feature, value| row.feature(feature, value));
                     told.fill(deployment, row);
                 };
-                submit_row(deployment, queue, Want::Estimate, deadline, fill)
+                submit_row(deployment, queue, Want::Estimate, call.deadline, fill)
             };
             return self.submitted(deployment, row, |predictor, deployment, outcome| {
                 outcome.map(|outcome| predictor.answer_of_vehicle(deployment, outcome, told, answer))
@@ -232,11 +233,12 @@ impl Predictor {
         requests: &[Q],
         selector: impl Fn(&Q) -> Option<&ModelSelector>,
         vehicle_id: impl Fn(usize) -> &'a str,
-        deadline: Option<Instant>,
+        call: Call,
         answer: impl Fn(&Deployment, Outcome, PredictionInfo) -> A,
     ) -> Results<A> {
-        let Grouped { mut results, groups } = self.group(task, requests, selector)?;
-        let mut known = self.known((0..requests.len()).map(vehicle_id), deadline).await?;
+        let Grouped { mut results, groups } =
+            self.group(task, requests, selector, |index| call.asker(vehicle_id(index)))?;
+        let mut known = self.known((0..requests.len()).map(vehicle_id), call).await?;
         for (deployment, members) in groups {
             let mut rows: Vec<(usize, Option<Told>)> = Vec::with_capacity(members.len());
             for index in members {
@@ -252,8 +254,13 @@ impl Predictor {
             if rows.is_empty() {
                 continue;
             }
-            let batch =
-                Batch { rows: rows.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone, draw: None };
+            let batch = Batch {
+                rows: rows.len(),
+                deadline: call.deadline,
+                want: Want::Estimate,
+                bad_row: BadRow::FailsAlone,
+                draw: None,
+            };
             let outcomes = predict_batch(&deployment, batch, |row, builder| {
                 let (index, told) = &rows[row];
                 requests[*index].visit(|feature, value| builder.feature(feature, value));
@@ -280,7 +287,7 @@ impl Predictor {
     async fn known(
         &self,
         vehicle_ids: impl Iterator<Item = &str>,
-        deadline: Option<Instant>,
+        call: Call,
     ) -> Result<Vec<Option<Result<Known, PredictError>>>, PredictError> {
         let mut known: Vec<Option<Result<Known, PredictError>>> = Vec::new();
         let mut asked = Vec::new();
@@ -305,7 +312,7 @@ impl Predictor {
             if reading.is_empty() {
                 return Ok(known);
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if call.has_passed() {
                 return Err(PredictError::DeadlineExceeded);
             }
             for (index, read) in futures_util::future::join_all(reading).await {

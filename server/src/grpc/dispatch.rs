@@ -10,11 +10,13 @@ use ev_proto::{
     ev::{
         battery::v1::battery_health_server::BatteryHealthServer,
         charging::v1::charging_utilization_server::ChargingUtilizationServer,
-        features::v1::feature_store_server::FeatureStoreServer, outcomes::v1::outcomes_server::OutcomesServer,
+        features::v1::feature_store_server::FeatureStoreServer,
+        outcomes::v1::outcomes_server::OutcomesServer,
         range::v1::range_prediction_server::RangePredictionServer,
-        registry::v1::model_registry_server::ModelRegistryServer,
+        registry::v1::{model_registry_server::ModelRegistryServer, rollouts_server::RolloutsServer},
         telemetry::v1::telemetry_query_server::TelemetryQueryServer,
-        thermal::v1::thermal_risk_server::ThermalRiskServer, vision::v1::vehicle_vision_server::VehicleVisionServer,
+        thermal::v1::thermal_risk_server::ThermalRiskServer,
+        vision::v1::vehicle_vision_server::VehicleVisionServer,
     },
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
 };
@@ -40,6 +42,7 @@ use super::{
     predictor::Predictor,
     range::RangeService,
     registry::RegistryService,
+    rollouts::RolloutsService,
     telemetry::QueryService,
     thermal::ThermalService,
     vision::VisionService,
@@ -69,6 +72,7 @@ struct Services {
     features: FeatureStoreServer<FeatureService>,
     outcomes: OutcomesServer<OutcomesService>,
     registry: ModelRegistryServer<RegistryService>,
+    rollouts: RolloutsServer<RolloutsService>,
     telemetry: TelemetryQueryServer<QueryService>,
     oip: GrpcInferenceServiceServer<OipService>,
     health: HealthServer<HealthService>,
@@ -89,10 +93,11 @@ pub(super) const PREDICTION_SERVICES: [&str; 5] = [
 ];
 
 /// Services whose health is that of the process: which model they are asked about is the caller's choice, if any.
-pub(super) const OTHER_SERVICES: [&str; 5] = [
+pub(super) const OTHER_SERVICES: [&str; 6] = [
     <FeatureStoreServer<FeatureService> as NamedService>::NAME,
     <OutcomesServer<OutcomesService> as NamedService>::NAME,
     <ModelRegistryServer<RegistryService> as NamedService>::NAME,
+    <RolloutsServer<RolloutsService> as NamedService>::NAME,
     <TelemetryQueryServer<QueryService> as NamedService>::NAME,
     <GrpcInferenceServiceServer<OipService> as NamedService>::NAME,
 ];
@@ -120,7 +125,7 @@ impl Dispatch {
     /// When the descriptors that reflection serves cannot be read, which is a bug of the build.
     pub(crate) fn new(
         predictor: &Arc<Predictor>,
-        registry: RegistryService,
+        (registry, rollouts): (RegistryService, RolloutsService),
         telemetry: QueryService,
         outcomes: OutcomesService,
         health: HealthService,
@@ -146,6 +151,7 @@ impl Dispatch {
                 .max_decoding_message_size(limits.message),
             outcomes: OutcomesServer::new(outcomes).max_decoding_message_size(limits.message),
             registry: ModelRegistryServer::new(registry).max_decoding_message_size(limits.upload),
+            rollouts: RolloutsServer::new(rollouts).max_decoding_message_size(limits.message),
             oip: GrpcInferenceServiceServer::new(oip).max_decoding_message_size(limits.image_message),
             health: HealthServer::new(health).max_decoding_message_size(64 * 1024),
             rest: tonic::service::Routes::new(builder().build_v1()?.max_decoding_message_size(64 * 1024))
@@ -190,7 +196,7 @@ where
                 }
             };
         }
-        call!(range, charging, battery, thermal, features, outcomes, registry, telemetry; counted: oip, vision)
+        call!(range, charging, battery, thermal, features, outcomes, registry, rollouts, telemetry; counted: oip, vision)
     }
 }
 

@@ -11,7 +11,7 @@ use ev_proto::ev::features::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    predictor::deadline,
+    call::deadline,
     status,
     telemetry::{time_us, vehicle},
 };

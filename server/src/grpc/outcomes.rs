@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
-use super::{predictor::deadline, status, telemetry::time_us};
+use super::{call::deadline, status, telemetry::time_us};
 use crate::{
     pipeline::{PredictError, Violation},
     predictions::Predictions,

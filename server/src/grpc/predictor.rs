@@ -10,12 +10,11 @@ use ev_proto::ev::common::v1::{
     OutOfDistributionReason as ProtoReason, PredictionInfo, PredictionStatus, Timings as ProtoTimings, model_selector,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::{deadline::Deadline, renewed::Renewals, status, stream::Answer};
+use super::{call::Call, renewed::Renewals, stream::Answer};
 use crate::{
-    deploy::{Deployment, Queue, Routes, VersionChoice},
+    deploy::{Asker, Deployment, Queue, Routes, VersionChoice},
     features::VehicleFeatures,
     pipeline::{
         BadRow, Batch, BatchInfo, Features, OutOfDistributionReason, Outcome, Picture, PredictError, PredictionIds,
@@ -98,12 +97,12 @@ impl Predictor {
         task: Task,
         selector: Option<&ModelSelector>,
         request: &Q,
-        deadline: Option<Instant>,
+        call: Call,
         answer: impl FnOnce(&Predictor, &Deployment, Outcome) -> A + Send + 'static,
     ) -> Reply<A> {
         let snapshot = self.routes.load();
         let (name, choice) = selected(selector);
-        let deployment = match snapshot.route(task, name, choice) {
+        let deployment = match snapshot.route(task, name, choice, call.asker("")) {
             Ok(deployment) => deployment,
             Err(error) => return Reply::Refused(error),
         };
@@ -113,7 +112,7 @@ impl Predictor {
                 deployment,
                 queue,
                 Want::Estimate,
-                deadline,
+                call.deadline,
                 fill,
                 |predictor, deployment, outcome| outcome.map(|outcome| answer(predictor, deployment, outcome)),
             );
@@ -125,7 +124,7 @@ impl Predictor {
     }
 
     /// Predicts rows that came together as one batch, and gives their answers in order. Says no, and does nothing, where
-    /// they are not for one model that runs inline.
+    /// they are not for one version of a model that runs inline.
     #[inline]
     pub(super) fn together<'r, Q: Features + 'r, A>(
         &self,
@@ -142,7 +141,11 @@ impl Predictor {
         }
         let snapshot = self.routes.load();
         let (name, choice) = selected(of_all);
-        let Ok(deployment) = snapshot.route(task, name, choice) else { return false };
+        let Ok(model) = snapshot.find(task, name) else { return false };
+        if model.is_split() {
+            return false;
+        }
+        let Ok(deployment) = model.answering(task, choice, Asker::Server) else { return false };
         if deployment.queue().is_some() {
             return false;
         }
@@ -216,16 +219,18 @@ impl Predictor {
         task: Task,
         selector: Option<&ModelSelector>,
         picture: Picture,
-        deadline: Option<Instant>,
+        call: Call,
         answer: impl FnOnce(&Predictor, &Deployment, Outcome) -> A + Send + 'static,
     ) -> Reply<A> {
         let snapshot = self.routes.load();
         let (name, choice) = selected(selector);
-        match snapshot.route(task, name, choice) {
+        match snapshot.route(task, name, choice, call.asker("")) {
             Ok(deployment) => {
-                self.queued_picture(deployment, Want::Estimate, deadline, picture, |predictor, deployment, outcome| {
-                    outcome.map(|outcome| answer(predictor, deployment, outcome))
-                })
+                let answer =
+                    |predictor: &Predictor, deployment: &Deployment, outcome: Result<Outcome, PredictError>| {
+                        outcome.map(|outcome| answer(predictor, deployment, outcome))
+                    };
+                self.queued_picture(deployment, Want::Estimate, call.deadline, picture, answer)
             }
             Err(error) => Reply::Refused(error),
         }
@@ -238,10 +243,10 @@ impl Predictor {
         requests: &[Q],
         selector: impl Fn(&Q) -> Option<&ModelSelector>,
         picture: impl Fn(&Q) -> Result<Picture, PredictError>,
-        deadline: Option<Instant>,
+        call: Call,
         answer: impl Fn(&Q, &Deployment, Outcome) -> A,
     ) -> Results<A> {
-        let Grouped { mut results, groups } = self.group(task, requests, selector)?;
+        let Grouped { mut results, groups } = self.group(task, requests, selector, |_| call.asker(""))?;
         for (deployment, members) in groups {
             let queue = deployment.picture_queue().ok_or_else(|| no_pictures(&deployment))?;
             let (mut of_rows, mut rows) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
@@ -257,8 +262,13 @@ impl Predictor {
             if rows.is_empty() {
                 continue;
             }
-            let batch =
-                Batch { rows: rows.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone, draw: None };
+            let batch = Batch {
+                rows: rows.len(),
+                deadline: call.deadline,
+                want: Want::Estimate,
+                bad_row: BadRow::FailsAlone,
+                draw: None,
+            };
             let outcomes = predict_pictures(&deployment, queue, batch, &of_rows).await?;
             for (index, outcome) in rows.into_iter().zip(outcomes) {
                 results[index] = Some(outcome.map(|outcome| answer(&requests[index], &deployment, outcome)));
@@ -273,13 +283,18 @@ impl Predictor {
         task: Task,
         requests: &[Q],
         selector: impl Fn(&Q) -> Option<&ModelSelector>,
-        deadline: Option<Instant>,
+        call: Call,
         answer: impl Fn(&Deployment, Outcome) -> A,
     ) -> Results<A> {
-        let Grouped { mut results, groups } = self.group(task, requests, selector)?;
+        let Grouped { mut results, groups } = self.group(task, requests, selector, |_| call.asker(""))?;
         for (deployment, members) in groups {
-            let batch =
-                Batch { rows: members.len(), deadline, want: Want::Estimate, bad_row: BadRow::FailsAlone, draw: None };
+            let batch = Batch {
+                rows: members.len(),
+                deadline: call.deadline,
+                want: Want::Estimate,
+                bad_row: BadRow::FailsAlone,
+                draw: None,
+            };
             let outcomes = predict_batch(&deployment, batch, |row, builder| {
                 requests[members[row]].visit(|feature, value| builder.feature(feature, value));
             })
@@ -293,11 +308,12 @@ impl Predictor {
 
     /// Which deployment answers which row.
     #[inline]
-    pub(super) fn group<Q, A>(
+    pub(super) fn group<'a, Q, A>(
         &self,
         task: Task,
         requests: &[Q],
         selector: impl Fn(&Q) -> Option<&ModelSelector>,
+        asker: impl Fn(usize) -> Asker<'a>,
     ) -> Result<Grouped<A>, PredictError> {
         if requests.is_empty() {
             return Err(PredictError::EmptyBatch);
@@ -310,7 +326,7 @@ impl Predictor {
         let snapshot = self.routes.load();
         for (index, request) in requests.iter().enumerate() {
             let (name, choice) = selected(selector(request));
-            match snapshot.route(task, name, choice) {
+            match snapshot.route(task, name, choice, asker(index)) {
                 Err(error) => results[index] = Some(Err(error)),
                 Ok(deployment) => match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, deployment)) {
                     Some((_, members)) => members.push(index),
@@ -367,20 +383,6 @@ pub(super) fn in_order<A>(results: Vec<Option<Result<A, PredictError>>>) -> Vec<
 fn no_pictures(deployment: &Deployment) -> PredictError {
     let reason = format!("model `{}` takes no pictures", deployment.model());
     PredictError::Backend(RunError::Engine { backend: "images", reason })
-}
-
-/// The caller's deadline.
-///
-/// # Errors
-///
-/// `DEADLINE_EXCEEDED` when it has already passed.
-#[inline]
-pub(super) fn deadline<T>(request: &Request<T>) -> Result<Option<Instant>, Status> {
-    match request.extensions().get::<Deadline>() {
-        None => Ok(None),
-        Some(Deadline(instant)) if *instant > Instant::now() => Ok(Some(*instant)),
-        Some(_) => Err(status::of_predict(PredictError::DeadlineExceeded)),
-    }
 }
 
 #[inline]

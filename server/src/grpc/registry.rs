@@ -15,7 +15,7 @@ use ev_proto::ev::registry::v1::{
     get_gates_request, get_version_request, model_registry_server::ModelRegistry, register_version_request::Part,
     verify_version_request,
 };
-use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Page, References, Registry, VersionChoice, VersionRecord};
+use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Page, Registry, VersionChoice, VersionRecord};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -169,7 +169,7 @@ impl ModelRegistry for RegistryService {
             self.check_servable(&record).await?;
         }
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
-        self.deployer.forgive(&model, version).await;
+        self.deployer.forgive(&model, version);
         let change = AliasChange::set(model.as_str(), alias, version, expected);
         let previous = registry.move_alias(&change, now_ms()).await.map_err(|error| status::of_registry(&error))?;
         self.reconcile().await?;
@@ -209,7 +209,8 @@ impl ModelRegistry for RegistryService {
     ) -> Result<Response<DeleteVersionResponse>, Status> {
         let registry = self.registry.on_behalf_of(&actor(&request));
         let DeleteVersionRequest { model, version } = request.into_inner();
-        let deleted = registry.delete_version(&model, version, &References::new(), now_ms()).await;
+        let references = crate::rollouts::references(&registry).await.map_err(|error| status::of_registry(&error))?;
+        let deleted = registry.delete_version(&model, version, &references, now_ms()).await;
         let deleted = deleted.map_err(|error| status::of_registry(&error))?;
         let version = self.version(&deleted);
         self.reconcile().await?;

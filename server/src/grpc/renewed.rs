@@ -17,7 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{battery, predictor::Predictor, status, telemetry::vehicle, thermal};
+use super::{battery, call::Call, predictor::Predictor, status, telemetry::vehicle, thermal};
 use crate::{
     lane::{Condition, Lane, Opinion, Predicted},
     renewal::{Renewal, Renewed, WATCHED_MAX},
@@ -51,7 +51,7 @@ pub(crate) fn start(renewal: &Renewal, predictor: &Arc<Predictor>, lane: &Arc<La
                 lane.learn(&vehicle, chemistry.as_deref());
             }
             let request = AssessRequest { vehicle_id: vehicle.as_str().to_owned(), ..AssessRequest::default() };
-            let answer = thermal::one(&asked, &request, None).done().await.ok();
+            let answer = thermal::one(&asked, &request, Call::own()).done().await.ok();
             let now_us = now_us();
             if let Some(opinion) = answer.as_ref().and_then(|answer| opinion(answer, now_us)) {
                 told.assessed(&vehicle, &opinion, now_us);
@@ -64,7 +64,7 @@ pub(crate) fn start(renewal: &Renewal, predictor: &Arc<Predictor>, lane: &Arc<La
         let (asked, told) = (Arc::clone(&asked), Arc::clone(&told));
         async move {
             let request = PredictRequest { vehicle_id: vehicle.as_str().to_owned(), ..PredictRequest::default() };
-            let answer = battery::one(&asked, &request, None).done().await.ok();
+            let answer = battery::one(&asked, &request, Call::own()).done().await.ok();
             if let Some(answer) = &answer {
                 told.predicted(&vehicle, &condition(answer), now_us());
             }

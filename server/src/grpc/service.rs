@@ -20,19 +20,19 @@ macro_rules! single_model_service {
         fn one(
             predictor: &std::sync::Arc<Predictor>,
             request: &$request,
-            deadline: Option<std::time::Instant>,
+            call: super::call::Call,
         ) -> predictor::Reply<$response> {
-            predictor.row($task, request.model_selector.as_ref(), request, deadline, answer)
+            predictor.row($task, request.model_selector.as_ref(), request, call, answer)
         }
 
         #[inline]
         fn many(
             predictor: &Predictor,
             rows: &[$request],
-            deadline: Option<std::time::Instant>,
+            call: super::call::Call,
         ) -> impl Future<Output = predictor::Results<$response>> + Send {
             let answer = |deployment: &Deployment, outcome: Outcome| answer(predictor, deployment, outcome);
-            predictor.rows($task, rows, |row| row.model_selector.as_ref(), deadline, answer)
+            predictor.rows($task, rows, |row| row.model_selector.as_ref(), call, answer)
         }
 
         const RUN_MAX: usize = stream::RUN_MAX;
@@ -76,8 +76,8 @@ macro_rules! single_model_service {
                 &self,
                 request: tonic::Request<$request>,
             ) -> Result<tonic::Response<$response>, tonic::Status> {
-                let deadline = predictor::deadline(&request)?;
-                let reply = one(&self.0, request.get_ref(), deadline);
+                let call = self.0.call(&request)?;
+                let reply = one(&self.0, request.get_ref(), call);
                 reply.done().await.map(tonic::Response::new).map_err(status::of_predict)
             }
 
@@ -86,8 +86,8 @@ macro_rules! single_model_service {
                 request: tonic::Request<$batch_request>,
             ) -> Result<tonic::Response<$batch_response>, tonic::Status> {
                 use $batch_oneof as Oneof;
-                let deadline = predictor::deadline(&request)?;
-                let results = many(&self.0, &request.get_ref().rows, deadline).await.map_err(status::of_predict)?;
+                let call = self.0.call(&request)?;
+                let results = many(&self.0, &request.get_ref().rows, call).await.map_err(status::of_predict)?;
                 let results = results.into_iter().map(|result| {
                     let result = match result {
                         Ok(response) => Oneof::Response(response),
@@ -103,7 +103,7 @@ macro_rules! single_model_service {
                 request: tonic::Request<tonic::Streaming<$stream_request>>,
             ) -> Result<tonic::Response<Self::$stream_type>, tonic::Status> {
                 use $stream_oneof as Oneof;
-                let deadline = predictor::deadline(&request)?;
+                let call = self.0.call_of_stream(&request)?;
                 let predictor = std::sync::Arc::clone(&self.0);
                 let draining = predictor.draining.clone();
                 let answer = |id, answered| {
@@ -114,7 +114,7 @@ macro_rules! single_model_service {
                     $stream_response { id, result: Some(result) }
                 };
                 let nothing = <$request>::default();
-                let answers = stream::answers_in_runs(request.into_inner(), &draining, deadline, RUN_MAX, move |run, ahead| {
+                let answers = stream::answers_in_runs(request.into_inner(), &draining, call.deadline, RUN_MAX, move |run, ahead| {
                     let mut ids = run.iter().map(|message| message.id);
                     let row = |row: usize| run.get(row).and_then(|message| message.request.as_ref()).unwrap_or(&nothing);
                     let answered = |answered| {
@@ -126,7 +126,7 @@ macro_rules! single_model_service {
                     }
                     ahead.extend(run.drain(..).map(|message| {
                         let request = message.request.unwrap_or_default();
-                        one(&predictor, &request, deadline).in_stream(move |answered| answer(message.id, answered))
+                        one(&predictor, &request, call).in_stream(move |answered| answer(message.id, answered))
                     }));
                 });
                 Ok(tonic::Response::new(answers))

@@ -7,6 +7,7 @@ use ev_features::{StoreError, WriteError};
 use ev_outcomes::OutcomesError;
 use ev_proto::ev::common::v1::{FieldViolation, RowError};
 use ev_registry::RegistryError;
+use ev_rollouts::RolloutError;
 use ev_telemetry::{SubmitError, TelemetryError};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -14,6 +15,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::{
     gates::GateError,
     pipeline::{PredictError, Violation},
+    rollouts::RolloutsError,
 };
 
 /// `ErrorInfo.domain` of every error.
@@ -72,6 +74,8 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::DiskFull { .. } => (Code::ResourceExhausted, "DISK_FULL"),
         RegistryError::UploadFailed => (Code::Aborted, "UPLOAD_FAILED"),
         RegistryError::Conflict { .. } => (Code::Aborted, "ALIAS_MOVED"),
+        RegistryError::RolloutUnderWay { .. } => (Code::FailedPrecondition, "ROLLOUT_UNDER_WAY"),
+        RegistryError::RolloutMoved { .. } => (Code::Aborted, "ROLLOUT_MOVED"),
         RegistryError::Corrupt { .. } => (Code::DataLoss, "CORRUPT"),
         RegistryError::Tampered { .. } => (Code::DataLoss, "TAMPERED"),
         RegistryError::Lost { .. } => (Code::DataLoss, "LOST"),
@@ -94,6 +98,24 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
     }
     let retry = (code == Code::Unavailable).then_some(RETRY_DELAY);
     Described { code, reason, message, violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of a rollout that was refused or failed.
+#[cold]
+pub(super) fn of_rollouts(error: &RolloutsError) -> Status {
+    let (code, reason) = match error {
+        RolloutsError::Registry(error) => return of_registry(error),
+        RolloutsError::Contended { .. } => (Code::Aborted, "ROLLOUT_MOVED"),
+        RolloutsError::Refused(RolloutError::InvalidPlan { field, found, expected }) => {
+            return invalid(&format!("plan.{field}"), "OUT_OF_RANGE", format!("is {found}, expected {expected}"));
+        }
+        RolloutsError::Refused(RolloutError::SameVersion { .. }) => (Code::FailedPrecondition, "ALREADY_PRODUCTION"),
+        RolloutsError::Refused(RolloutError::NotNow { .. }) => (Code::FailedPrecondition, "ROLLOUT_STATE"),
+        // Rollouts' errors may grow; what is not known here is ours to look into.
+        RolloutsError::Refused(_) => (Code::Internal, "INTERNAL"),
+    };
+    let retry = (code == Code::Aborted).then_some(RETRY_DELAY);
+    Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
 }
 
 /// The status of a version that may not be in production.

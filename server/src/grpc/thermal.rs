@@ -1,6 +1,6 @@
 //! `ev.thermal.v1.ThermalRisk`.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use ev_domain::{Feature, RiskClass, Severity, Value};
 use ev_models_core::manifest::Task;
@@ -15,7 +15,8 @@ use ev_proto::ev::thermal::v1::{
 
 use super::{
     alerts, by_vehicle,
-    predictor::{self, Predictor, Reply, Results},
+    call::Call,
+    predictor::{Predictor, Reply, Results},
     renewed::Watching,
     service::single_model_service,
     status, stream,
@@ -80,20 +81,16 @@ single_model_service! {
 }
 
 #[inline]
-pub(super) fn one(
-    predictor: &Arc<Predictor>,
-    request: &AssessRequest,
-    deadline: Option<Instant>,
-) -> Reply<AssessResponse> {
+pub(super) fn one(predictor: &Arc<Predictor>, request: &AssessRequest, call: Call) -> Reply<AssessResponse> {
     let selector = request.model_selector.as_ref();
     if request.vehicle_id.is_empty() {
-        return predictor.row(Task::ThermalRisk, selector, request, deadline, |predictor, deployment, outcome| {
+        return predictor.row(Task::ThermalRisk, selector, request, call, |predictor, deployment, outcome| {
             answer(deployment, &outcome, predictor.info(deployment, &outcome))
         });
     }
-    by_vehicle::predict(predictor, &request.vehicle_id, request, deadline, move |predictor, request, known| {
+    by_vehicle::predict(predictor, &request.vehicle_id, request, call, move |predictor, request, known| {
         let (task, selector) = (Task::ThermalRisk, request.model_selector.as_ref());
-        predictor.row_of_vehicle(task, selector, request, known, deadline, |deployment, outcome, info| {
+        predictor.row_of_vehicle(task, selector, request, known, call, |deployment, outcome, info| {
             answer(deployment, &outcome, info)
         })
     })
@@ -117,17 +114,17 @@ fn together<'r>(
     predictor.together(Task::ThermalRisk, rows, row, |row| row.model_selector.as_ref(), answer, answered)
 }
 
-async fn many(predictor: &Predictor, rows: &[AssessRequest], deadline: Option<Instant>) -> Results<AssessResponse> {
+async fn many(predictor: &Predictor, rows: &[AssessRequest], call: Call) -> Results<AssessResponse> {
     let task = Task::ThermalRisk;
     if rows.iter().all(|row| row.vehicle_id.is_empty()) {
         let answer = |deployment: &Deployment, outcome: Outcome| {
             answer(deployment, &outcome, predictor.info(deployment, &outcome))
         };
-        return predictor.rows(task, rows, |row| row.model_selector.as_ref(), deadline, answer).await;
+        return predictor.rows(task, rows, |row| row.model_selector.as_ref(), call, answer).await;
     }
     let answer = |deployment: &Deployment, outcome: Outcome, info| answer(deployment, &outcome, info);
     let vehicle_id = |index: usize| rows[index].vehicle_id.as_str();
-    predictor.rows_of_vehicles(task, rows, |row| row.model_selector.as_ref(), vehicle_id, deadline, answer).await
+    predictor.rows_of_vehicles(task, rows, |row| row.model_selector.as_ref(), vehicle_id, call, answer).await
 }
 
 impl Features for AssessRequest {

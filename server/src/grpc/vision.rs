@@ -1,6 +1,6 @@
 //! `ev.vision.v1.VehicleVision`.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use ev_images::Format;
 use ev_models_core::manifest::{Label, Task};
@@ -11,7 +11,8 @@ use ev_proto::ev::vision::v1::{
 };
 
 use super::{
-    predictor::{self, Predictor, Reply, Results},
+    call::Call,
+    predictor::{Predictor, Reply, Results},
     service::single_model_service,
     status, stream,
 };
@@ -33,13 +34,13 @@ single_model_service! {
     stream: classify_stream(ClassifyStreamRequest) -> ClassifyStreamResponse / classify_stream_response::Result as ClassifyStreamStream,
 }
 
-fn one(predictor: &Arc<Predictor>, request: &ClassifyRequest, deadline: Option<Instant>) -> Reply<ClassifyResponse> {
+fn one(predictor: &Arc<Predictor>, request: &ClassifyRequest, call: Call) -> Reply<ClassifyResponse> {
     let picture = match picture(request) {
         Ok(picture) => picture,
         Err(error) => return Reply::Refused(error),
     };
     let (selector, most) = (request.model_selector.as_ref(), most(request));
-    predictor.picture(Task::ImageClassification, selector, picture, deadline, move |predictor, deployment, outcome| {
+    predictor.picture(Task::ImageClassification, selector, picture, call, move |predictor, deployment, outcome| {
         answer(predictor, deployment, outcome, most)
     })
 }
@@ -56,12 +57,10 @@ fn together<'r>(
     false
 }
 
-async fn many(predictor: &Predictor, rows: &[ClassifyRequest], deadline: Option<Instant>) -> Results<ClassifyResponse> {
+async fn many(predictor: &Predictor, rows: &[ClassifyRequest], call: Call) -> Results<ClassifyResponse> {
     let answer =
         |row: &ClassifyRequest, deployment: &Deployment, outcome| answer(predictor, deployment, outcome, most(row));
-    predictor
-        .pictures(Task::ImageClassification, rows, |row| row.model_selector.as_ref(), picture, deadline, answer)
-        .await
+    predictor.pictures(Task::ImageClassification, rows, |row| row.model_selector.as_ref(), picture, call, answer).await
 }
 
 /// The file, if the request is sound.

@@ -29,7 +29,7 @@ pub(crate) use pictures::{Picture, PictureLimits, Pictures};
 pub(crate) use plan::{Plan, PlannedInput};
 pub(crate) use queued::{QueuedRow, predict_pictures, submit_picture, submit_row};
 pub(crate) use run::{
-    BadRow, Batch, CoreState, Features, Want, predict_batch, predict_row, predict_together, rehearse_picture,
+    BadRow, Batch, CoreState, Features, Rerun, Want, predict_batch, predict_row, predict_together, rehearse_picture,
 };
 pub(crate) use stored::{Given, StoredFeature, StoredInputs, StoredRow};
 pub(crate) use tap::{Draw, Inputs, Served, Tap};

@@ -262,6 +262,19 @@ impl Estimate {
 // === impl PredictError ===
 
 impl PredictError {
+    /// Whether the caller, or the end of the server, is why there is no answer, whichever version was asked.
+    pub(crate) fn is_of_caller(&self) -> bool {
+        !matches!(
+            self,
+            PredictError::Backend(_)
+                | PredictError::Panicked
+                | PredictError::DeadlineExceeded
+                | PredictError::WouldMissDeadline
+                | PredictError::QueueFull { .. }
+                | PredictError::Displaced { .. }
+        )
+    }
+
     /// The same error for every row of a refused submission.
     pub(super) fn for_each_row(self) -> impl Fn() -> PredictError {
         move || match &self {

@@ -160,7 +160,7 @@ async fn predict_waves(
         let wave = match submitted {
             Ok(wave) => wave,
             Err(error) if first == 0 || matches!(error, PredictError::DeadlineExceeded) => {
-                deployment.core().stats.failed(started.elapsed());
+                deployment.core().stats.failed_by(&error, started.elapsed());
                 return Err(error);
             }
             // The rows before it have their answers.
@@ -172,8 +172,11 @@ async fn predict_waves(
         };
         let of_wave = wave.finish(deployment, batch.want, started, &mut results).await;
         spent.add(&of_wave);
+        for error in results[first..].iter().filter_map(|result| result.as_ref().err()) {
+            deployment.core().stats.fault(error);
+        }
         if has_passed(batch.deadline) {
-            deployment.core().stats.failed(started.elapsed());
+            deployment.core().stats.failed_by(&PredictError::DeadlineExceeded, started.elapsed());
             return Err(PredictError::DeadlineExceeded);
         }
         if batch.bad_row == BadRow::FailsAll && results[first..].iter().any(Result::is_err) {
@@ -202,7 +205,7 @@ impl QueuedRow {
     ) -> Result<QueuedRow, PredictError> {
         let started = Instant::now();
         let wave = submit().and_then(Wave::sound);
-        let wave = wave.inspect_err(|_| deployment.core().stats.failed(started.elapsed()))?;
+        let wave = wave.inspect_err(|error| deployment.core().stats.failed_by(error, started.elapsed()))?;
         Ok(QueuedRow { deployment: Arc::clone(deployment), want, started, deadline, wave })
     }
 
@@ -224,7 +227,7 @@ impl QueuedRow {
         let stats = &mut deployment.core().stats;
         match &result {
             Ok(_) => stats.queued_row(&spent.timings, started),
-            Err(_) => stats.failed(started.elapsed()),
+            Err(error) => stats.failed_by(error, started.elapsed()),
         }
         result
     }

@@ -2,12 +2,13 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use ev_batching::Cut;
 use ev_domain::{Feature, Value};
-use ev_models_core::{Tensor, Tensors};
+use ev_models_core::{LoadError, Tensor, Tensors};
 
 use super::{
     BodyInstances,
@@ -15,7 +16,7 @@ use super::{
     outcome::{BatchInfo, Estimate, Outcome, PredictError, Timings},
     pictures::{Picture, Pictures},
     postprocess, queued,
-    tap::Draw,
+    tap::{Draw, Seen},
 };
 use crate::deploy::{Deployment, Stats};
 
@@ -83,7 +84,7 @@ pub(crate) fn predict_row(
     let result = state.predict_row(deployment, want, fill, started);
     match &result {
         Ok(outcome) => state.stats.row(&outcome.timings, started, outcome.estimate != Estimate::Unknown),
-        Err(_) => state.stats.failed(started.elapsed()),
+        Err(error) => state.stats.failed_by(error, started.elapsed()),
     }
     if matches!(result, Err(PredictError::Panicked)) {
         deployment.replace_instances(&mut state);
@@ -109,9 +110,42 @@ pub(crate) fn predict_together(
     for result in results {
         match &result {
             Ok(outcome) => state.stats.row_of_several(&outcome.timings, started),
-            Err(_) => state.stats.failed(started.elapsed()),
+            Err(error) => state.stats.failed_by(error, started.elapsed()),
         }
         answered(result);
+    }
+}
+
+/// Runs rows that were answered before, off the serving threads: on instances of its own, counted nowhere and shown to
+/// nobody, so that whatever becomes of a run is no request's trouble.
+pub(crate) struct Rerun {
+    deployment: Arc<Deployment>,
+    state: CoreState,
+}
+
+impl Rerun {
+    /// Makes the instances. Slow.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] of the engine.
+    pub(crate) fn new(deployment: &Arc<Deployment>) -> Result<Rerun, LoadError> {
+        Ok(Rerun { deployment: Arc::clone(deployment), state: deployment.own_state()? })
+    }
+
+    /// Predicts a row that this or another version of the model answered.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the row, or with the model.
+    pub(crate) fn predict(&mut self, seen: &Seen) -> Result<Outcome, PredictError> {
+        let Rerun { deployment, state } = self;
+        let fill = |row: &mut RowBuilder<'_>| seen.fill(deployment.plan(), row);
+        let result = state.predict_row(deployment, Want::Estimate, fill, Instant::now());
+        if matches!(result, Err(PredictError::Panicked)) {
+            deployment.replace_instances(state);
+        }
+        result
     }
 }
 
@@ -167,7 +201,7 @@ pub(crate) async fn predict_batch(
             tokio::task::yield_now().await;
         }
         if batch.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            deployment.core().stats.failed(started.elapsed());
+            deployment.core().stats.failed_by(&PredictError::DeadlineExceeded, started.elapsed());
             return Err(PredictError::DeadlineExceeded);
         }
         let first = results.len();
@@ -177,6 +211,7 @@ pub(crate) async fn predict_batch(
         if panicked {
             deployment.replace_instances(&mut state);
         }
+        results[first..].iter().filter_map(|result| result.as_ref().err()).for_each(|error| state.stats.fault(error));
         if batch.bad_row == BadRow::FailsAll && results[first..].iter().any(Result::is_err) {
             state.stats.failed(started.elapsed());
             return Ok(results);

@@ -38,7 +38,7 @@ async fn take_in(registry: &Registry, deployer: &Deployer, seen: &mut u64) -> Re
         for row in &rows {
             // It may have been repaired since it failed here; pointing an alias at it is a reason to look again.
             if let (audit::SET_ALIAS, Some(version)) = (row.action.as_str(), row.version) {
-                deployer.forgive(&row.model, version).await;
+                deployer.forgive(&row.model, version);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ev_registry::{References, Registry, RegistryError};
+use ev_registry::{Registry, RegistryError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::RegistryConfig, grpc::now_ms};
@@ -27,7 +27,7 @@ pub(crate) async fn keep_tidy(registry: Arc<Registry>, config: RegistryConfig, d
 
 async fn tidy(registry: &Registry, config: &RegistryConfig) -> Result<(), RegistryError> {
     if config.keep_versions > 0 {
-        registry.retain(config.keep_versions, &References::new(), now_ms()).await?;
+        registry.retain(config.keep_versions, &crate::rollouts::references(registry).await?, now_ms()).await?;
     }
     let age_ms = i64::try_from(config.keep_unnamed_files.as_millis()).unwrap_or(i64::MAX);
     registry.collect_garbage(now_ms().saturating_sub(age_ms), now_ms()).await?;

@@ -18,11 +18,12 @@ const PREDICTIONS: [&str; 5] = [
 ];
 
 /// Services whose health is that of the process.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "",
     "ev.features.v1.FeatureStore",
     "ev.outcomes.v1.Outcomes",
     "ev.registry.v1.ModelRegistry",
+    "ev.registry.v1.Rollouts",
     "ev.telemetry.v1.TelemetryQuery",
     "inference.GRPCInferenceService",
 ];

@@ -18,7 +18,7 @@ use super::{
     outputs::{self, dimension},
 };
 use crate::{
-    deploy::{Deployment, Snapshot},
+    deploy::{Asker, Deployment, Snapshot},
     pipeline::PredictError,
 };
 
@@ -28,7 +28,7 @@ pub(super) fn model(
     version: &str,
     batch_rows_max: usize,
 ) -> Result<ModelConfig, PredictError> {
-    let deployment = metadata::deployment(snapshot, name, version)?;
+    let deployment = metadata::deployment(snapshot, name, version, Asker::Server)?;
     let manifest = &deployment.manifest;
     let versions = snapshot.model(name)?.deployments.keys().map(|version| i64::from(*version)).collect();
     let inputs = manifest.inputs.iter().map(|input| ModelInput {

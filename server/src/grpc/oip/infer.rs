@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use ev_proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice};
 
 use super::{
-    super::predictor::{Predictor, Reply},
+    super::{
+        call::Call,
+        predictor::{Predictor, Reply},
+    },
     metadata,
     outputs::{self, Part},
     pictures,
@@ -26,12 +29,8 @@ pub(super) fn is_single(request: &ModelInferRequest) -> bool {
 }
 
 /// Answers a request for which [`is_single`] holds.
-pub(super) fn row(
-    predictor: &Arc<Predictor>,
-    request: &ModelInferRequest,
-    deadline: Option<Instant>,
-) -> Reply<ModelInferResponse> {
-    match try_row(predictor, request, deadline) {
+pub(super) fn row(predictor: &Arc<Predictor>, request: &ModelInferRequest, call: Call) -> Reply<ModelInferResponse> {
+    match try_row(predictor, request, call) {
         Ok(reply) => reply,
         Err(error) => Reply::Refused(error),
     }
@@ -41,13 +40,13 @@ pub(super) fn row(
 fn try_row(
     predictor: &Arc<Predictor>,
     request: &ModelInferRequest,
-    deadline: Option<Instant>,
+    call: Call,
 ) -> Result<Reply<ModelInferResponse>, PredictError> {
     let started = Instant::now();
     let snapshot = predictor.routes.load();
-    let deployment = metadata::deployment(&snapshot, &request.model_name, &request.model_version)?;
+    let deployment = metadata::deployment(&snapshot, &request.model_name, &request.model_version, call.asker(""))?;
     if deployment.pictures().is_some() {
-        return picture(predictor, deployment, request, deadline, started);
+        return picture(predictor, deployment, request, call, started);
     }
     let (columns, parts) = prepare(predictor, deployment, request, started)?;
     let fill = |row: &mut RowBuilder<'_>| columns.fill(0, row);
@@ -59,7 +58,7 @@ fn try_row(
             let outcome = outcome.map_err(|error| located(error, 0))?;
             Ok(respond(predictor, deployment, id, is_raw, &parts, std::slice::from_ref(&outcome)))
         };
-        return Ok(predictor.queued_row(deployment, queue, want, deadline, fill, answer));
+        return Ok(predictor.queued_row(deployment, queue, want, call.deadline, fill, answer));
     }
     let outcome = predict_row(deployment, want(&parts), fill).map_err(|error| located(error, 0))?;
     let (id, is_raw) = (request.id.clone(), !request.raw_input_contents.is_empty());
@@ -70,16 +69,20 @@ fn try_row(
 pub(super) async fn batch(
     predictor: &Predictor,
     request: &ModelInferRequest,
-    deadline: Option<Instant>,
+    call: Call,
 ) -> Result<ModelInferResponse, PredictError> {
     let started = Instant::now();
-    let deployment =
-        Arc::clone(metadata::deployment(&predictor.routes.load(), &request.model_name, &request.model_version)?);
+    let deployment = Arc::clone(metadata::deployment(
+        &predictor.routes.load(),
+        &request.model_name,
+        &request.model_version,
+        call.asker(""),
+    )?);
     if let Some(queue) = deployment.picture_queue() {
         let (of_rows, parts) = prepare_pictures(predictor, &deployment, request, started)?;
         let batch = Batch {
             rows: of_rows.len(),
-            deadline,
+            deadline: call.deadline,
             want: want(&parts),
             bad_row: BadRow::FailsAll,
             draw: Some(Draw::of_request()),
@@ -91,7 +94,7 @@ pub(super) async fn batch(
     let (columns, parts) = prepare(predictor, &deployment, request, started)?;
     let batch = Batch {
         rows: columns.rows(),
-        deadline,
+        deadline: call.deadline,
         want: want(&parts),
         bad_row: BadRow::FailsAll,
         draw: Some(Draw::of_request()),
@@ -108,7 +111,7 @@ fn picture(
     predictor: &Arc<Predictor>,
     deployment: &Arc<Deployment>,
     request: &ModelInferRequest,
-    deadline: Option<Instant>,
+    call: Call,
     started: Instant,
 ) -> Result<Reply<ModelInferResponse>, PredictError> {
     let (mut of_rows, parts) = prepare_pictures(predictor, deployment, request, started)?;
@@ -119,7 +122,7 @@ fn picture(
         let outcome = outcome.map_err(|error| located(error, 0))?;
         Ok(respond(predictor, deployment, id, is_raw, &parts, std::slice::from_ref(&outcome)))
     };
-    Ok(predictor.queued_picture(deployment, want, deadline, picture, answer))
+    Ok(predictor.queued_picture(deployment, want, call.deadline, picture, answer))
 }
 
 /// As [`prepare`], for a model that takes pictures.

@@ -10,7 +10,7 @@ use ev_proto::inference::{
 
 use super::outputs::{self, dimension};
 use crate::{
-    deploy::{Deployment, Snapshot, VersionStatus},
+    deploy::{Asker, Deployment, Snapshot, VersionStatus},
     pipeline::{PredictError, Violation},
 };
 
@@ -27,6 +27,7 @@ pub(super) fn deployment<'s>(
     snapshot: &'s Snapshot,
     name: &str,
     version: &str,
+    asker: Asker<'_>,
 ) -> Result<&'s Arc<Deployment>, PredictError> {
     if name.is_empty() {
         let known: Vec<&str> = snapshot.models.keys().take(12).map(String::as_str).collect();
@@ -36,7 +37,7 @@ pub(super) fn deployment<'s>(
             description: format!("is empty, expected the name of a model, such as {}", known.join(", ")),
         }]));
     }
-    snapshot.model(name)?.choose_text(version)
+    snapshot.model(name)?.choose_text(version, asker)
 }
 
 /// Whether every model with a `production` version serves it, or has been refused: one that cannot be loaded is told by
@@ -57,7 +58,7 @@ pub(super) fn server() -> ServerMetadataResponse {
 }
 
 pub(super) fn model(snapshot: &Snapshot, name: &str, version: &str) -> Result<ModelMetadataResponse, PredictError> {
-    let deployment = deployment(snapshot, name, version)?;
+    let deployment = deployment(snapshot, name, version, Asker::Server)?;
     let manifest = &deployment.manifest;
     let shape = |dimensions: Vec<i64>| iter::once(-1).chain(dimensions).collect();
     let inputs = manifest.inputs.iter().map(|input| TensorMetadata {

@@ -13,12 +13,12 @@ use ev_proto::inference::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    predictor::{self, Predictor},
+    predictor::Predictor,
     registry::RegistryService,
     status,
     stream::{self, Answer},
 };
-use crate::pipeline::PredictError;
+use crate::{deploy::Asker, pipeline::PredictError};
 
 mod config;
 mod contents;
@@ -58,7 +58,7 @@ impl GrpcInferenceService for OipService {
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.get_ref();
-        let ready = metadata::deployment(&self.0.routes.load(), name, version).is_ok();
+        let ready = metadata::deployment(&self.0.routes.load(), name, version, Asker::Server).is_ok();
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
@@ -120,12 +120,12 @@ impl GrpcInferenceService for OipService {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
-        let deadline = predictor::deadline(&request)?;
+        let call = self.0.call(&request)?;
         let request = request.get_ref();
         let answered = if infer::is_single(request) {
-            infer::row(&self.0, request, deadline).done().await
+            infer::row(&self.0, request, call).done().await
         } else {
-            infer::batch(&self.0, request, deadline).await
+            infer::batch(&self.0, request, call).await
         };
         answered.map(Response::new).map_err(status::of_predict)
     }
@@ -134,18 +134,18 @@ impl GrpcInferenceService for OipService {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        let deadline = predictor::deadline(&request)?;
+        let call = self.0.call_of_stream(&request)?;
         let predictor = Arc::clone(&self.0);
         let draining = predictor.draining.clone();
-        let answers = stream::answers(request.into_inner(), &draining, deadline, move |request| {
+        let answers = stream::answers(request.into_inner(), &draining, call.deadline, move |request| {
             if infer::is_single(&request) {
-                let reply = infer::row(&predictor, &request, deadline);
+                let reply = infer::row(&predictor, &request, call);
                 let asked = Asked::of(request);
                 return reply.in_stream(|answered| asked.in_place(answered));
             }
             let predictor = Arc::clone(&predictor);
             Answer::Later(Box::pin(async move {
-                let answered = infer::batch(&predictor, &request, deadline).await;
+                let answered = infer::batch(&predictor, &request, call).await;
                 Asked::of(request).in_place(answered)
             }))
         });

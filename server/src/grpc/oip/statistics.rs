@@ -4,7 +4,7 @@ use ev_proto::inference::{InferBatchStatistics, InferStatistics, ModelStatistics
 
 use super::super::predictor::Predictor;
 use crate::{
-    deploy::{BatchStats, Deployment, Stats, Total},
+    deploy::{Asker, BatchStats, Deployment, Stats, Total},
     pipeline::{PredictError, PredictionIds},
 };
 
@@ -20,7 +20,7 @@ pub(super) fn models(predictor: &Predictor, name: &str, version: &str) -> Result
     if version.is_empty() {
         return Ok(model.deployments.values().map(|deployment| of(deployment)).collect());
     }
-    Ok(vec![of(model.choose_text(version)?)])
+    Ok(vec![of(model.choose_text(version, Asker::Server)?)])
 }
 
 fn statistics(deployment: &Deployment, stats: &Stats, ids: &PredictionIds) -> ModelStatistics {

@@ -1,0 +1,211 @@
+//! `ev.registry.v1.Rollouts`.
+
+mod plan;
+mod shown;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use ev_proto::ev::registry::v1::{
+    RolloutsAbortRequest, RolloutsAbortResponse, RolloutsGetRequest, RolloutsGetResponse, RolloutsListRequest,
+    RolloutsListResponse, RolloutsPauseRequest, RolloutsPauseResponse, RolloutsPromoteRequest, RolloutsPromoteResponse,
+    RolloutsResumeRequest, RolloutsResumeResponse, RolloutsRollbackRequest, RolloutsRollbackResponse,
+    RolloutsStartRequest, RolloutsStartResponse, RolloutsWatchRequest, RolloutsWatchResponse,
+    rollouts_server::Rollouts as RolloutsRpc,
+};
+use ev_registry::{Registry, RegistryError, VersionChoice};
+use ev_rollouts::{Action, REASON_BYTES_MAX};
+use futures_core::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{actor::actor, gates::GateService, registry::now_ms, status};
+use crate::rollouts::{Rollouts, RolloutsError};
+
+/// Rollouts of a page, unless the request says how many, and at most.
+const PAGE: u32 = 20;
+const PAGE_MAX: u32 = 100;
+/// How often a watcher is told though nothing has changed: guards and counts have.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Messages that wait for a watcher to read them.
+const WAITING_MAX: usize = 4;
+
+/// Rollouts over gRPC. Its work runs on the control runtime, so that no disk wait is a serving thread's.
+pub(crate) struct RolloutsService {
+    pub(crate) rollouts: Arc<Rollouts>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) gates: GateService,
+    pub(crate) control: tokio::runtime::Handle,
+    pub(crate) draining: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl RolloutsRpc for RolloutsService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<RolloutsWatchResponse, Status>> + Send>>;
+
+    async fn start(&self, request: Request<RolloutsStartRequest>) -> Result<Response<RolloutsStartResponse>, Status> {
+        let by = actor(&request);
+        let RolloutsStartRequest { model, version, plan } = request.into_inner();
+        if version == 0 {
+            return Err(status::invalid("version", "MISSING_FIELD", "is missing, expected the candidate's number"));
+        }
+        let plan = plan::of_proto(plan)?;
+        // What may not be in production need not be on its way there.
+        let candidate = self.registry.get(&model, &VersionChoice::Number(version)).await;
+        self.gates.admit(&candidate.map_err(|error| status::of_registry(&error))?).await?;
+        let rollouts = Arc::clone(&self.rollouts);
+        let rollout = self
+            .on_control(async move {
+                let stored = rollouts.start(&model, version, plan, &by, now_ms()).await?;
+                Ok(rollouts.status(&stored.rollout.id).await?)
+            })
+            .await?;
+        Ok(Response::new(RolloutsStartResponse { rollout: Some(shown::status(&rollout, now_ms())) }))
+    }
+
+    async fn get(&self, request: Request<RolloutsGetRequest>) -> Result<Response<RolloutsGetResponse>, Status> {
+        let RolloutsGetRequest { rollout } = request.into_inner();
+        let rollouts = Arc::clone(&self.rollouts);
+        let found = self.on_control(async move { Ok(rollouts.status(&rollout).await?) }).await?;
+        Ok(Response::new(RolloutsGetResponse { rollout: Some(shown::status(&found, now_ms())) }))
+    }
+
+    async fn list(&self, request: Request<RolloutsListRequest>) -> Result<Response<RolloutsListResponse>, Status> {
+        let RolloutsListRequest { model, page_size, page_token } = request.into_inner();
+        let size = match page_size {
+            0 => PAGE,
+            1..=PAGE_MAX => page_size,
+            _ => {
+                let description = format!("is {page_size}, expected 1 to {PAGE_MAX}, or 0 for {PAGE}");
+                return Err(status::invalid("page_size", "OUT_OF_RANGE", description));
+            }
+        };
+        let rollouts = Arc::clone(&self.rollouts);
+        let listing = async move {
+            let (model, before) =
+                (Some(model).filter(|it| !it.is_empty()), Some(page_token).filter(|it| !it.is_empty()));
+            Ok(rollouts.list(model.as_deref(), before.as_deref(), size + 1).await?)
+        };
+        let mut found = self.on_control(listing).await?;
+        let has_more = found.len() > size as usize;
+        found.truncate(size as usize);
+        let next = if has_more { found.last().map(|last| last.rollout.id.clone()) } else { None };
+        let now_ms = now_ms();
+        let rollouts = found.iter().map(|stored| shown::rollout(stored, now_ms)).collect();
+        Ok(Response::new(RolloutsListResponse { rollouts, next_page_token: next.unwrap_or_default() }))
+    }
+
+    async fn pause(&self, request: Request<RolloutsPauseRequest>) -> Result<Response<RolloutsPauseResponse>, Status> {
+        let by = actor(&request);
+        let RolloutsPauseRequest { rollout, reason } = request.into_inner();
+        let rollout = Some(self.act(rollout, Action::Pause, reason, by).await?);
+        Ok(Response::new(RolloutsPauseResponse { rollout }))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<RolloutsResumeRequest>,
+    ) -> Result<Response<RolloutsResumeResponse>, Status> {
+        let by = actor(&request);
+        let RolloutsResumeRequest { rollout, reason } = request.into_inner();
+        let rollout = Some(self.act(rollout, Action::Resume, reason, by).await?);
+        Ok(Response::new(RolloutsResumeResponse { rollout }))
+    }
+
+    async fn promote(
+        &self,
+        request: Request<RolloutsPromoteRequest>,
+    ) -> Result<Response<RolloutsPromoteResponse>, Status> {
+        let by = actor(&request);
+        let RolloutsPromoteRequest { rollout, reason } = request.into_inner();
+        let rollout = Some(self.act(rollout, Action::Promote, reason, by).await?);
+        Ok(Response::new(RolloutsPromoteResponse { rollout }))
+    }
+
+    async fn abort(&self, request: Request<RolloutsAbortRequest>) -> Result<Response<RolloutsAbortResponse>, Status> {
+        let by = actor(&request);
+        let RolloutsAbortRequest { rollout, reason } = request.into_inner();
+        let rollout = Some(self.act(rollout, Action::Abort, reason, by).await?);
+        Ok(Response::new(RolloutsAbortResponse { rollout }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<RolloutsRollbackRequest>,
+    ) -> Result<Response<RolloutsRollbackResponse>, Status> {
+        let by = actor(&request);
+        let RolloutsRollbackRequest { rollout, reason } = request.into_inner();
+        let rollout = Some(self.act(rollout, Action::Rollback, reason, by).await?);
+        Ok(Response::new(RolloutsRollbackResponse { rollout }))
+    }
+
+    async fn watch(&self, request: Request<RolloutsWatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let RolloutsWatchRequest { rollout } = request.into_inner();
+        let rollouts = Arc::clone(&self.rollouts);
+        let first = self.on_control(async move { Ok(rollouts.status(&rollout).await?) }).await?;
+        let id = first.stored.rollout.id.clone();
+        let (sender, messages) = mpsc::channel(WAITING_MAX);
+        let (rollouts, draining) = (Arc::clone(&self.rollouts), self.draining.clone());
+        self.control.spawn(async move {
+            let mut changes = rollouts.changes();
+            let mut found = Ok(first);
+            loop {
+                let message = found.map(|found| shown::status(&found, now_ms()));
+                let is_over = message.as_ref().map_or(true, shown::is_over);
+                let message = message.map(|rollout| RolloutsWatchResponse { rollout: Some(rollout) });
+                let message = message.map_err(|error: RegistryError| status::of_registry(&error));
+                if sender.send(message).await.is_err() || is_over {
+                    return;
+                }
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep(TELL_EVERY) => {}
+                    () = sender.closed() => return,
+                    () = draining.cancelled() => {
+                        let _ = sender.send(Err(status::draining())).await;
+                        return;
+                    }
+                }
+                found = rollouts.status(&id).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+}
+
+// === impl RolloutsService ===
+
+impl RolloutsService {
+    async fn act(
+        &self,
+        name: String,
+        action: Action,
+        reason: String,
+        by: String,
+    ) -> Result<ev_proto::ev::registry::v1::Rollout, Status> {
+        if reason.len() > REASON_BYTES_MAX {
+            let description = format!("has {} bytes, expected at most {REASON_BYTES_MAX}", reason.len());
+            return Err(status::invalid("reason", "TOO_LONG", description));
+        }
+        let rollouts = Arc::clone(&self.rollouts);
+        let changed = self
+            .on_control(async move {
+                let stored = rollouts.act(&name, action, &reason, &by, now_ms()).await?;
+                Ok(rollouts.status(&stored.rollout.id).await?)
+            })
+            .await?;
+        Ok(shown::status(&changed, now_ms()))
+    }
+
+    /// Works on the control runtime, to its end even when the caller goes away.
+    async fn on_control<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, RolloutsError>> + Send + 'static,
+    ) -> Result<T, Status> {
+        match self.control.spawn(work).await {
+            Ok(worked) => worked.map_err(|error| status::of_rollouts(&error)),
+            Err(_) => Err(status::of_registry(&RegistryError::ShuttingDown)),
+        }
+    }
+}

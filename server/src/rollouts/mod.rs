@@ -1,0 +1,452 @@
+//! Rollouts under way: what this process sees of them, how they go on, and what that means for its routes.
+//!
+//! Every process does the same: it tells the registry what it saw, reads what all saw, and decides. Whoever is first
+//! changes the rollout, by compare-and-set; the others find it changed. None keeps anything that it could not lose.
+
+mod compare;
+mod document;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use ev_registry::{
+    AliasChange, AuditEntry, ExpectedVersion, NewRollout, Origin, PRODUCTION, ROLLOUT, References, Registry,
+    RegistryError, ReplicaObservations, RolloutChange, RolloutRecord, VersionChoice, actor_name,
+};
+use ev_rollouts::{Action, Observations, Plan, Readiness, Rollout, RolloutError, Split, Transition, View};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::compare::Comparison;
+pub(crate) use self::document::Stored;
+use crate::deploy::{Deployer, Deployment, Routes, VersionStatus, Wanted};
+
+/// How often rollouts are looked at; another process's promotion is seen within it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Tries of a change that others are quicker with.
+const TRIES: usize = 8;
+/// The alias of the version that was production before.
+const FALLBACK: &str = "fallback";
+
+/// Rollouts, as this process takes part in them.
+pub(crate) struct Rollouts {
+    registry: Arc<Registry>,
+    deployer: Arc<Deployer>,
+    routes: Arc<Routes>,
+    /// This process, in what it tells of what it saw.
+    replica: String,
+    running: Mutex<HashMap<String, Running>>,
+    /// The registry's mark of what was last made of it.
+    mark: std::sync::Mutex<Option<u64>>,
+    wake: Notify,
+    changed: watch::Sender<u64>,
+}
+
+/// What this process knows of a rollout that is under way.
+#[derive(Default)]
+struct Running {
+    comparison: Option<Comparison>,
+    epoch: Option<u32>,
+    /// Requests and failures that each version had counted before.
+    baseline_before: Option<(u64, u64)>,
+    candidate_before: (u64, u64),
+    runs_before: (u64, u64),
+    /// What was told last.
+    told: String,
+}
+
+/// A rollout was refused, or the registry failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RolloutsError {
+    /// The plan or the action is refused.
+    #[error(transparent)]
+    Refused(#[from] RolloutError),
+    /// The registry refused or failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Others changed it again and again.
+    #[error("rollout `{id}` is being changed by others; try again")]
+    Contended {
+        /// The rollout.
+        id: String,
+    },
+}
+
+/// Production, and the candidate.
+type Versions = (Arc<Deployment>, Arc<Deployment>);
+
+/// A rollout with what all processes saw of it.
+pub(crate) struct Status {
+    pub(crate) stored: Stored,
+    pub(crate) seen: Observations,
+    /// Processes that told what they saw, and when, in milliseconds since 1970.
+    pub(crate) replicas: Vec<(String, i64)>,
+}
+
+// === impl Rollouts ===
+
+impl Rollouts {
+    pub(crate) fn new(registry: Arc<Registry>, deployer: Arc<Deployer>, routes: Arc<Routes>) -> Rollouts {
+        Rollouts {
+            registry,
+            deployer,
+            routes,
+            replica: uuid::Uuid::now_v7().to_string(),
+            running: Mutex::default(),
+            mark: std::sync::Mutex::default(),
+            wake: Notify::new(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Takes part until the server drains.
+    pub(crate) async fn run(self: Arc<Self>, draining: CancellationToken, now_ms: impl Fn() -> i64) {
+        let mut is_failing = false;
+        while !draining.is_cancelled() {
+            match self.step(now_ms()).await {
+                Ok(()) => is_failing = false,
+                Err(error) if !is_failing => {
+                    is_failing = true;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "rollouts cannot be looked at, and stay where they are until they can");
+                }
+                Err(_) => {}
+            }
+            let deployer = Arc::clone(&self.deployer);
+            // Freeing takes its time.
+            let _ = tokio::task::spawn_blocking(move || deployer.free_retired()).await;
+            tokio::select! {
+                () = draining.cancelled() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+        self.running.lock().await.clear();
+    }
+
+    /// Counts changes that this process made or saw.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Starts a rollout of a version over the one that is `production`.
+    ///
+    /// # Errors
+    ///
+    /// [`RolloutsError`].
+    pub(crate) async fn start(
+        &self,
+        model: &str,
+        version: u32,
+        plan: Plan,
+        by: &str,
+        now_ms: i64,
+    ) -> Result<Stored, RolloutsError> {
+        let production = self.registry.get(model, &VersionChoice::Alias(PRODUCTION.to_owned())).await?;
+        let candidate = self.registry.get(model, &VersionChoice::Number(version)).await?;
+        let id = uuid::Uuid::now_v7().to_string();
+        let rollout = Rollout::start(&id, model, production.version, version, plan, by, now_ms)?;
+        let entry = entry(&rollout, "start").version(candidate.version, &candidate.digest);
+        let origin = Origin { actor: actor_name(by), at_ms: now_ms };
+        let new = NewRollout { id, model: model.to_owned(), document: document::text(&rollout)?, entry, origin };
+        let record = self.registry.rollouts().start_rollout(&new).await?;
+        // It may have been repaired since it was refused.
+        self.deployer.forgive(model, version);
+        tracing::info!(rollout = record.id, model, version, baseline = production.version, "rollout started");
+        self.refresh().await?;
+        Ok(Stored::of(&record)?)
+    }
+
+    /// Does what somebody asks of a rollout. When it returns, this process routes accordingly.
+    ///
+    /// # Errors
+    ///
+    /// [`RolloutsError`].
+    pub(crate) async fn act(
+        &self,
+        name: &str,
+        action: Action,
+        reason: &str,
+        by: &str,
+        now_ms: i64,
+    ) -> Result<Stored, RolloutsError> {
+        for _ in 0..TRIES {
+            let stored = Stored::of(&self.record(name).await?)?;
+            let transition = stored.rollout.act(action, reason, by, now_ms)?;
+            match self.change(&stored, transition, action.name(), by, now_ms).await {
+                Ok(changed) => {
+                    self.refresh().await?;
+                    return Ok(changed);
+                }
+                Err(RegistryError::RolloutMoved { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(RolloutsError::Contended { id: name.to_owned() })
+    }
+
+    /// A rollout by its id or its model, and what was seen of it.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`].
+    pub(crate) async fn status(&self, name: &str) -> Result<Status, RegistryError> {
+        let record = self.record(name).await?;
+        let stored = Stored::of(&record)?;
+        let told = self.registry.rollouts().rollout_observations(&record.id).await?;
+        let replicas = told.iter().map(|told| (told.replica.clone(), told.updated_at_ms)).collect();
+        Ok(Status { seen: merged(&stored.rollout, &told), stored, replicas })
+    }
+
+    /// Rollouts, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`].
+    pub(crate) async fn list(
+        &self,
+        model: Option<&str>,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Stored>, RegistryError> {
+        let records = self.registry.rollouts().list_rollouts(model, before, limit).await?;
+        records.iter().map(Stored::of).collect()
+    }
+
+    async fn record(&self, name: &str) -> Result<RolloutRecord, RegistryError> {
+        let rollouts = self.registry.rollouts();
+        match rollouts.rollout(name).await {
+            Err(RegistryError::NotFound { what }) => {
+                let newest = rollouts.list_rollouts(Some(name), None, 1).await?;
+                newest.into_iter().next().ok_or(RegistryError::NotFound { what })
+            }
+            found => found,
+        }
+    }
+
+    /// Stores a transition, with the alias that moves.
+    async fn change(
+        &self,
+        stored: &Stored,
+        transition: Transition,
+        action: &str,
+        by: &str,
+        now_ms: i64,
+    ) -> Result<Stored, RegistryError> {
+        let Transition { rollout, production } = transition;
+        let aliases = production.map_or_else(Vec::new, |to| {
+            let production = ExpectedVersion::Is(to.from);
+            let mut aliases = vec![AliasChange::set(&rollout.model, PRODUCTION, to.to, production)];
+            if to.to == rollout.candidate {
+                // Loaded as long as an alias points at it: it can be had back at once.
+                aliases.push(AliasChange::set(&rollout.model, FALLBACK, to.from, ExpectedVersion::Any));
+            }
+            aliases
+        });
+        let actor = if by.is_empty() { "rollout" } else { by };
+        let change = RolloutChange {
+            id: rollout.id.clone(),
+            expected_revision: stored.revision,
+            is_active: rollout.phase.is_active(),
+            document: document::text(&rollout)?,
+            aliases,
+            entry: entry(&rollout, action),
+            origin: Origin { actor: actor_name(actor), at_ms: now_ms },
+        };
+        let record = self.registry.rollouts().change_rollout(&change).await?;
+        let reason = rollout.history.last().map_or("", |event| event.reason.as_str());
+        let (phase, percent) = (rollout.phase.name(), rollout.share().as_percent());
+        tracing::info!(rollout = rollout.id, model = rollout.model, phase, percent, reason, "rollout changed");
+        Ok(Stored { revision: record.revision, rollout })
+    }
+
+    /// Makes routes of what the registry says of rollouts now, without waiting for what has to be loaded.
+    async fn refresh(&self) -> Result<Vec<Stored>, RegistryError> {
+        let mark = self.registry.rollouts().rollouts_mark().await?;
+        let active = self.registry.rollouts().active_rollouts().await?;
+        let active: Vec<Stored> = active.iter().filter_map(readable).collect();
+        let is_other = self.deployer.want(active.iter().map(|stored| wanted(&stored.rollout)).collect());
+        let known = self.mark.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(mark);
+        if is_other || known.is_some_and(|known| known != mark) {
+            self.deployer.announce().await?;
+            let deployer = Arc::clone(&self.deployer);
+            tokio::spawn(async move {
+                if let Err(error) = deployer.reconcile().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a rollout's versions cannot be loaded");
+                }
+            });
+            self.changed.send_modify(|count| *count += 1);
+            self.wake.notify_one();
+        }
+        Ok(active)
+    }
+
+    async fn step(&self, now_ms: i64) -> Result<(), RegistryError> {
+        let active = self.refresh().await?;
+        let mut running = self.running.lock().await;
+        running.retain(|id, _| active.iter().any(|stored| stored.rollout.id == *id));
+        for stored in &active {
+            let known = running.entry(stored.rollout.id.clone()).or_default();
+            self.drive(stored, known, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells what this process saw of a rollout, reads what all saw, and lets it go on.
+    async fn drive(&self, stored: &Stored, running: &mut Running, now_ms: i64) -> Result<(), RegistryError> {
+        let rollout = &stored.rollout;
+        let (versions, readiness) = self.loaded(rollout);
+        let readiness = running.hung().map_or(readiness, Readiness::Failed);
+        if let Some((baseline, candidate)) = &versions {
+            running.observe(rollout, baseline, candidate);
+        }
+        let store = self.registry.rollouts();
+        if let Some(document) = running.untold()? {
+            let told = ReplicaObservations { replica: self.replica.clone(), updated_at_ms: now_ms, document };
+            store.observe_rollout(&rollout.id, &told).await?;
+            running.told = told.document;
+        }
+        let seen = merged(rollout, &store.rollout_observations(&rollout.id).await?);
+        let production = match self.registry.get(&rollout.model, &VersionChoice::Alias(PRODUCTION.to_owned())).await {
+            Ok(version) => Some(version.version),
+            Err(RegistryError::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let view = View { now_ms, observations: &seen, candidate: &readiness, production };
+        let Some(transition) = rollout.tick(&view) else { return Ok(()) };
+        match self.change(stored, transition, "advance", "", now_ms).await {
+            Ok(_) => self.refresh().await.map(|_| ()),
+            // Another process was first, or somebody moved the alias just now: it is looked at again.
+            Err(RegistryError::RolloutMoved { .. } | RegistryError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Both versions where they are loaded here, and whether the candidate can answer.
+    fn loaded(&self, rollout: &Rollout) -> (Option<Versions>, Readiness) {
+        let snapshot = self.routes.load();
+        let Some(model) = snapshot.models.get(&rollout.model) else { return (None, Readiness::Loading) };
+        let deployment = |version: u32| model.deployments.get(&version).cloned();
+        let versions = deployment(rollout.baseline).zip(deployment(rollout.candidate));
+        let readiness = match model.versions.get(&rollout.candidate) {
+            Some(VersionStatus::Ready) => Readiness::Ready,
+            Some(VersionStatus::Failed(reason)) => Readiness::Failed(reason.clone()),
+            Some(VersionStatus::Registered | VersionStatus::Loading) | None => Readiness::Loading,
+        };
+        (versions, readiness)
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Why the candidate cannot serve though it was loaded.
+    fn hung(&self) -> Option<String> {
+        let hangs = self.comparison.as_ref()?.hangs()?;
+        Some(format!("a row that was run for comparison has not come back for {} s", hangs.as_secs()))
+    }
+
+    /// Counts what was seen since it was looked last.
+    fn observe(&mut self, rollout: &Rollout, baseline: &Arc<Deployment>, candidate: &Arc<Deployment>) {
+        if !self.comparison.as_ref().is_some_and(|comparison| comparison.is_of(baseline, candidate)) {
+            match Comparison::start(baseline, candidate, &rollout.plan.cohort_by) {
+                Ok(comparison) => *self = Running { comparison: Some(comparison), ..Running::default() },
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "rows cannot be compared"),
+            }
+        }
+        let Some(comparison) = &self.comparison else { return };
+        let (production, own) = (requests(baseline), requests(candidate));
+        let before = *self.baseline_before.get_or_insert(production);
+        let runs = comparison.runs();
+        if self.epoch != Some(rollout.epoch) {
+            comparison.listen(rollout.compared());
+            comparison.seen().begin(rollout.epoch);
+            (self.epoch, self.candidate_before, self.runs_before) = (Some(rollout.epoch), own, runs);
+        }
+        let mut seen = comparison.seen();
+        (seen.baseline.requests, seen.baseline.errors) = since(production, before);
+        (seen.candidate.requests, seen.candidate.errors) = since(own, self.candidate_before);
+        (seen.candidate.runs, seen.candidate.run_errors) = since(runs, self.runs_before);
+        seen.dropped = comparison.dropped();
+    }
+
+    /// What is to be told, where it is not what was told last.
+    fn untold(&self) -> Result<Option<String>, RegistryError> {
+        let Some(comparison) = &self.comparison else { return Ok(None) };
+        let document = document::text(&*comparison.seen())?;
+        Ok(Some(document).filter(|document| *document != self.told))
+    }
+}
+
+/// Versions that rollouts under way need, and which rollouts.
+///
+/// # Errors
+///
+/// [`RegistryError`], also for a rollout that cannot be read: what it needs is not known.
+pub(crate) async fn references(registry: &Registry) -> Result<References, RegistryError> {
+    let mut references = References::new();
+    for record in registry.rollouts().active_rollouts().await? {
+        let Rollout { id, model, baseline, candidate, .. } = Stored::of(&record)?.rollout;
+        for version in [baseline, candidate] {
+            references.entry((model.clone(), version)).or_default().push(format!("rollout `{id}`"));
+        }
+    }
+    Ok(references)
+}
+
+/// Requests of a deployment since it was loaded, and those that failed by no fault of the caller's.
+fn requests(deployment: &Deployment) -> (u64, u64) {
+    let stats = deployment.stats();
+    // What callers did wrong falls on both sides, but not evenly: keys are few, and callers stay with theirs.
+    (stats.success.count.saturating_add(stats.fail.count), stats.faults)
+}
+
+fn since(now: (u64, u64), before: (u64, u64)) -> (u64, u64) {
+    (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
+}
+
+/// What all processes saw of a rollout in its phase.
+fn merged(rollout: &Rollout, told: &[ReplicaObservations]) -> Observations {
+    let mut seen = Observations { epoch: rollout.epoch, ..Observations::default() };
+    told.iter().for_each(|told| seen.merge(&document::observations(&told.document)));
+    seen
+}
+
+/// A rollout that this release can read; of another it keeps its hands off.
+fn readable(record: &RolloutRecord) -> Option<Stored> {
+    match Stored::of(record) {
+        Ok(stored) => Some(stored),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a rollout cannot be read");
+            None
+        }
+    }
+}
+
+fn wanted(rollout: &Rollout) -> Wanted {
+    Wanted {
+        model: rollout.model.clone(),
+        baseline: rollout.baseline,
+        candidate: rollout.candidate,
+        share: rollout.share(),
+        split: Split::new(&rollout.id),
+        sticky_key: rollout.plan.sticky_key,
+    }
+}
+
+/// What the audit log tells of a rollout's change.
+fn entry(rollout: &Rollout, action: &str) -> AuditEntry {
+    let reason = rollout.history.last().map_or("", |event| event.reason.as_str());
+    let detail = [
+        ("rollout", rollout.id.clone().into()),
+        ("action", action.into()),
+        ("phase", rollout.phase.name().into()),
+        ("percent", rollout.share().as_percent().into()),
+        ("baseline_version", rollout.baseline.into()),
+        ("candidate_version", rollout.candidate.into()),
+        ("reason", reason.into()),
+    ];
+    let detail = detail.into_iter().map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), value));
+    AuditEntry::new(ROLLOUT, rollout.model.as_str()).detail(detail.collect())
+}
