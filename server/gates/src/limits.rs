@@ -18,7 +18,7 @@ pub(crate) fn latency(manifest: &Manifest, subject: Subject<'_>) -> Verdict {
         );
     };
     let Subject::Loaded { measured, .. } = subject else { return not_loaded(required) };
-    let Some(row) = measured.row else {
+    let Some(row) = measured.row.filter(|_| measured.row_counts) else {
         return Verdict::not_applicable("the cost of a row was not measured", required);
     };
     let found = format!("{row:?} a row, the cheapest of those run when it was loaded");

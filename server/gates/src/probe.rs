@@ -39,8 +39,10 @@ pub struct Measured {
     pub golden: Vec<Row>,
     /// How many were reproduced, pictures too.
     pub golden_count: usize,
-    /// Cost of a row; none where it was not measured.
+    /// Cost of a row, which bounds how many are asked for; none where it was not measured.
     pub row: Option<Duration>,
+    /// Whether that is what it costs where it serves: of a build that is not optimised it says nothing.
+    pub row_counts: bool,
     /// Bytes that an instance takes at least; none where that is not known.
     pub instance_bytes: Option<u64>,
 }

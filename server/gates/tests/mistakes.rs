@@ -98,7 +98,13 @@ fn ages(row: &[f64]) -> Vec<f64> {
 }
 
 fn measured() -> Measured {
-    Measured { golden: Vec::new(), golden_count: 3, row: Some(Duration::from_micros(8)), instance_bytes: Some(400_000) }
+    Measured {
+        golden: Vec::new(),
+        golden_count: 3,
+        row: Some(Duration::from_micros(8)),
+        row_counts: true,
+        instance_bytes: Some(400_000),
+    }
 }
 
 fn changed(changes: &[(&str, &str)]) -> Manifest {

@@ -20,8 +20,9 @@ pub(crate) fn judge(deployment: &Deployment, artifact: &ArtifactDir, golden: &[G
     let measured = Measured {
         golden: rows.map(|case| row_of(inputs, &case.inputs)).collect(),
         golden_count: golden.len(),
+        row: Some(deployment.row_cost()),
         // What an unoptimised build takes says nothing of what is shipped.
-        row: (!cfg!(debug_assertions)).then(|| deployment.row_cost()),
+        row_counts: !cfg!(debug_assertions),
         instance_bytes: instance_bytes(deployment, artifact),
     };
     ev_gates::judge(&deployment.manifest, Subject::Loaded { probe: &Loaded(deployment), measured: &measured })
