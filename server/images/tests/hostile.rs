@@ -255,6 +255,26 @@ fn webp_bombs_are_refused_by_their_header() {
     check_cheap(&canvas, "the WebP file is damaged: a side is longer than 16,384 pixels");
 }
 
+/// What a frame states of itself is what the decoder makes room for: 400 MB at most, for a file of 600 bytes.
+#[test]
+fn a_webp_frame_that_states_more_than_its_canvas_is_refused() {
+    for (name, start, sides) in [
+        ("animated-lossy.webp", &b"\x9d\x01\x2a"[..], &[0xff, 0x3f, 0xff, 0x3f][..]),
+        ("lossy-alpha.webp", &b"\x9d\x01\x2a"[..], &[0xff, 0x3f, 0xff, 0x3f][..]),
+        ("animated.webp", &b"VP8L"[..], &[][..]),
+    ] {
+        let mut webp = golden(name);
+        let at = webp.windows(start.len()).position(|window| window == start).expect("a frame") + start.len();
+        if sides.is_empty() {
+            // Behind the chunk's size and the signature.
+            webp[at + 5..at + 8].copy_from_slice(&[0xff, 0xff, 0xff]);
+        } else {
+            webp[at..at + 4].copy_from_slice(sides);
+        }
+        check_cheap(&webp, "the WebP file is damaged: a frame is larger than the picture");
+    }
+}
+
 #[test]
 fn a_webp_that_states_more_than_there_is_is_truncated() {
     let mut webp = golden("lossy.webp");

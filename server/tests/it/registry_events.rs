@@ -58,7 +58,9 @@ async fn who_did_what_is_told_page_by_page_and_as_of_a_time() {
     let expected = [
         ("remove_alias", "canary", 2),
         ("set_alias", "production", 2),
+        ("judge", "", 2),
         ("set_alias", "canary", 2),
+        ("judge", "", 2),
         ("register", "", 2),
         ("set_alias", "production", 1),
         ("register", "", 1),
@@ -111,21 +113,21 @@ async fn watchers_miss_nothing_and_end_when_the_server_drains() {
     Model::of("ev-range").upload(&registry).await.expect("registered");
     registry.set_alias(alias("canary", 2)).await.expect("set");
     let mut told = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         told.push(live.message().await.expect("a message").and_then(|message| message.event).expect("an event"));
     }
     let actions: Vec<_> = told.iter().map(|event| (event.action.as_str(), event.version)).collect();
-    assert_eq!(actions, [("register", 2), ("set_alias", 2)]);
+    assert_eq!(actions, [("register", 2), ("judge", 2), ("set_alias", 2)]);
 
     // From any row on, and of one model.
     let request = WatchEventsRequest { after_sequence: Some(0), model: "ev-range".into() };
     let mut again = registry.watch_events(request).await.expect("watched").into_inner();
     let mut rows = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         rows.push(again.message().await.expect("a message").and_then(|message| message.event).expect("an event"));
     }
     let numbers: Vec<_> = rows.iter().map(|event| (event.action.as_str(), event.version)).collect();
-    assert_eq!(numbers, [("register", 1), ("set_alias", 1), ("register", 2), ("set_alias", 2)]);
+    assert_eq!(numbers, [("register", 1), ("set_alias", 1), ("register", 2), ("judge", 2), ("set_alias", 2)]);
     assert_eq!(rows[2..], told);
     let stop = tokio::spawn(server.stop());
     for mut watcher in [live, again] {
