@@ -67,7 +67,8 @@ async fn who_did_what_is_told_page_by_page_and_as_of_a_time() {
     ];
     assert_eq!(told, expected);
     let actors: Vec<&str> = events.iter().map(|event| event.actor.as_str()).collect();
-    assert_eq!(actors, ["127.0.0.1", "127.0.0.1", "ci from 127.0.0.1", "127.0.0.1", "evserve", "evserve"]);
+    let (caller, ci, server_itself) = ("127.0.0.1", "ci from 127.0.0.1", "evserve");
+    assert_eq!(actors, [caller, caller, server_itself, ci, server_itself, caller, server_itself, server_itself]);
     assert_eq!(events[1].detail_json, r#"{"previous_version":1}"#);
 
     let mut paged = Vec::new();
