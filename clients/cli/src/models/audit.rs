@@ -81,8 +81,8 @@ fn render(log: &GetAuditLogResponse) -> String {
             model.into(),
             if *version == 0 { String::new() } else { version.to_string() }.into(),
             Cell::styled(alias, ACCENT),
-            Cell::styled(short_digest(digest), DIM),
-            if detail_json == "{}" { "" } else { detail_json }.into(),
+            Cell::styled(if digest.is_empty() { String::new() } else { short_digest(digest) }, DIM),
+            short_detail(detail_json).into(),
         ]);
     }
     table.render()
@@ -100,6 +100,20 @@ fn render_verified(found: &VerifyAuditLogResponse) -> String {
         0 => format!("{BAD}{problem}{BAD:#}"),
         row => format!("{BAD}row {row}: {problem}{BAD:#}"),
     }
+}
+
+/// Characters of a row's detail that a table shows; JSON output has all of it.
+const DETAIL_CHARACTERS: usize = 100;
+
+fn short_detail(detail_json: &str) -> String {
+    if detail_json == "{}" {
+        return String::new();
+    }
+    let mut shown: String = detail_json.chars().take(DETAIL_CHARACTERS).collect();
+    if shown.len() < detail_json.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -137,5 +151,13 @@ mod tests {
         let good =
             VerifyAuditLogResponse { ok: true, head_sequence: 9, head_hash: "sha256:ab".into(), ..Default::default() };
         assert!(render_verified(&good).contains("row 9 has the hash sha256:ab"));
+    }
+
+    #[test]
+    fn a_long_detail_is_cut() {
+        let check = |detail: &str, expected: &str| assert_eq!(short_detail(detail), expected);
+        check("{}", "");
+        check(r#"{"previous_version":1}"#, r#"{"previous_version":1}"#);
+        check(&"é".repeat(101), &format!("{}…", "é".repeat(100)));
     }
 }
