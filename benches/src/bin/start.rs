@@ -97,7 +97,7 @@ fn tabular(place: &Placement) -> anyhow::Result<u64> {
         let model = entry?;
         if model.path().join("manifest.toml").is_file() && !model.file_name().to_string_lossy().starts_with(OF_PICTURES)
         {
-            process.import(&model.path())?;
+            process.import_as(&model.path(), "canary")?;
         }
     }
     drop(process);

@@ -69,8 +69,17 @@ impl Process {
     ///
     /// What `evctl models import` says.
     pub fn import(&self, model: &Path) -> anyhow::Result<()> {
+        self.import_as(model, "production")
+    }
+
+    /// The same with an alias of the caller's choice; any has the version loaded, and `production` alone asks the gates.
+    ///
+    /// # Errors
+    ///
+    /// What `evctl models import` says.
+    pub fn import_as(&self, model: &Path, alias: &str) -> anyhow::Result<()> {
         let output = Command::new(sibling("evctl")?)
-            .args(["--server", &self.grpc.to_string(), "models", "import", "--alias", "production"])
+            .args(["--server", &self.grpc.to_string(), "models", "import", "--alias", alias])
             .arg(model)
             .output()
             .context("cannot run evctl")?;
