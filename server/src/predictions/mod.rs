@@ -2,6 +2,8 @@
 //!
 //! `ev-outcomes` writes it and knows no models; here a deployment's predictions become what it writes, on its thread.
 
+mod recent;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use ev_models_core::{DataType, manifest::OutputKind};
@@ -9,6 +11,8 @@ use ev_outcomes::{
     Counts, Input, InputKind, Outcomes, OutcomesError, Output, Prediction, PredictionLog, Status, Value, Version,
 };
 use tokio::{sync::oneshot, time::timeout};
+
+use self::recent::{Recent, Rows};
 
 use crate::{
     config::PredictionLogConfig,
@@ -29,6 +33,7 @@ pub(crate) struct Predictions {
     config: PredictionLogConfig,
     log: Arc<PredictionLog<Logged>>,
     outcomes: Outcomes,
+    recent: Recent,
 }
 
 /// Logs those of one deployment.
@@ -42,6 +47,8 @@ struct About {
     version: Arc<Version>,
     /// The input whose values are cohorts.
     cohort: Option<usize>,
+    /// Where the newest are kept in memory; none of pictures.
+    recent: Option<Arc<Rows>>,
 }
 
 /// A prediction on its way.
@@ -60,14 +67,16 @@ impl Predictions {
     /// When the directory cannot be written, or another process writes there.
     pub(crate) fn start(config: &PredictionLogConfig, directory: &Path) -> Result<Predictions, OutcomesError> {
         let (log, outcomes) = PredictionLog::start(directory, config.settings(), Arc::new(now_us))?;
-        Ok(Predictions { config: config.clone(), log: Arc::new(log), outcomes })
+        Ok(Predictions { config: config.clone(), log: Arc::new(log), outcomes, recent: Recent::default() })
     }
 
     /// Listens to a deployment, before it serves.
     pub(crate) fn listen(&self, deployment: &Deployment) {
         let share = self.config.share_of(deployment.model());
         if share > 0.0 {
-            let about = Arc::new(About { version: version(deployment), cohort: self.cohort(deployment) });
+            let has_rows = deployment.pictures().is_none();
+            let recent = if has_rows { self.recent.of(deployment.model()) } else { None };
+            let about = Arc::new(About { version: version(deployment), cohort: self.cohort(deployment), recent });
             let observer = OfDeployment { log: Arc::clone(&self.log), about };
             deployment.tap().listen(NAME, share, Arc::new(observer));
         }
@@ -88,6 +97,16 @@ impl Predictions {
             return None;
         }
         input
+    }
+
+    /// The newest logged rows of a model, the newest last, at most [`recent::ROWS_MAX`]; none from before this process.
+    pub(crate) fn recent(&self, model: &str) -> Vec<Arc<Seen>> {
+        self.recent.of(model).map(|rows| rows.copied()).unwrap_or_default()
+    }
+
+    /// The input whose values are a model's cohorts.
+    pub(crate) fn cohort_input(&self, model: &str) -> Option<&str> {
+        self.config.cohorts.get(model).map(String::as_str)
     }
 
     /// What happened, and how right predictions were.
@@ -158,6 +177,9 @@ fn version(deployment: &Deployment) -> Arc<Version> {
 impl From<Logged> for Prediction {
     fn from(logged: Logged) -> Prediction {
         let Logged { seen, about } = logged;
+        if let Some(recent) = &about.recent {
+            recent.push(&seen);
+        }
         let (status, answer) = match &seen.estimate {
             Estimate::Unknown => (Status::Unknown, Vec::new()),
             _ if !seen.out_of_distribution.is_empty() => (Status::OutOfDistribution, numbers(&seen.estimate)),
