@@ -33,6 +33,18 @@ pub struct PolicyChange {
     pub origin: Origin,
 }
 
+/// Most outcomes that wait for the server that takes them.
+pub const OUTCOMES_MAX: u32 = 100_000;
+
+/// Something that was reported to a server that could not take it, for the one that can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOutcome {
+    /// Counts up in the order in which they can be seen.
+    pub sequence: u64,
+    /// What it says.
+    pub document: String,
+}
+
 /// What one server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaRecord {
@@ -76,6 +88,33 @@ pub trait FleetStore: Send + Sync {
     ///
     /// As [`FleetStore::set_policy`].
     async fn replicas(&self) -> Result<Vec<ReplicaRecord>, RegistryError>;
+
+    /// Keeps what was reported, as far as there is room below [`OUTCOMES_MAX`], and forgets what was kept before a time.
+    /// Gives how many of them, from the first on, were kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`FleetStore::set_policy`].
+    async fn keep_outcomes(
+        &self,
+        documents: &[String],
+        at_ms: i64,
+        forget_before_ms: i64,
+    ) -> Result<usize, RegistryError>;
+
+    /// At most `limit` of what is kept, from the first one after a number.
+    ///
+    /// # Errors
+    ///
+    /// As [`FleetStore::set_policy`].
+    async fn kept_outcomes(&self, after: u64, limit: u32) -> Result<Vec<KeptOutcome>, RegistryError>;
+
+    /// Removes what was taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`FleetStore::set_policy`].
+    async fn remove_outcomes(&self, sequences: &[u64]) -> Result<(), RegistryError>;
 
     /// Forgets a server, which has ended.
     ///

@@ -23,7 +23,7 @@ use crate::{
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
     features::{FeaturesStartError, VehicleFeatures},
-    fleet::Fleet,
+    fleet::{Fleet, Forwarded},
     gates::Gatekeeper,
     grpc::{
         DeadlineLayer, Dispatch, GateService, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory,
@@ -273,8 +273,16 @@ impl Server {
         let message_size_max = bytes(config.telemetry.message_size_max);
         let ingest_dispatch =
             IngestDispatch::new(ingest_service, health_service(), message_size_max).map_err(StartError::Reflection)?;
-        let outcomes_service =
-            OutcomesService { predictions: Arc::clone(&predictions), control: tokio::runtime::Handle::current() };
+        let is_shared = !config.registry.database_url.is_empty();
+        let forwarded = is_shared.then(|| {
+            let (registry, predictions) = (Arc::clone(&registry), Arc::clone(&predictions));
+            Arc::new(Forwarded { registry, predictions, share_max: config.predictions.log.share_max() })
+        });
+        let outcomes_service = OutcomesService {
+            predictions: Arc::clone(&predictions),
+            forwarded: forwarded.clone(),
+            control: tokio::runtime::Handle::current(),
+        };
         let dispatch = Dispatch::new(
             &predictor,
             (registry_service, rollouts_service),
@@ -338,6 +346,7 @@ impl Server {
         deployer.reconcile().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
         let fleet = tokio::spawn(fleet.run(draining.clone()));
+        let forwarded = forwarded.map(|forwarded| tokio::spawn(forwarded.run(draining.clone())));
         let tidy = registry::keep_tidy(
             Arc::clone(&deployer),
             Arc::clone(&registry),
@@ -370,7 +379,10 @@ impl Server {
             journal,
             features,
             predictions,
-            background: vec![http_task, health_task, rollouts_task, teller, follow, fleet, tidy],
+            background: [http_task, health_task, rollouts_task, teller, follow, fleet, tidy]
+                .into_iter()
+                .chain(forwarded)
+                .collect(),
             registry,
             deployer,
             traces,

@@ -11,3 +11,10 @@ CREATE TABLE replicas (
     updated_at_ms bigint NOT NULL,
     document      text   NOT NULL
 );
+
+-- What was reported to a server that could not take it, for the one that can.
+CREATE TABLE kept_outcomes (
+    seq           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at_ms bigint NOT NULL,
+    document      text   NOT NULL
+);

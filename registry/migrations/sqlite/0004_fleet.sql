@@ -11,3 +11,10 @@ CREATE TABLE replicas (
     updated_at_ms INTEGER NOT NULL,
     document      TEXT    NOT NULL
 ) STRICT;
+
+-- What was reported to a server that could not take it, for the one that can.
+CREATE TABLE kept_outcomes (
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    created_at_ms INTEGER NOT NULL,
+    document      TEXT    NOT NULL
+) STRICT;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ev_models_core::Digest;
 use ev_registry::{
-    AuditEntry, AuditQuery, MetadataStore, NewVersion, Origin, PolicyChange, REPLICAS_MAX, RegistryError,
+    AuditEntry, AuditQuery, MetadataStore, NewVersion, OUTCOMES_MAX, Origin, PolicyChange, REPLICAS_MAX, RegistryError,
     ReplicaRecord, SET_VERSION_POLICY,
 };
 
@@ -87,4 +87,27 @@ pub(crate) async fn servers_that_are_not_heard_of_are_forgotten(database: &impl 
     let known = store.replicas().await.unwrap();
     assert_eq!(known.len(), usize::try_from(REPLICAS_MAX).unwrap());
     assert!(known.iter().all(|record| record.replica.starts_with("r-")), "{known:?}");
+}
+
+pub(crate) async fn what_was_reported_is_kept_in_order_until_it_is_taken(database: &impl Database) {
+    let (store, other) = (database.open().await, database.open().await);
+    let documents = |names: &[&str]| names.iter().map(|name| format!("{{\"it's\": \"{name}\"}}")).collect::<Vec<_>>();
+    assert_eq!(store.keep_outcomes(&documents(&["a", "b"]), 5, 0).await.unwrap(), 2);
+    assert_eq!(other.keep_outcomes(&documents(&["c"]), 6, 0).await.unwrap(), 1);
+    let kept = store.kept_outcomes(0, 10).await.unwrap();
+    let found: Vec<&str> = kept.iter().map(|kept| kept.document.as_str()).collect();
+    assert_eq!(found, documents(&["a", "b", "c"]));
+    let rest = other.kept_outcomes(kept[0].sequence, 1).await.unwrap();
+    assert_eq!(rest, kept[1..2]);
+    other.remove_outcomes(&[kept[1].sequence, kept[1].sequence, 999]).await.unwrap();
+    assert_eq!(store.kept_outcomes(0, 10).await.unwrap().len(), 2);
+    // What is old goes, and numbers are not given again.
+    assert_eq!(store.keep_outcomes(&documents(&["d"]), 9, 6).await.unwrap(), 1);
+    let left = store.kept_outcomes(0, 10).await.unwrap();
+    assert_eq!(left.len(), 2);
+    assert!(left[0] == kept[2] && left[1].sequence > kept[2].sequence, "{left:?}");
+    // Beyond the most, what comes first has a place.
+    let many = vec!["{}".to_owned(); usize::try_from(OUTCOMES_MAX).unwrap()];
+    assert_eq!(store.keep_outcomes(&many, 9, 0).await.unwrap(), many.len() - 2);
+    assert_eq!(store.keep_outcomes(&many[..5], 9, 0).await.unwrap(), 0);
 }

@@ -205,4 +205,5 @@ behaviour! {
     a_policy_is_set_replaced_and_removed_with_its_audit_row,
     what_a_server_says_replaces_what_it_said,
     servers_that_are_not_heard_of_are_forgotten,
+    what_was_reported_is_kept_in_order_until_it_is_taken,
 }

@@ -2,6 +2,7 @@
 //!
 //! A server says it when it changes, and every now and then; who says nothing for long is called stale, and forgotten later.
 
+mod forwarded;
 mod report;
 
 use std::{sync::Arc, time::Duration};
@@ -10,6 +11,7 @@ use ev_registry::{Registry, RegistryError, ReplicaRecord};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use forwarded::Forwarded;
 pub(crate) use report::{Report, State, Told};
 
 use crate::{

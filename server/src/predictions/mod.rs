@@ -8,7 +8,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use ev_models_core::{DataType, manifest::OutputKind};
 use ev_outcomes::{
-    Counts, Input, InputKind, Outcomes, OutcomesError, Output, Prediction, PredictionLog, Status, Value, Version,
+    Counts, Input, InputKind, Outcomes, OutcomesError, Output, Prediction, PredictionLog, Report, Reported, Status,
+    Value, Version,
 };
 use tokio::{sync::oneshot, time::timeout};
 
@@ -27,6 +28,9 @@ const NAME: &str = "log";
 const OTHER: &str = "(other)";
 /// Longest wait for what is on its way to the log.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Outcomes of other servers' predictions that are kept or taken at one time.
+pub(crate) const OUTCOMES_AT_ONCE: usize = 500;
 
 /// Logs predictions of deployments, and knows what came of them.
 pub(crate) struct Predictions {
@@ -112,6 +116,26 @@ impl Predictions {
     /// What happened, and how right predictions were.
     pub(crate) fn outcomes(&self) -> &Outcomes {
         &self.outcomes
+    }
+
+    /// Stores reports. What is not in the log may be on its way there.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be written; some reports may have been stored, and storing them again is safe.
+    pub(crate) async fn report(&self, reports: &[Report], source: &str) -> Result<Vec<Reported>, OutcomesError> {
+        let mut results = self.outcomes.report(reports, source, now_us()).await?;
+        let missing: Vec<usize> = (0..results.len()).filter(|place| results[*place] == Reported::NotLogged).collect();
+        if missing.is_empty() {
+            return Ok(results);
+        }
+        self.flush().await;
+        let again: Vec<Report> = missing.iter().map(|place| reports[*place].clone()).collect();
+        let found = self.outcomes.report(&again, source, now_us()).await?;
+        for (place, found) in missing.into_iter().zip(found) {
+            results[place] = found;
+        }
+        Ok(results)
     }
 
     /// Waits until what was predicted before is in the log.

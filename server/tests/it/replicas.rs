@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use ev_client::Client;
-use ev_proto::ev::registry::v1::{Replica, VersionState};
+use ev_proto::ev::{
+    outcomes::v1::{CompareRequest, Outcome, ReportRequest, ReportStatus, outcome::Actual},
+    range::v1::PredictRequest,
+    registry::v1::{Replica, VersionState},
+};
 
 use crate::{
     rollouts::{registered, times},
@@ -95,4 +99,50 @@ async fn a_server_names_its_host_when_nothing_else_is_configured() {
     assert!(replica.address.ends_with(&port) && replica.address.len() > port.len(), "{replica:?}");
     assert_eq!(replica.release, env!("CARGO_PKG_VERSION"));
     server.stop().await;
+}
+
+/// Who reports need not know which server has answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_may_be_reported_to_any_server() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let (url, files) = (postgres.url(), tempfile::tempdir().expect("a temporary directory"));
+    let files = files.path().to_str().expect("a path");
+    let overrides = [
+        ("registry.database_url", url.as_str()),
+        ("registry.artifacts_directory", files),
+        ("predictions.log.share", "0"),
+        ("predictions.log.shares.ev-range", "1"),
+    ];
+    let (one, other) = tokio::join!(TestServer::start(&overrides), TestServer::start(&overrides));
+    let (client, elsewhere) = (one.client().await, other.client().await);
+    assert_eventually!(production(&client).await.len() == 2, "{:?}", production(&client).await);
+    let request = PredictRequest { make: "Tesla".to_owned(), model: "Model 3".to_owned(), ..PredictRequest::default() };
+    let answer = client.range().predict(request).await.expect("answered");
+    let outcome = |actual| Outcome {
+        prediction_id: answer.info.as_ref().expect("info").prediction_id.clone(),
+        actual: Some(Actual::Number(actual)),
+        observed_time: None,
+        supersede: false,
+    };
+    let report = async |client: &Client, outcome: Outcome| {
+        let request = ReportRequest { outcomes: vec![outcome], source: "trip computer".to_owned() };
+        client.outcomes().report(request).await.expect("reported").results.remove(0)
+    };
+    let compared = async || {
+        let request = CompareRequest { model: "ev-range".to_owned(), ..CompareRequest::default() };
+        client.outcomes().compare(request).await.expect("compared").comparisons.remove(0).scored
+    };
+    assert_eq!(report(&elsewhere, outcome(400.0)).await.status(), ReportStatus::Forwarded);
+    assert_eventually!(compared().await == 1, "it is not taken");
+    // Again, and with something else: the first one stays.
+    assert_eq!(report(&elsewhere, outcome(400.0)).await.status(), ReportStatus::Forwarded);
+    assert_eq!(report(&client, outcome(400.0)).await.status(), ReportStatus::AlreadyReported);
+    assert_eq!(report(&client, outcome(410.0)).await.status(), ReportStatus::Refused);
+    // Alone, nobody is waited for.
+    other.stop().await;
+    let unknown = Outcome { prediction_id: "01a3f6c2-7d2e-7c41-9b7e-5f0f0c6c1d11".to_owned(), ..outcome(1.0) };
+    assert_eventually!(production(&client).await.len() == 1, "it is still known");
+    let refused = report(&client, unknown).await;
+    assert_eq!(refused.error.expect("refused").reason, "NOT_LOGGED");
+    one.stop().await;
 }

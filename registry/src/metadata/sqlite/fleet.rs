@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{SqliteMetadataStore, audit, failed, malformed, model_exists};
-use crate::{FleetStore, PolicyChange, PolicyRecord, REPLICAS_MAX, RegistryError, ReplicaRecord, record::no_model};
+use crate::{
+    FleetStore, KeptOutcome, OUTCOMES_MAX, PolicyChange, PolicyRecord, REPLICAS_MAX, RegistryError, ReplicaRecord,
+    record::no_model,
+};
 
 #[async_trait]
 impl FleetStore for SqliteMetadataStore {
@@ -100,6 +103,59 @@ impl FleetStore for SqliteMetadataStore {
             })
         };
         rows.iter().map(|row| read(row).map_err(|error: sqlx::Error| malformed(&error))).collect()
+    }
+
+    async fn keep_outcomes(
+        &self,
+        documents: &[String],
+        at_ms: i64,
+        forget_before_ms: i64,
+    ) -> Result<usize, RegistryError> {
+        let doing = "keep what was reported";
+        let mut transaction = self.write().await?;
+        let forget = sqlx::query("DELETE FROM kept_outcomes WHERE created_at_ms < ?1").bind(forget_before_ms);
+        forget.execute(&mut *transaction).await.map_err(failed(doing))?;
+        let count = sqlx::query("SELECT count(*) FROM kept_outcomes").fetch_one(&mut *transaction).await;
+        let count: i64 = count.map_err(failed(doing))?.try_get(0).map_err(|error| malformed(&error))?;
+        let room = usize::try_from(i64::from(OUTCOMES_MAX).saturating_sub(count)).unwrap_or(0);
+        let kept = documents.len().min(room);
+        for document in &documents[..kept] {
+            sqlx::query("INSERT INTO kept_outcomes (created_at_ms, document) VALUES (?1, ?2)")
+                .bind(at_ms)
+                .bind(document)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed(doing))?;
+        }
+        transaction.commit().await.map_err(failed(doing))?;
+        Ok(kept)
+    }
+
+    async fn kept_outcomes(&self, after: u64, limit: u32) -> Result<Vec<KeptOutcome>, RegistryError> {
+        let rows = sqlx::query("SELECT seq, document FROM kept_outcomes WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+            .bind(i64::try_from(after).unwrap_or(i64::MAX))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("read what was reported"))?;
+        let read = |row: &SqliteRow| {
+            let sequence = row.try_get::<i64, _>("seq")?;
+            Ok(KeptOutcome { sequence: sequence.unsigned_abs(), document: row.try_get("document")? })
+        };
+        rows.iter().map(|row| read(row).map_err(|error: sqlx::Error| malformed(&error))).collect()
+    }
+
+    async fn remove_outcomes(&self, sequences: &[u64]) -> Result<(), RegistryError> {
+        let doing = "remove what was taken";
+        let mut transaction = self.write().await?;
+        for sequence in sequences {
+            sqlx::query("DELETE FROM kept_outcomes WHERE seq = ?1")
+                .bind(i64::try_from(*sequence).unwrap_or(i64::MAX))
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed(doing))?;
+        }
+        transaction.commit().await.map_err(failed(doing))
     }
 
     async fn forget_replica(&self, replica: &str) -> Result<(), RegistryError> {
