@@ -500,7 +500,7 @@ fn errors_are_sums_of_one_version_and_of_its_cohorts() {
     let (first, second) = (version(1, Output::Quantiles), version(2, Output::Quantiles));
     let answer = [90.0, 100.0, 110.0];
     let of = |version: &Arc<Version>, number| prediction(version, number, &answer);
-    let predictions = vec![
+    let predictions = [
         of(&first, 1),
         of(&first, 2),
         Prediction { cohort: String::new(), ..of(&first, 3) },

@@ -16,7 +16,7 @@ use ev_models_core::{
     ArtifactDir, Backend, LoadError,
     manifest::{GoldenCase, Task},
 };
-use ev_registry::{Page, PolicyRecord, References, Registry, RegistryError, VersionRecord};
+use ev_registry::{Page, Registry, RegistryError, VersionRecord};
 use tokio::sync::{Mutex, watch};
 
 use super::{
@@ -68,9 +68,9 @@ pub(crate) struct Examined {
 
 /// Loads, warms and publishes. The only writer of the route table.
 pub(crate) struct Deployer {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     routes: Arc<Routes>,
-    config: DeployerConfig,
+    pub(super) config: DeployerConfig,
     state: std::sync::Mutex<State>,
     /// Held while versions are loaded, which takes its time.
     loading: Mutex<()>,
@@ -129,52 +129,6 @@ impl Deployer {
     /// Tries all failed versions of a model again at the next [`Deployer::reconcile`].
     pub(crate) fn forgive_all(&self, model: &str) {
         self.state().failed.retain(|(of, _), _| of != model);
-    }
-
-    /// Which versions of a model are loaded beside those that are needed, and whether the configuration says so.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError`] when the registry cannot be read.
-    pub(crate) async fn policy(&self, model: &str) -> Result<(VersionPolicy, bool), RegistryError> {
-        let mut set = self.set_policies().await?;
-        Ok(match set.remove(model) {
-            Some(policy) => (policy, false),
-            None => (self.config.serve.0.get(model).cloned().unwrap_or_default(), true),
-        })
-    }
-
-    /// Versions that policies name by number.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError`] when the registry cannot be read.
-    pub(crate) async fn references(&self) -> Result<References, RegistryError> {
-        let mut policies = self.config.serve.0.clone();
-        policies.extend(self.set_policies().await?);
-        let mut references = References::new();
-        for (model, policy) in policies {
-            let VersionPolicy::Versions(versions) = policy else { continue };
-            for version in versions {
-                references.entry((model.clone(), version)).or_default().push("the model's version policy".to_owned());
-            }
-        }
-        Ok(references)
-    }
-
-    /// Policies that somebody set. One that another release of evserve wrote in a way of its own is told and left out.
-    async fn set_policies(&self) -> Result<BTreeMap<String, VersionPolicy>, RegistryError> {
-        let mut policies = BTreeMap::new();
-        for PolicyRecord { model, document, .. } in self.registry.fleet().policies().await? {
-            match document.parse() {
-                Ok(policy) => drop(policies.insert(model, policy)),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(model, error, "a version policy cannot be read, and the configured one holds");
-                }
-            }
-        }
-        Ok(policies)
     }
 
     /// What rollouts want from now on; true where that is something else than before. It is published with the next

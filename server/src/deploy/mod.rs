@@ -5,6 +5,7 @@
 mod deployer;
 mod deployment;
 mod model_state;
+mod policies;
 mod policy;
 mod queue;
 mod recent;
