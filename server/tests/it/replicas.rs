@@ -110,8 +110,7 @@ async fn an_outcome_may_be_reported_to_any_server() {
     let overrides = [
         ("registry.database_url", url.as_str()),
         ("registry.artifacts_directory", files),
-        ("predictions.log.share", "0"),
-        ("predictions.log.shares.ev-range", "1"),
+        ("predictions.log.share", "1"),
     ];
     let (one, other) = tokio::join!(TestServer::start(&overrides), TestServer::start(&overrides));
     let (client, elsewhere) = (one.client().await, other.client().await);
