@@ -1,7 +1,5 @@
 //! Rollouts judged by what happened: outcomes come in through the real service, and guards take a version back.
 
-use std::time::{Duration, Instant};
-
 use ev_client::Client;
 use ev_proto::ev::{
     outcomes::v1::{Outcome, ReportRequest, ReportStatus, outcome::Actual},
@@ -11,7 +9,7 @@ use ev_proto::ev::{
 
 use crate::{
     rollouts::{is_over, plan, registered, step, times, until},
-    support::{server::TestServer, zoo::Model},
+    support::{assert_eventually, server::TestServer, zoo::Model},
 };
 
 /// Everything is logged.
@@ -67,11 +65,13 @@ fn version(answer: &PredictResponse) -> u32 {
     answer.info.as_ref().and_then(|info| info.model.as_ref()).expect("a model version").version
 }
 
-/// Asks so often, and reports of each answer what `actual` makes of it and of a number between -1 and 1.
-async fn reported(client: &Client, asked: u32, actual: impl Fn(&PredictResponse, f64) -> f64) {
-    let mut outcomes = Vec::new();
+/// Asks so often, and reports of each answer what `actual` makes of it and of a number between -1 and 1. Gives how many
+/// answers were the candidate's.
+async fn reported(client: &Client, asked: u32, actual: impl Fn(&PredictResponse, f64) -> f64) -> u64 {
+    let (mut outcomes, mut of_candidate) = (Vec::new(), 0);
     for number in 0..asked {
         let answer = ask(client, number).await;
+        of_candidate += u64::from(version(&answer) == 2);
         // Evenly, and in no order that the split could have.
         let place = f64::from(number * 37 % 101) / 50.0 - 1.0;
         let prediction_id = answer.info.as_ref().expect("info").prediction_id.clone();
@@ -81,6 +81,7 @@ async fn reported(client: &Client, asked: u32, actual: impl Fn(&PredictResponse,
     let request = ReportRequest { outcomes, source: "trip computer".to_owned() };
     let results = client.outcomes().report(request).await.expect("reported").results;
     assert!(results.iter().all(|result| result.status() == ReportStatus::Stored), "{results:?}");
+    of_candidate
 }
 
 fn guard<'a>(rollout: &'a Rollout, name: &str, cohort: &str) -> Option<&'a RolloutGuard> {
@@ -130,22 +131,15 @@ async fn larger_errors_are_seen_over_a_restart_and_take_a_version_back() {
         f64::from(answer.range_q50_km) / off * (1.0 + 0.02 * place)
     };
     let counted = |rollout: &Rollout| guard(rollout, "coverage", "").map_or(0, |guard| guard.count);
-    reported(&client, 100, actual).await;
-    let before = until(&client, "told", |rollout| counted(rollout) > 0).await;
-    assert!((20..=80).contains(&counted(&before)), "{before:#?}");
+    let before = reported(&client, 100, actual).await;
+    until(&client, "told", |rollout| counted(rollout) == before).await;
 
     let server = TestServer::start_on(server.stop().await, &ALL).await;
     let client = server.client().await;
-    // One more outcome of each version, so that the new process has told something.
-    let ends = Instant::now() + Duration::from_secs(60);
-    let mut told = counted(&before);
-    while told == counted(&before) {
-        assert!(Instant::now() < ends, "nothing is told after the restart");
-        reported(&client, 8, actual).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        told = counted(&client.rollouts().get("ev-range").await.expect("found"));
-    }
-    assert!(told < 2 * counted(&before), "counted twice: {told}, before the restart {}", counted(&before));
+    assert_eventually!(version(&ask(&client, 0).await) == 2, "the candidate does not answer after the restart");
+    // What the new process tells takes the place of what the old one told, and adds nothing to it.
+    let after = reported(&client, 40, actual).await;
+    until(&client, "told once", |rollout| counted(rollout) == before + after).await;
 
     reported(&client, 500, actual).await;
     let over = until(&client, "over", is_over).await;
