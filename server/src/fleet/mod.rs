@@ -66,11 +66,10 @@ impl Fleet {
 
     /// Tells what is served until the server drains, and then that it has ended.
     pub(crate) async fn run(self: Arc<Self>, draining: CancellationToken) {
-        let (mut published, mut changes) = (self.deployer.published(), self.registry.changes());
+        let mut published = self.deployer.published();
         let mut is_failing = false;
         while !draining.is_cancelled() {
             published.mark_unchanged();
-            changes.mark_unchanged();
             match self.tell().await {
                 Ok(()) => is_failing = false,
                 Err(error) => {
@@ -97,7 +96,7 @@ impl Fleet {
             tokio::select! {
                 () = draining.cancelled() => break,
                 () = sleep_until(next) => {}
-                // Published: what is served is another. Changed: the revision is, once it was followed.
+                // What is served is another, or the revision is that it is of.
                 changed = published.changed() => if changed.is_err() { break },
             }
         }
