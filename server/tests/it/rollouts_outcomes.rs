@@ -120,7 +120,7 @@ async fn a_version_that_is_too_sure_is_taken_back_by_what_happened() {
     assert!(over.reason.starts_with("guard coverage is 0."), "{}", over.reason);
     assert!(over.reason.ends_with("expected at least 0.65"), "{}", over.reason);
     assert!(guard(&over, "coverage", "AWD").is_some_and(|guard| guard.count >= 50), "{over:#?}");
-    // The decision is stored first, and routed by at once after.
+    // The decision is stored first, and then routed by.
     tokio::time::timeout(Duration::from_secs(60), async { while served(&client).await != BTreeSet::from([1]) {} })
         .await
         .expect("the candidate goes on answering");
