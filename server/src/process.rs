@@ -309,6 +309,8 @@ impl Server {
         .with_predictions(Arc::clone(predictions.counts()));
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
+        // Before the registry is read: what others change while this loads is not missed.
+        let follow = registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone());
         // From here on callers are answered, if only that their model is loading.
         deployer.announce().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
@@ -319,7 +321,7 @@ impl Server {
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
         deployer.reconcile().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
-        let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
+        let follow = tokio::spawn(follow);
         let tidy = registry::keep_tidy(Arc::clone(&registry), config.registry.clone(), draining.clone());
         let tidy = tokio::spawn(tidy);
         health.send_replace(Health::Serving);

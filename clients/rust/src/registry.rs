@@ -8,13 +8,13 @@ use ev_proto::ev::registry::v1::{
     PinVersionRequest, PinVersionResponse, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
     SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest,
     VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, WaiveGateRequest, WaiveGateResponse,
-    model_registry_client::ModelRegistryClient,
+    WatchEventsRequest, WatchEventsResponse, model_registry_client::ModelRegistryClient,
 };
 use tokio::sync::oneshot;
-use tonic::{Request, transport::Channel};
+use tonic::transport::Channel;
 
 use crate::{
-    Client, Error, VersionRef,
+    Client, Error, Replies, VersionRef,
     client::Repeat,
     upload::{Progress, Upload},
 };
@@ -204,6 +204,20 @@ impl ModelRegistry {
             .await
     }
 
+    /// What is changed, as it is changed, for as long as the answer is held: rows of the audit log after one, or from now
+    /// on; of one model, or of all where `model` is empty. Who comes again with the `sequence` it saw last misses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] when the request is refused, [`Error::Unreachable`]; later errors come from the replies.
+    pub async fn watch_events(&self, after: Option<u64>, model: &str) -> Result<Replies<WatchEventsResponse>, Error> {
+        let request = WatchEventsRequest { after_sequence: after, model: model.to_owned() };
+        let mut inner = self.inner.clone();
+        let response = inner.watch_events(self.client.request(request)).await;
+        let response = response.map_err(|status| self.client.error(status))?;
+        Ok(Replies::new(self.client.clone(), response.into_inner()))
+    }
+
     /// Has the server read the whole audit log again.
     ///
     /// # Errors
@@ -324,7 +338,7 @@ impl ModelRegistry {
     ) -> Result<RegisterVersionResponse, Error> {
         let deadline = self.client.config().upload_deadline;
         let (failed, failure) = oneshot::channel();
-        let mut request = Request::new(upload.into_stream(progress, failed));
+        let mut request = self.client.request(upload.into_stream(progress, failed));
         request.set_timeout(deadline);
         let mut inner = self.inner.clone();
         let call = tokio::time::timeout(deadline, inner.register_version(request));

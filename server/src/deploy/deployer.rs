@@ -18,8 +18,8 @@ use ev_rollouts::Share;
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Deployment, ModelRoutes, QueueConfig, Routes, Signatures, Snapshot, VersionStatus, Wanted, check_vocabulary,
-    split::Canary, warmup,
+    Deployment, ModelRoutes, NotLoaded, QueueConfig, Routes, Signatures, Snapshot, VersionStatus, Wanted,
+    check_vocabulary, not_loaded::chain, split::Canary, warmup,
 };
 use crate::{
     config::BatchingConfig,
@@ -151,9 +151,16 @@ impl Deployer {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the registry cannot be read; then nothing changes.
+    /// [`RegistryError`] when the registry cannot be read; then what is loaded already is published with the next call.
     pub(crate) async fn reconcile(&self) -> Result<(), RegistryError> {
-        let _loading = self.loading.lock().await;
+        let _loading = match self.loading.try_lock() {
+            Ok(loading) => loading,
+            Err(_) => {
+                // An alias that moved to what is loaded does not wait for what another call is loading.
+                self.announce().await?;
+                self.loading.lock().await
+            }
+        };
         loop {
             let loading = self.publish_registry().await?;
             if loading.is_empty() {
@@ -166,7 +173,8 @@ impl Deployer {
                 let of = (record.model.clone(), record.version);
                 match self.load_version(&record).await {
                     Ok(deployment) => drop(self.state().loaded.insert(of, deployment)),
-                    Err(reason) => drop(self.state().failed.insert(of, reason)),
+                    Err(NotLoaded::Refused(reason)) => drop(self.state().failed.insert(of, reason)),
+                    Err(NotLoaded::Unread(error)) => return Err(error),
                 }
             }
         }
@@ -247,7 +255,7 @@ impl Deployer {
         }
     }
 
-    async fn load_version(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {
+    async fn load_version(&self, record: &VersionRecord) -> Result<Arc<Deployment>, NotLoaded> {
         match self.load(record).await {
             Ok(deployment) => {
                 self.config.predictions.listen(&deployment);
@@ -260,15 +268,16 @@ impl Deployer {
                 );
                 Ok(Arc::new(deployment))
             }
-            Err(reason) => {
+            Err(NotLoaded::Refused(reason)) => {
                 tracing::error!(model = record.model, version = record.version, reason, "model version refused");
-                Err(reason)
+                Err(NotLoaded::Refused(reason))
             }
+            Err(unread) => Err(unread),
         }
     }
 
-    /// Reads, loads and warms one version; the error is the reason it is refused, with its code first.
-    async fn load(&self, record: &VersionRecord) -> Result<Deployment, String> {
+    /// Reads, loads and warms one version.
+    async fn load(&self, record: &VersionRecord) -> Result<Deployment, NotLoaded> {
         self.load_and_warm(record, |_, _, _| ()).await.map(|(deployment, ())| deployment)
     }
 
@@ -276,8 +285,8 @@ impl Deployer {
     ///
     /// # Errors
     ///
-    /// The reason it would be refused.
-    pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, String> {
+    /// [`NotLoaded`].
+    pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, NotLoaded> {
         let (deployment, golden) = self.load_and_warm(record, |_, _, golden| golden.len()).await?;
         Ok(format!("{golden} golden requests; {}", deployment.runtime_description()))
     }
@@ -286,12 +295,15 @@ impl Deployer {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when its manifest cannot be read. A version that does not load is judged as such.
+    /// [`RegistryError`] when the registry cannot be read. A version that does not load is judged as such.
     pub(crate) async fn judge(&self, record: &VersionRecord) -> Result<Examined, RegistryError> {
         let manifest = self.registry.manifest(record).await?;
         let (results, refusal) = match self.load_and_warm(record, crate::gates::judge).await {
             Ok((_, results)) => (results, None),
-            Err(reason) => (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason)),
+            Err(NotLoaded::Unread(error)) => return Err(error),
+            Err(NotLoaded::Refused(reason)) => {
+                (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason))
+            }
         };
         Ok(Examined { results, refusal })
     }
@@ -301,17 +313,17 @@ impl Deployer {
         &self,
         record: &VersionRecord,
         examine: impl FnOnce(&Deployment, &ArtifactDir, &[GoldenCase]) -> T + Send + 'static,
-    ) -> Result<(Deployment, T), String> {
+    ) -> Result<(Deployment, T), NotLoaded> {
         self.config.signatures.check(&self.registry, record).await?;
-        let manifest = self.registry.manifest(record).await.map_err(|error| reason(&error))?;
-        check_vocabulary(&manifest).map_err(|error| format!("FAILED_PRECONDITION: {error}"))?;
-        let artifact = self.registry.fetch(record).await.map_err(|error| reason(&error))?;
+        let manifest = self.registry.manifest(record).await?;
+        check_vocabulary(&manifest).map_err(|error| NotLoaded::Refused(format!("FAILED_PRECONDITION: {error}")))?;
+        let artifact = self.registry.fetch(record).await?;
         let backends = &self.config.backends;
         let wanted = &manifest.model.backend;
         let backend = backends.iter().find(|backend| backend.name() == wanted).cloned().ok_or_else(|| {
             let available: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
             let missing = LoadError::BackendMissing { backend: wanted.clone(), available: available.join(", ") };
-            format!("FAILED_PRECONDITION: {missing}")
+            NotLoaded::Refused(format!("FAILED_PRECONDITION: {missing}"))
         })?;
         let (version, digest, core_count) = (record.version, record.digest.to_string(), self.config.core_count);
         let batching = self.config.batching.of(&manifest.model.name, manifest.preprocessing.is_some());
@@ -337,7 +349,8 @@ impl Deployer {
             settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
             Ok((deployment, examined))
         });
-        loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
+        let loaded = loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()));
+        loaded.map_err(NotLoaded::Refused)
     }
 
     async fn model_names(&self) -> Result<BTreeSet<String>, RegistryError> {
@@ -433,24 +446,4 @@ impl ModelState {
         let before = self.before.as_ref()?;
         before.deployments.get(before.aliases.get(alias)?)
     }
-}
-
-/// A registry failure as status and log show it.
-fn reason(error: &RegistryError) -> String {
-    let code = match error {
-        RegistryError::Corrupt { .. } | RegistryError::Lost { .. } | RegistryError::Tampered { .. } => "DATA_LOSS",
-        _ => "FAILED_PRECONDITION",
-    };
-    format!("{code}: {}", chain(error))
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@
 
 mod deployer;
 mod deployment;
+mod not_loaded;
 mod queue;
 mod signatures;
 mod snapshot;
@@ -18,6 +19,7 @@ pub(crate) use signatures::{Signatures, Signed};
 pub(crate) use snapshot::VersionStatus;
 
 pub(crate) use deployment::{Deployment, enter_core};
+pub(crate) use not_loaded::NotLoaded;
 pub(crate) use queue::{Queue, QueueConfig};
 pub(crate) use snapshot::{ModelRoutes, Routes, Snapshot, VersionChoice};
 pub(crate) use split::{Asker, Wanted};

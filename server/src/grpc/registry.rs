@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{actor::actor, events, gates::GateService, status};
 use crate::{
-    deploy::{Deployer, ModelRoutes, Routes, VersionStatus},
+    deploy::{Deployer, ModelRoutes, NotLoaded, Routes, VersionStatus},
     pipeline::PredictError,
 };
 
@@ -139,7 +139,8 @@ impl ModelRegistry for RegistryService {
         if checks.iter().all(|check| check.ok) {
             let (ok, detail) = match self.rehearse(&record).await {
                 Ok(detail) => (true, detail),
-                Err(reason) => (false, reason),
+                Err(NotLoaded::Refused(reason)) => (false, reason),
+                Err(NotLoaded::Unread(error)) => return Err(status::of_registry(&error)),
             };
             checks.push(Check { name: "loads and reproduces its golden requests".to_owned(), ok, detail });
         }
@@ -287,16 +288,20 @@ impl RegistryService {
         if self.routes.load().models.get(&record.model).is_some_and(loaded) {
             return Ok(());
         }
-        let refused =
-            |reason| PredictError::NotServable { name: record.model.clone(), version: record.version, reason };
-        self.rehearse(record).await.map(|_| ()).map_err(|reason| status::of_predict(refused(reason)))
+        self.rehearse(record).await.map(|_| ()).map_err(|error| match error {
+            NotLoaded::Unread(error) => status::of_registry(&error),
+            NotLoaded::Refused(reason) => {
+                let (name, version) = (record.model.clone(), record.version);
+                status::of_predict(PredictError::NotServable { name, version, reason })
+            }
+        })
     }
 
-    /// Loads and warms a version on the control runtime without letting it serve; what was found, or the reason it is refused.
-    async fn rehearse(&self, record: &VersionRecord) -> Result<String, String> {
+    /// Loads and warms a version on the control runtime without letting it serve, and says what was found.
+    async fn rehearse(&self, record: &VersionRecord) -> Result<String, NotLoaded> {
         let (deployer, record) = (Arc::clone(&self.deployer), record.clone());
         let rehearsal = self.control.spawn(async move { deployer.rehearse(&record).await });
-        rehearsal.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
+        rehearsal.await.unwrap_or_else(|_| Err(NotLoaded::Refused("INTERNAL: loading it panicked".to_owned())))
     }
 
     /// Makes what is loaded match the registry, on the control runtime and even when the caller goes away.

@@ -49,6 +49,7 @@ mod queued;
 mod registry;
 mod registry_events;
 mod registry_postgres;
+mod registry_processes;
 mod registry_refusals;
 mod rollouts;
 mod selector;

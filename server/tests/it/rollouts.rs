@@ -31,7 +31,7 @@ const KEYS: usize = 200;
 
 /// The range model, whose answers are `factor` of what they were: a bias that was corrected, or another unit. Its golden
 /// answers are its own, as those of a model would be that was trained so.
-fn times(factor: f64) -> Model {
+pub(crate) fn times(factor: f64) -> Model {
     let mut model = Model::of("ev-range");
     model.set("description", &format!("Trained anew: {factor}."));
     model.table("linear").insert("intercept".to_owned(), factor.ln().into());
@@ -57,12 +57,12 @@ async fn registered(server: &TestServer, model: Model) -> Version {
     model.upload(&registry).await.expect("registered").version.expect("a version")
 }
 
-fn seconds(milliseconds: i64) -> Option<prost_types::Duration> {
+pub(crate) fn seconds(milliseconds: i64) -> Option<prost_types::Duration> {
     let nanos = i32::try_from(milliseconds % 1_000 * 1_000_000).expect("below a second");
     Some(prost_types::Duration { seconds: milliseconds / 1_000, nanos })
 }
 
-fn step(percent: f64, milliseconds: i64, minimum_requests: u64) -> RolloutStep {
+pub(crate) fn step(percent: f64, milliseconds: i64, minimum_requests: u64) -> RolloutStep {
     RolloutStep { percent, duration: seconds(milliseconds), minimum_requests }
 }
 

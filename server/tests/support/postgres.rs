@@ -94,6 +94,34 @@ impl Postgres {
         self.run("pg_ctl", &["--mode", mode, "--wait", "--silent", "stop"]).await;
     }
 
+    /// SIGKILL to all of its processes at once, in the middle of whatever they do.
+    pub(crate) async fn kill(&self) {
+        let pid = fs_err::read_to_string(self.directory.path().join("data/postmaster.pid")).expect("it runs");
+        let parent = pid.lines().next().expect("its number").to_owned();
+        // The parent first: it would start anew when a child dies.
+        let mut processes = vec![parent.clone()];
+        for entry in fs_err::read_dir("/proc").expect("Linux").flatten() {
+            let status = fs_err::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let of = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            if of.is_some_and(|of| of.trim() == parent) {
+                processes.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        let killed = Command::new("kill").arg("-KILL").args(&processes).stderr(Stdio::null()).status().await;
+        killed.expect("kill");
+        let is_there = |process: &String| PathBuf::from("/proc").join(process).join("exe").exists();
+        super::assert_eventually!(!processes.iter().any(is_there), "PostgreSQL does not die");
+    }
+
+    /// Asks the database something, past every evserve.
+    pub(crate) async fn ask(&self, sql: &str) -> String {
+        let mut command = Command::new(self.programs.join("psql"));
+        command.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql]).arg(self.url());
+        let Output { status, stdout, stderr } = command.output().await.expect("psql runs");
+        assert!(status.success(), "{sql}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8_lossy(&stdout).trim().to_owned()
+    }
+
     async fn run(&self, program: &str, arguments: &[&str]) {
         let mut command = Command::from(self.command(program));
         // What it starts keeps them open.

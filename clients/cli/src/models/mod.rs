@@ -13,6 +13,7 @@ mod list;
 mod show;
 mod sign;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -153,6 +154,7 @@ Example:
     },
     Init(init::InitCommand),
     Audit(audit::AuditCommand),
+    Watch(watch::WatchCommand),
     /// Show what two versions differ in: signature, metrics, files, side by side.
     #[command(after_help = "\
 Example:
@@ -189,6 +191,7 @@ impl ModelsCommand {
             }
             ModelsCommand::Init(command) => command.run(output),
             ModelsCommand::Audit(command) => command.run(&global.connect().await?, output).await,
+            ModelsCommand::Watch(command) => command.run(&global.connect().await?, output).await,
             ModelsCommand::Diff { left, right } => diff::run(&global.connect().await?, output, left, right).await,
             ModelsCommand::Delete(which) => keep::delete(&global.connect().await?, output, &which).await,
             ModelsCommand::Pin { which, reason } => keep::pin(&global.connect().await?, output, &which, &reason).await,

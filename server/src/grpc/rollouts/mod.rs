@@ -58,17 +58,17 @@ impl RolloutsRpc for RolloutsService {
         let rollout = self
             .on_control(async move {
                 let stored = rollouts.start(&model, version, plan, &by, now_ms()).await?;
-                Ok(rollouts.status(&stored.rollout.id).await?)
+                Ok(rollouts.status(&stored.rollout.id, now_ms()).await?)
             })
             .await?;
-        Ok(Response::new(RolloutsStartResponse { rollout: Some(shown::status(&rollout, now_ms())) }))
+        Ok(Response::new(RolloutsStartResponse { rollout: Some(shown::status(&rollout)) }))
     }
 
     async fn get(&self, request: Request<RolloutsGetRequest>) -> Result<Response<RolloutsGetResponse>, Status> {
         let RolloutsGetRequest { rollout } = request.into_inner();
         let rollouts = Arc::clone(&self.rollouts);
-        let found = self.on_control(async move { Ok(rollouts.status(&rollout).await?) }).await?;
-        Ok(Response::new(RolloutsGetResponse { rollout: Some(shown::status(&found, now_ms())) }))
+        let found = self.on_control(async move { Ok(rollouts.status(&rollout, now_ms()).await?) }).await?;
+        Ok(Response::new(RolloutsGetResponse { rollout: Some(shown::status(&found)) }))
     }
 
     async fn list(&self, request: Request<RolloutsListRequest>) -> Result<Response<RolloutsListResponse>, Status> {
@@ -85,13 +85,13 @@ impl RolloutsRpc for RolloutsService {
         let listing = async move {
             let (model, before) =
                 (Some(model).filter(|it| !it.is_empty()), Some(page_token).filter(|it| !it.is_empty()));
-            Ok(rollouts.list(model.as_deref(), before.as_deref(), size + 1).await?)
+            let found = rollouts.list(model.as_deref(), before.as_deref(), size + 1).await?;
+            Ok((found, rollouts.time_ms(now_ms()).await?))
         };
-        let mut found = self.on_control(listing).await?;
+        let (mut found, now_ms) = self.on_control(listing).await?;
         let has_more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = if has_more { found.last().map(|last| last.rollout.id.clone()) } else { None };
-        let now_ms = now_ms();
         let rollouts = found.iter().map(|stored| shown::rollout(stored, now_ms)).collect();
         Ok(Response::new(RolloutsListResponse { rollouts, next_page_token: next.unwrap_or_default() }))
     }
@@ -143,7 +143,7 @@ impl RolloutsRpc for RolloutsService {
     async fn watch(&self, request: Request<RolloutsWatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let RolloutsWatchRequest { rollout } = request.into_inner();
         let rollouts = Arc::clone(&self.rollouts);
-        let first = self.on_control(async move { Ok(rollouts.status(&rollout).await?) }).await?;
+        let first = self.on_control(async move { Ok(rollouts.status(&rollout, now_ms()).await?) }).await?;
         let id = first.stored.rollout.id.clone();
         let (sender, messages) = mpsc::channel(WAITING_MAX);
         let (rollouts, draining) = (Arc::clone(&self.rollouts), self.draining.clone());
@@ -151,7 +151,7 @@ impl RolloutsRpc for RolloutsService {
             let mut changes = rollouts.changes();
             let mut found = Ok(first);
             loop {
-                let message = found.map(|found| shown::status(&found, now_ms()));
+                let message = found.map(|found| shown::status(&found));
                 let is_over = message.as_ref().map_or(true, shown::is_over);
                 let message = message.map(|rollout| RolloutsWatchResponse { rollout: Some(rollout) });
                 let message = message.map_err(|error: RegistryError| status::of_registry(&error));
@@ -167,7 +167,7 @@ impl RolloutsRpc for RolloutsService {
                         return;
                     }
                 }
-                found = rollouts.status(&id).await;
+                found = rollouts.status(&id, now_ms()).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
@@ -192,10 +192,10 @@ impl RolloutsService {
         let changed = self
             .on_control(async move {
                 let stored = rollouts.act(&name, action, &reason, &by, now_ms()).await?;
-                Ok(rollouts.status(&stored.rollout.id).await?)
+                Ok(rollouts.status(&stored.rollout.id, now_ms()).await?)
             })
             .await?;
-        Ok(shown::status(&changed, now_ms()))
+        Ok(shown::status(&changed))
     }
 
     /// Works on the control runtime, to its end even when the caller goes away.
