@@ -13,21 +13,27 @@ use ev_alerts::{
 use ev_batching::Budget;
 use ev_registry::Registry;
 use ev_telemetry::Apply;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::{Layer as _, ServiceBuilder};
 
 use crate::{
     Config, ListenError,
+    comparison::Comparer,
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
     features::{FeaturesStartError, VehicleFeatures},
     gates::Gatekeeper,
     grpc::{
-        DeadlineLayer, Dispatch, GateService, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory,
-        Origins, OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, RolloutsService,
-        ServiceLimits, TraceLayer, WebConfig, WebService, keep_health_current, keep_predictions_current, now_ms,
+        DeadlineLayer, Dispatch, EVENT_WATCHERS_MAX, GateService, Health, INGEST_SIZE_KEY, IngestDispatch,
+        IngestService, MessageMemory, Origins, OutcomesService, Predictor, QueryService, ROLLOUT_WATCHERS_MAX,
+        ReasonLayer, RegistryService, Renewals, RolloutsService, ServiceLimits, TraceLayer, WebConfig, WebService,
+        keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
@@ -229,12 +235,15 @@ impl Server {
             deployer: Arc::clone(&deployer),
             routes: Arc::clone(&routes),
             gates: gates.clone(),
+            comparer: Arc::new(Comparer::new(Arc::clone(&deployer))),
+            watchers: Arc::new(Semaphore::new(EVENT_WATCHERS_MAX)),
             control: tokio::runtime::Handle::current(),
             draining: draining.clone(),
         };
         let rollouts = Arc::new(Rollouts::new(Arc::clone(&registry), Arc::clone(&deployer), Arc::clone(&routes)));
         let rollouts_service = RolloutsService {
             rollouts: Arc::clone(&rollouts),
+            watchers: Arc::new(Semaphore::new(ROLLOUT_WATCHERS_MAX)),
             registry: Arc::clone(&registry),
             gates,
             control: tokio::runtime::Handle::current(),

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use ev_proto::ev::registry::v1::{
-    DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest,
-    GetGatesResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListVersionsRequest, Model,
-    PinVersionRequest, PinVersionResponse, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
-    SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest,
-    VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, WaiveGateRequest, WaiveGateResponse,
-    WatchEventsRequest, WatchEventsResponse, model_registry_client::ModelRegistryClient,
+    CompareVersionsRequest, CompareVersionsResponse, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest,
+    GetAuditLogResponse, GetGatesRequest, GetGatesResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest,
+    ListVersionsRequest, Model, PinVersionRequest, PinVersionResponse, RegisterVersionResponse, SetAliasRequest,
+    SetAliasResponse, SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse,
+    VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version,
+    WaiveGateRequest, WaiveGateResponse, WatchEventsRequest, WatchEventsResponse,
+    model_registry_client::ModelRegistryClient,
 };
 use tokio::sync::oneshot;
 use tonic::transport::Channel;
@@ -216,6 +217,28 @@ impl ModelRegistry {
         let response = inner.watch_events(self.client.request(request)).await;
         let response = response.map_err(|status| self.client.error(status))?;
         Ok(Replies::new(self.client.clone(), response.into_inner()))
+    }
+
+    /// Has the server ask two versions the golden requests of both, at most `requests_max` of each (1 to 500; 0: 200).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model, version or alias, `FAILED_PRECONDITION` where a version does
+    /// not load or their answers have no difference; [`Error::Unreachable`].
+    pub async fn compare_versions(
+        &self,
+        left: VersionRef,
+        right: VersionRef,
+        requests_max: u32,
+    ) -> Result<CompareVersionsResponse, Error> {
+        let request = CompareVersionsRequest { left: Some(left.into()), right: Some(right.into()), requests_max };
+        self.client
+            .with_deadline(self.client.config().upload_deadline)
+            .unary(Repeat::Once, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.compare_versions(request).await }
+            })
+            .await
     }
 
     /// Has the server read the whole audit log again.

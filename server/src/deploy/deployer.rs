@@ -18,8 +18,8 @@ use ev_rollouts::Share;
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Deployment, ModelRoutes, NotLoaded, QueueConfig, Routes, Signatures, Snapshot, VersionStatus, Wanted,
-    check_vocabulary, not_loaded::chain, split::Canary, warmup,
+    Answer, Deployment, ModelRoutes, NotLoaded, Question, Questions, QueueConfig, Routes, Signatures, Snapshot,
+    VersionStatus, Wanted, check_vocabulary, not_loaded::chain, questions, split::Canary, warmup,
 };
 use crate::{
     config::BatchingConfig,
@@ -289,6 +289,37 @@ impl Deployer {
     pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, NotLoaded> {
         let (deployment, golden) = self.load_and_warm(record, |_, _, golden| golden.len()).await?;
         Ok(format!("{golden} golden requests; {}", deployment.runtime_description()))
+    }
+
+    /// The golden requests of a version, at most `max` of them.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLoaded`].
+    pub(crate) async fn questions(&self, record: &VersionRecord, max: usize) -> Result<Questions, NotLoaded> {
+        let manifest = self.registry.manifest(record).await?;
+        let artifact = self.registry.fetch(record).await?;
+        let reading = tokio::task::spawn_blocking(move || Questions::read(manifest, &artifact, max));
+        let questions = reading.await.unwrap_or_else(|_| Err("reading its golden requests panicked".to_owned()));
+        questions.map_err(|problem| NotLoaded::Refused(format!("FAILED_PRECONDITION: {problem}")))
+    }
+
+    /// What a version answers to each of the questions, as far as it comes in `time`. Loads it for them alone: whether it
+    /// serves or not, its requests and its counts notice nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLoaded`].
+    pub(crate) async fn answers(
+        &self,
+        record: &VersionRecord,
+        questions: Arc<[Question]>,
+        time: Duration,
+    ) -> Result<Vec<Result<Answer, String>>, NotLoaded> {
+        let ask = move |deployment: &Deployment, _: &ArtifactDir, _: &[GoldenCase]| {
+            questions::put(deployment, &questions, Instant::now() + time)
+        };
+        self.load_and_warm(record, ask).await.map(|(_, answers)| answers)
     }
 
     /// Loads and warms a version without letting it serve, and holds it against the gates.

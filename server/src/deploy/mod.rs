@@ -5,6 +5,7 @@
 mod deployer;
 mod deployment;
 mod not_loaded;
+mod questions;
 mod queue;
 mod signatures;
 mod snapshot;
@@ -20,6 +21,7 @@ pub(crate) use snapshot::VersionStatus;
 
 pub(crate) use deployment::{Deployment, enter_core};
 pub(crate) use not_loaded::NotLoaded;
+pub(crate) use questions::{Answer, Question, Questions};
 pub(crate) use queue::{Queue, QueueConfig};
 pub(crate) use snapshot::{ModelRoutes, Routes, Snapshot, VersionChoice};
 pub(crate) use split::{Asker, Wanted};

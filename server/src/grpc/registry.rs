@@ -6,23 +6,24 @@ use std::{
 };
 
 use ev_proto::ev::registry::v1::{
-    Check, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest,
-    GetGatesResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListModelsResponse,
-    ListVersionsRequest, ListVersionsResponse, Model, PinVersionRequest, PinVersionResponse, RegisterVersionRequest,
-    RegisterVersionResponse, SetAliasRequest, SetAliasResponse, SignVersionRequest, SignVersionResponse,
-    UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest,
-    VerifyVersionResponse, Version, VersionState, WaiveGateRequest, WaiveGateResponse, WatchEventsRequest,
-    get_gates_request, get_version_request, model_registry_server::ModelRegistry, register_version_request::Part,
-    verify_version_request,
+    Check, CompareVersionsRequest, CompareVersionsResponse, DeleteVersionRequest, DeleteVersionResponse,
+    GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest, GetGatesResponse, GetVersionRequest, GetVersionResponse,
+    ListModelsRequest, ListModelsResponse, ListVersionsRequest, ListVersionsResponse, Model, PinVersionRequest,
+    PinVersionResponse, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
+    SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest,
+    VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, WaiveGateRequest,
+    WaiveGateResponse, WatchEventsRequest, get_gates_request, get_version_request,
+    model_registry_server::ModelRegistry, register_version_request::Part, verify_version_request,
 };
 use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Page, Registry, VersionChoice, VersionRecord};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{actor::actor, events, gates::GateService, status};
+use super::{actor::actor, comparison, events, gates::GateService, status};
 use crate::{
+    comparison::Comparer,
     deploy::{Deployer, ModelRoutes, NotLoaded, Routes, VersionStatus},
-    pipeline::PredictError,
 };
 
 /// Largest piece of a file in one message.
@@ -38,6 +39,9 @@ pub(crate) struct RegistryService {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) gates: GateService,
+    pub(crate) comparer: Arc<Comparer>,
+    /// Places of callers that watch events.
+    pub(crate) watchers: Arc<Semaphore>,
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) draining: CancellationToken,
 }
@@ -148,6 +152,13 @@ impl ModelRegistry for RegistryService {
         Ok(Response::new(VerifyVersionResponse { version: Some(self.version(&record)), ok, checks }))
     }
 
+    async fn compare_versions(
+        &self,
+        request: Request<CompareVersionsRequest>,
+    ) -> Result<Response<CompareVersionsResponse>, Status> {
+        comparison::compare(&self.registry, &self.comparer, request.into_inner()).await.map(Response::new)
+    }
+
     async fn set_alias(&self, request: Request<SetAliasRequest>) -> Result<Response<SetAliasResponse>, Status> {
         let registry = self.registry.on_behalf_of(&actor(&request));
         let SetAliasRequest { model, alias, version, expected_version } = request.into_inner();
@@ -163,6 +174,9 @@ impl ModelRegistry for RegistryService {
             self.reconcile().await?;
             return Ok(Response::new(SetAliasResponse { version: None, previous_version: previous.unwrap_or(0) }));
         }
+        let change = AliasChange::set(model.as_str(), alias.as_str(), version, expected);
+        // Before anything is loaded or judged for it; it is looked at once more when the alias moves.
+        registry.check_move(&change).await.map_err(|error| status::of_registry(&error))?;
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
         if alias == PRODUCTION {
             self.gates.admit(&record).await?;
@@ -171,7 +185,6 @@ impl ModelRegistry for RegistryService {
         }
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
         self.deployer.forgive(&model, version);
-        let change = AliasChange::set(model.as_str(), alias, version, expected);
         let previous = registry.move_alias(&change, now_ms()).await.map_err(|error| status::of_registry(&error))?;
         self.reconcile().await?;
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
@@ -268,9 +281,9 @@ impl ModelRegistry for RegistryService {
         &self,
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let WatchEventsRequest { after_sequence, model } = request.into_inner();
         let (registry, draining) = (Arc::clone(&self.registry), self.draining.clone());
-        events::watch(registry, after_sequence, model, draining).await.map(Response::new)
+        let place = status::place_of_watcher(&self.watchers, events::WATCHERS_MAX)?;
+        events::watch(registry, request.into_inner(), place, draining).await.map(Response::new)
     }
 }
 
@@ -288,13 +301,8 @@ impl RegistryService {
         if self.routes.load().models.get(&record.model).is_some_and(loaded) {
             return Ok(());
         }
-        self.rehearse(record).await.map(|_| ()).map_err(|error| match error {
-            NotLoaded::Unread(error) => status::of_registry(&error),
-            NotLoaded::Refused(reason) => {
-                let (name, version) = (record.model.clone(), record.version);
-                status::of_predict(PredictError::NotServable { name, version, reason })
-            }
-        })
+        let rehearsed = self.rehearse(record).await.map(|_| ());
+        rehearsed.map_err(|error| status::of_not_loaded(&record.model, record.version, error))
     }
 
     /// Loads and warms a version on the control runtime without letting it serve, and says what was found.

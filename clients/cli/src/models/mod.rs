@@ -1,6 +1,7 @@
 //! `evctl models`: the versioned model registry.
 
 mod alias;
+mod answers;
 mod audit;
 mod diff;
 mod gates;
@@ -155,10 +156,13 @@ Example:
     Init(init::InitCommand),
     Audit(audit::AuditCommand),
     Watch(watch::WatchCommand),
-    /// Show what two versions differ in: signature, metrics, files, side by side.
+    /// Show what two versions differ in, side by side: signature, metrics, files, and what they answer.
     #[command(after_help = "\
-Example:
-  evctl models diff ev-range:3 ev-range@production")]
+The server asks both versions the golden requests of both. A version that does not serve is loaded for that alone.
+
+Examples:
+  evctl models diff ev-range:3 ev-range@production
+  evctl -o json models diff ev-range:3 ev-range@production | jq .answers.difference_max")]
     Diff {
         /// NAME, NAME:VERSION or NAME@ALIAS.
         left: VersionRef,

@@ -168,10 +168,7 @@ mod tests {
             detail_json: r#"{"previous_version":1}"#.to_owned(),
             ..event("set_alias", "ev-range")
         };
-        check(
-            moved,
-            r#"set_alias  ev-range:2 production  by kim@depot from 10.0.0.7  {"previous_version":1}"#,
-        );
+        check(moved, r#"set_alias  ev-range:2 production  by kim@depot from 10.0.0.7  {"previous_version":1}"#);
         check(event("collect_garbage", ""), "collect_garbage  by kim@depot from 10.0.0.7");
     }
 

@@ -14,10 +14,14 @@ use super::super::status;
 /// `INVALID_ARGUMENT` naming a duration or a name that is none. Everything else is checked where the rollout is made.
 pub(super) fn of_proto(plan: Option<RolloutPlan>) -> Result<Plan, Status> {
     let Some(plan) = plan else { return Ok(Plan::default()) };
-    let sticky_key = match plan.sticky_key() {
-        ProtoStickyKey::Unspecified | ProtoStickyKey::Vehicle => StickyKey::Vehicle,
-        ProtoStickyKey::Call => StickyKey::Call,
-        ProtoStickyKey::None => StickyKey::None,
+    let sticky_key = match ProtoStickyKey::try_from(plan.sticky_key) {
+        Ok(ProtoStickyKey::Unspecified | ProtoStickyKey::Vehicle) => StickyKey::Vehicle,
+        Ok(ProtoStickyKey::Call) => StickyKey::Call,
+        Ok(ProtoStickyKey::None) => StickyKey::None,
+        Err(_) => {
+            let description = format!("is {}, expected 0 to 3: vehicle, call or none", plan.sticky_key);
+            return Err(status::invalid("plan.sticky_key", "UNKNOWN_VALUE", description));
+        }
     };
     let RolloutPlan { shadow, steps, bake, sticky_key: _, compare_percent, cohort_by, guards } = plan;
     let shadow = match shadow {
