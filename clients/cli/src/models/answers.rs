@@ -214,7 +214,7 @@ mod tests {
             ..answers(ComparedKind::Quantiles, "km", rows)
         };
         let expected = "\
-GOLDEN REQUEST      m:1                                    m:2                DIFFERENCE
+GOLDEN REQUEST      M:1                                    M:2                DIFFERENCE
 make=BMW, seats=5   `seats` is not an input of the model   2.00 (1.00 to 3.00)
 make=Audi           320 (300 to 350)                       220 (200 to 250)   -100 km
 make=Kia            320 (300 to 350)                       321 (299 to 352)   +0.5000 km
