@@ -329,7 +329,8 @@ impl Server {
             (telemetry_listener, &ingest, config.telemetry.connections_max),
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
-        deployer.reconcile().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
+        let loaded = registry::load(&deployer, config.registry.database_wait).await;
+        loaded.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let follow = tokio::spawn(follow);
         let tidy = registry::keep_tidy(Arc::clone(&registry), config.registry.clone(), draining.clone());
         let tidy = tokio::spawn(tidy);
