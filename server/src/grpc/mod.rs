@@ -9,6 +9,7 @@ mod charging;
 mod comparison;
 mod deadline;
 mod dispatch;
+mod duration;
 mod events;
 mod features;
 mod gates;

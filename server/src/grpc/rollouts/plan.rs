@@ -5,7 +5,7 @@ use ev_rollouts::{Guards, Plan, ShadowPlan, Step, StickyKey};
 use prost_types::Duration as ProtoDuration;
 use tonic::Status;
 
-use super::super::status;
+use super::super::{duration, status};
 
 /// A plan with its defaults; the whole default where there is none.
 ///
@@ -121,8 +121,8 @@ fn by_name(guards: &mut Guards) -> [(&'static str, &mut Option<f64>); 10] {
 
 fn milliseconds(field: &str, duration: Option<ProtoDuration>) -> Result<u64, Status> {
     let Some(found) = duration else { return Ok(0) };
-    let duration = std::time::Duration::try_from(found)
-        .map_err(|_| status::invalid(field, "OUT_OF_RANGE", "is negative, expected a duration of at least 0"))?;
+    let duration = duration::of_proto(found)
+        .ok_or_else(|| status::invalid(field, "OUT_OF_RANGE", "is negative, expected a duration of at least 0"))?;
     Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
