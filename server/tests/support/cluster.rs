@@ -32,8 +32,6 @@ use super::{
 pub(crate) const REPLICAS: usize = 3;
 /// The model they serve.
 pub(crate) const MODEL: &str = "ev-range";
-/// In which all replicas shall follow a change.
-const WITHIN: Duration = Duration::from_secs(1);
 /// Between two requests of one caller.
 const PAUSE: Duration = Duration::from_millis(4);
 
@@ -202,12 +200,6 @@ impl Cluster {
                 self.warnings()
             );
         }
-    }
-
-    /// As [`Cluster::serves`], within a second from some moment.
-    pub(crate) async fn serves_within_a_second_of(&self, moved: Instant, alias: &str, version: u32) {
-        self.serves(alias, version).await;
-        assert!(moved.elapsed() < WITHIN, "the last server followed {:?} after the change", moved.elapsed());
     }
 
     /// What ended in one state: every server tells of the same rollout, serves the same version, and the log tells of
