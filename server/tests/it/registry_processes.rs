@@ -10,6 +10,7 @@ use std::{
 use ev_client::Code;
 use ev_proto::ev::registry::v1::{
     Rollout, RolloutGuards, RolloutPlan, RolloutShadow, RolloutState, SetAliasRequest, VerifyAuditLogRequest,
+    VersionState,
 };
 
 use super::rollouts::{seconds, step, times};
@@ -178,11 +179,21 @@ async fn a_promotion_reaches_all_within_a_second(cluster: &Cluster) {
     // Every server is asked once, and again where none was quick: what others do with this machine's processors
     // meanwhile is not the servers'.
     for asked in (0..REPLICAS).chain(0..REPLICAS) {
-        let started = start(cluster, until_told()).await;
+        let shadow = Some(RolloutShadow { duration: seconds(3_600_000), minimum_pairs: 1 });
+        let started = start(cluster, RolloutPlan { shadow, ..until_told() }).await;
         let id = started.id.as_str();
-        cluster.until(id, "in its step", |rollout| rollout.percent > 99.0).await;
-        // Everybody has it loaded: else the second would be one of loading.
-        cluster.serves("production", 2).await;
+        cluster.until(id, "in shadow", |rollout| rollout.state() == RolloutState::Shadowing).await;
+        // Everybody has it loaded and serves the other: else the second would be one of loading, or of nothing.
+        for index in 0..REPLICAS {
+            let client = cluster.client(index).await;
+            let candidate = || format!("{MODEL}:2").parse().expect("a reference");
+            let found = async || client.registry().get_version(candidate()).await.expect("found").version;
+            assert_eventually!(
+                found().await.is_some_and(|version| version.state() == VersionState::Ready),
+                "server {index} does not load it"
+            );
+        }
+        cluster.serves("production", 1).await;
         let client = cluster.client(asked).await;
         let moved = Instant::now();
         client.rollouts().promote(id, "good enough").await.expect("promoted");
