@@ -4,9 +4,13 @@
 
 mod deployer;
 mod deployment;
+mod model_state;
 mod not_loaded;
+mod policies;
+mod policy;
 mod questions;
 mod queue;
+mod recent;
 mod signatures;
 mod snapshot;
 mod split;
@@ -15,6 +19,8 @@ mod vocabulary;
 mod warmup;
 
 pub(crate) use deployer::{Deployer, DeployerConfig, Examined};
+pub(crate) use policy::PolicyLimits;
+pub use policy::{POLICY_VERSIONS_MAX, VersionPolicy};
 pub use signatures::TrustedKeyError;
 pub(crate) use signatures::{Signatures, Signed};
 pub(crate) use snapshot::VersionStatus;

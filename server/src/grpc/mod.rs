@@ -12,6 +12,7 @@ mod dispatch;
 mod duration;
 mod events;
 mod features;
+mod fleet;
 mod gates;
 mod health;
 mod held;

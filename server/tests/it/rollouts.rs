@@ -52,7 +52,7 @@ pub(crate) fn times(factor: f64) -> Model {
     model
 }
 
-async fn registered(server: &TestServer, model: Model) -> Version {
+pub(crate) async fn registered(server: &TestServer, model: Model) -> Version {
     let registry = ModelRegistryClient::new(server.endpoint().channel().await);
     model.upload(&registry).await.expect("registered").version.expect("a version")
 }
@@ -67,7 +67,7 @@ pub(crate) fn step(percent: f64, milliseconds: i64, minimum_requests: u64) -> Ro
 }
 
 /// A plan of seconds. Latency is another test's matter: many tests share this machine.
-fn plan() -> RolloutPlan {
+pub(crate) fn plan() -> RolloutPlan {
     let guards =
         RolloutGuards { minimum: Some(50), off: vec!["latency_p99_ratio_max".to_owned()], ..RolloutGuards::default() };
     RolloutPlan {
@@ -150,7 +150,7 @@ async fn ask(mut client: RangePredictionClient<Channel>, key: usize) -> PredictR
 }
 
 /// The rollout once it is over, or once `done` says so.
-async fn until(client: &Client, what: &str, done: impl Fn(&Rollout) -> bool) -> Rollout {
+pub(crate) async fn until(client: &Client, what: &str, done: impl Fn(&Rollout) -> bool) -> Rollout {
     let ends = Instant::now() + Duration::from_secs(60);
     loop {
         let rollout = client.rollouts().get("ev-range").await.expect("found");
@@ -162,7 +162,7 @@ async fn until(client: &Client, what: &str, done: impl Fn(&Rollout) -> bool) -> 
     }
 }
 
-fn is_over(rollout: &Rollout) -> bool {
+pub(crate) fn is_over(rollout: &Rollout) -> bool {
     matches!(rollout.state(), RolloutState::Promoted | RolloutState::Aborted | RolloutState::RolledBack)
 }
 
