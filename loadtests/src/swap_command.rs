@@ -29,7 +29,7 @@ pub(crate) struct SwapArgs {
     #[arg(long, value_enum, default_value_t = Kind::Rows)]
     scenario: Kind,
     /// Rows of a request of the rows scenario.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 256)]
     rows: usize,
     /// Load, as share of what fills the server's processor.
     #[arg(long, default_value_t = 0.7)]

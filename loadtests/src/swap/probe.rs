@@ -17,6 +17,8 @@ pub(super) const PRODUCTION: &str = "production";
 const PROBE: Duration = Duration::from_secs(3);
 /// In flight on each connection meanwhile.
 const PROBE_IN_FLIGHT: usize = 16;
+/// What the client sends at most, as share of what it got in a closed loop.
+const CLIENT_SHARE: f64 = 0.8;
 /// Most requests that wait for an answer: of more the client, or the server, is too slow for the load, and the test fails.
 const IN_FLIGHT_MAX: usize = 4_096;
 /// Not counted at the beginning of each run.
@@ -80,9 +82,10 @@ impl<'b> Stage<'b> {
         Ok(Capacity { per_second: report.per_second / share, closed_loop: (report.per_second, share) })
     }
 
-    /// Requests a second of the load.
+    /// Requests a second of the load: what was asked for, as far as the client can send it on time.
     pub(super) fn rate(&self, capacity: &Capacity) -> f64 {
-        self.bench.rate.unwrap_or(self.bench.load * capacity.per_second)
+        let most = CLIENT_SHARE * capacity.closed_loop.0;
+        self.bench.rate.unwrap_or((self.bench.load * capacity.per_second).min(most))
     }
 
     /// Loads the server for a while; gives every answer, and the share of a processor that it used.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,7 +22,9 @@ use tokio::sync::{Mutex, watch};
 
 use super::{
     Deployment, ModelRoutes, QueueConfig, Routes, Signatures, Snapshot, VersionStatus, Wanted, check_vocabulary,
-    split::Canary, warmup,
+    loader::{Loader, Pace},
+    split::Canary,
+    warmup,
 };
 use crate::{
     config::BatchingConfig,
@@ -70,6 +75,12 @@ pub(crate) struct Deployer {
     /// Held while a snapshot is made of what the registry says, so that none is overtaken by an older one.
     publishing: Mutex<()>,
     published: watch::Sender<u64>,
+    /// Where versions are loaded that shall serve, and where they are freed.
+    loader: Loader,
+    /// Where versions are loaded that somebody wants to look at, which may take seconds.
+    rehearsals: Loader,
+    /// Set once everything has been loaded that a start waits for.
+    serves: AtomicBool,
 }
 
 /// What the deployer remembers.
@@ -103,8 +114,16 @@ struct ModelState {
 
 impl Deployer {
     /// A deployer that publishes to `routes`.
-    pub(crate) fn new(registry: Arc<Registry>, routes: Arc<Routes>, config: DeployerConfig) -> Deployer {
-        Deployer {
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no threads to load on.
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        routes: Arc<Routes>,
+        config: DeployerConfig,
+    ) -> std::io::Result<Deployer> {
+        Ok(Deployer {
             registry,
             routes,
             config,
@@ -112,7 +131,10 @@ impl Deployer {
             loading: Mutex::default(),
             publishing: Mutex::default(),
             published: watch::Sender::new(0),
-        }
+            loader: Loader::start("load")?,
+            rehearsals: Loader::start("rehearse")?,
+            serves: AtomicBool::new(false),
+        })
     }
 
     /// Counts published snapshots; changes when the routes have.
@@ -160,9 +182,12 @@ impl Deployer {
                 // What was loaded and is wanted no more.
                 let loaded = std::mem::take(&mut self.state().loaded);
                 self.retire_all(loaded.into_values());
+                self.serves.store(true, Ordering::Relaxed);
                 return Ok(());
             }
             for record in loading {
+                // However quickly versions follow each other, no more than a few are held.
+                self.free_retired();
                 let of = (record.model.clone(), record.version);
                 match self.load_version(&record).await {
                     Ok(deployment) => drop(self.state().loaded.insert(of, deployment)),
@@ -232,7 +257,7 @@ impl Deployer {
         self.state().retiring.extend(left);
     }
 
-    /// Frees deployments whose last request has ended. Blocking: memory goes back to the system.
+    /// Has deployments freed whose last request has ended.
     pub(crate) fn free_retired(&self) {
         let mut ended = Vec::new();
         self.state().retiring.retain(|deployment| {
@@ -244,6 +269,7 @@ impl Deployer {
         });
         for deployment in ended {
             tracing::info!(model = deployment.model(), version = deployment.version, "model version freed");
+            self.loader.free(deployment);
         }
     }
 
@@ -269,7 +295,7 @@ impl Deployer {
 
     /// Reads, loads and warms one version; the error is the reason it is refused, with its code first.
     async fn load(&self, record: &VersionRecord) -> Result<Deployment, String> {
-        self.load_and_warm(record, |_, _, _| ()).await.map(|(deployment, ())| deployment)
+        self.load_and_warm(&self.loader, record, |_, _, _| ()).await.map(|(deployment, ())| deployment)
     }
 
     /// Loads and warms a version without letting it serve, and says what was found.
@@ -278,8 +304,10 @@ impl Deployer {
     ///
     /// The reason it would be refused.
     pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, String> {
-        let (deployment, golden) = self.load_and_warm(record, |_, _, golden| golden.len()).await?;
-        Ok(format!("{golden} golden requests; {}", deployment.runtime_description()))
+        let (deployment, golden) = self.load_and_warm(&self.rehearsals, record, |_, _, golden| golden.len()).await?;
+        let found = format!("{golden} golden requests; {}", deployment.runtime_description());
+        self.rehearsals.free(deployment);
+        Ok(found)
     }
 
     /// Loads and warms a version without letting it serve, and holds it against the gates.
@@ -289,8 +317,11 @@ impl Deployer {
     /// [`RegistryError`] when its manifest cannot be read. A version that does not load is judged as such.
     pub(crate) async fn judge(&self, record: &VersionRecord) -> Result<Examined, RegistryError> {
         let manifest = self.registry.manifest(record).await?;
-        let (results, refusal) = match self.load_and_warm(record, crate::gates::judge).await {
-            Ok((_, results)) => (results, None),
+        let (results, refusal) = match self.load_and_warm(&self.rehearsals, record, crate::gates::judge).await {
+            Ok((deployment, results)) => {
+                self.rehearsals.free(deployment);
+                (results, None)
+            }
             Err(reason) => (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason)),
         };
         Ok(Examined { results, refusal })
@@ -299,6 +330,7 @@ impl Deployer {
     /// `examine` is shown the version before it is settled where it will run, with its golden requests.
     async fn load_and_warm<T: Send + 'static>(
         &self,
+        loader: &Loader,
         record: &VersionRecord,
         examine: impl FnOnce(&Deployment, &ArtifactDir, &[GoldenCase]) -> T + Send + 'static,
     ) -> Result<(Deployment, T), String> {
@@ -325,19 +357,22 @@ impl Deployer {
         let mut pictures = self.config.pictures.clone();
         // What no queue could hold need not be received.
         pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);
-        let loading = tokio::task::spawn_blocking(move || {
+        let serves = self.serves.load(Ordering::Relaxed);
+        let loading = loader.run(move || {
+            let pace = Pace::new(serves);
             let refused = |error: LoadError| format!("FAILED_PRECONDITION: {error}");
             let pictures = Pictures::load(&manifest, &artifact, pictures).map_err(refused)?;
             let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count);
             let mut deployment = deployment.map_err(refused)?.with_pictures(pictures).with_stored(stored);
-            let golden = warmup::warm_up(&deployment, &artifact);
+            pace.rest();
+            let golden = warmup::warm_up(&deployment, &artifact, &pace);
             let golden = golden.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
             let examined = examine(&deployment, &artifact, &golden);
             let settled = deployment.settle(execution, &queue);
             settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
             Ok((deployment, examined))
         });
-        loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
+        loading.await.unwrap_or_else(|| Err("INTERNAL: loading it panicked".to_owned()))
     }
 
     async fn model_names(&self) -> Result<BTreeSet<String>, RegistryError> {

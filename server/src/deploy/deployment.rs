@@ -163,11 +163,12 @@ impl Deployment {
                 }
             }
             Execution::Queued => {
-                for core in other {
-                    core.get_mut().unwrap_or_else(PoisonError::into_inner).set_heads(Vec::new());
-                }
+                // The first worker goes on with what warming up ran on.
+                let last = other.last_mut();
+                let warm = last.map(|core| core.get_mut().unwrap_or_else(PoisonError::into_inner).take_heads());
                 let (width, outputs) = (self.plan.width(), self.plan.head_width());
-                let model: Arc<dyn Model> = Arc::new(HeadsModel::new(width, outputs, self.bodies.clone()));
+                let heads = HeadsModel::new(width, outputs, self.bodies.clone()).with_ready(warm.unwrap_or_default());
+                let model: Arc<dyn Model> = Arc::new(heads);
                 let row_bytes = (width + 1) * size_of::<f32>();
                 let queue = Queue::start(&self.manifest.model.name, &model, row_bytes, config);
                 let queue = queue.map_err(SettleError::Queue)?;

@@ -4,6 +4,7 @@
 
 mod deployer;
 mod deployment;
+mod loader;
 mod queue;
 mod signatures;
 mod snapshot;

@@ -10,7 +10,7 @@ use ev_models_core::{
     manifest::{GoldenAnswer, GoldenCase, GoldenFile, Manifest},
 };
 
-use super::Deployment;
+use super::{Deployment, loader::Pace};
 use crate::pipeline::{
     Estimate, InputValue, Outcome, Picture, Pictures, RowBuilder, Want, predict_row, rehearse_picture,
 };
@@ -24,12 +24,12 @@ const MEASURED_ROWS: usize = 256;
 /// Most time spent on measuring.
 const MEASURED_TIME: Duration = Duration::from_millis(20);
 
-/// Reproduces the golden requests, which it returns, and measures a row. Blocking.
+/// Reproduces the golden requests, which it returns, and measures a row. Blocking; it rests between requests.
 ///
 /// # Errors
 ///
 /// What was not reproduced: case, value expected, value found.
-pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result<Vec<GoldenCase>, String> {
+pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir, pace: &Pace) -> Result<Vec<GoldenCase>, String> {
     let golden = read_golden(&deployment.manifest, artifact)?;
     let cases = golden.map(|golden| golden.cases).unwrap_or_default();
     let tolerance = deployment.manifest.golden.as_ref().map_or(1e-5, |golden| golden.tolerance);
@@ -39,16 +39,17 @@ pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result
             Some(file) => reproduce_picture(deployment, artifact, file, case, tolerance),
         };
         reproduced.map_err(|problem| format!("golden request {index}: {problem}"))?;
+        pace.rest();
     }
     if let Some(pictures) = deployment.pictures() {
         // Any values will do: a network takes as long for one picture as for another.
         let black = Picture::Tensor(vec![0.0; deployment.plan().width()].into());
-        measure(deployment, || Some(rehearse_picture(deployment, pictures, &black).ok()?.0.timings.inference));
+        measure(deployment, pace, || Some(rehearse_picture(deployment, pictures, &black).ok()?.0.timings.inference));
     } else {
         let usual = usual_values(&deployment.manifest);
         let inputs = cases.first().map_or(&usual, |case| &case.inputs);
         let row = || predict_row(deployment, Want::Estimate, |row| fill(deployment, inputs, row)).ok();
-        measure(deployment, || Some(row()?.timings.total));
+        measure(deployment, pace, || Some(row()?.timings.total));
     }
     deployment.reset_stats();
     Ok(cases)
@@ -233,16 +234,19 @@ fn usual_values(manifest: &Manifest) -> BTreeMap<String, serde_json::Value> {
 }
 
 /// Measures the cheapest of many rows: what a row costs when nothing disturbs it.
-fn measure(deployment: &Deployment, row: impl Fn() -> Option<Duration>) {
-    let started = Instant::now();
+fn measure(deployment: &Deployment, pace: &Pace, row: impl Fn() -> Option<Duration>) {
+    let mut measured = Duration::ZERO;
     let mut cheapest = Duration::MAX;
     for _ in 0..MEASURED_ROWS {
+        let began = Instant::now();
         if let Some(took) = row() {
             cheapest = cheapest.min(took);
         }
-        if started.elapsed() > MEASURED_TIME {
+        measured += began.elapsed();
+        if measured > MEASURED_TIME {
             break;
         }
+        pace.rest();
     }
     if cheapest != Duration::MAX {
         deployment.set_row_cost(cheapest);

@@ -1,6 +1,9 @@
 //! All heads of a version as one model, so that one queue serves them: rows of different bodies share a batch.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ev_models_core::{HeadSignature, Instance, LoadError, Model, RunError, Tensor, TensorData, Tensors};
 
@@ -22,6 +25,8 @@ pub(crate) struct BodyInstances {
 pub(crate) struct HeadsModel {
     signature: HeadSignature,
     bodies: Vec<BodyModels>,
+    /// Instances that were made before, for the first who asks: an engine may take its time for new ones.
+    ready: Mutex<Option<Vec<BodyInstances>>>,
 }
 
 struct HeadsInstance {
@@ -64,7 +69,14 @@ impl BodyInstances {
 impl HeadsModel {
     pub(crate) fn new(columns: usize, outputs: usize, bodies: Vec<BodyModels>) -> HeadsModel {
         let signature = HeadSignature { columns, outputs, description: String::new() };
-        HeadsModel { signature, bodies }
+        HeadsModel { signature, bodies, ready: Mutex::default() }
+    }
+
+    /// The same, with instances that were made before.
+    pub(crate) fn with_ready(mut self, instances: Vec<BodyInstances>) -> HeadsModel {
+        let is_whole = instances.len() == self.bodies.len();
+        self.ready = Mutex::new(Some(instances).filter(|_| is_whole));
+        self
     }
 
     /// The batch of rows that have been assembled, each with the body it is for.
@@ -84,7 +96,11 @@ impl Model for HeadsModel {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Instance>, LoadError> {
-        let mut bodies = self.bodies.iter().map(BodyModels::instantiate).collect::<Result<Vec<_>, _>>()?;
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut bodies = match ready {
+            Some(bodies) => bodies,
+            None => self.bodies.iter().map(BodyModels::instantiate).collect::<Result<Vec<_>, _>>()?,
+        };
         let columns = self.signature.columns;
         let zeros = Tensors::from(vec![Tensor::f32([1, columns], vec![0.0; columns])]);
         bodies.iter_mut().for_each(|body| body.warm_up(&zeros));
