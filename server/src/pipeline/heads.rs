@@ -72,7 +72,7 @@ impl HeadsModel {
         HeadsModel { signature, bodies, ready: Mutex::default() }
     }
 
-    /// The same, with instances that were made before.
+    /// The same, with instances that were made before and have run.
     pub(crate) fn with_ready(mut self, instances: Vec<BodyInstances>) -> HeadsModel {
         let is_whole = instances.len() == self.bodies.len();
         self.ready = Mutex::new(Some(instances).filter(|_| is_whole));
@@ -97,13 +97,17 @@ impl Model for HeadsModel {
 
     fn instantiate(&self) -> Result<Box<dyn Instance>, LoadError> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut bodies = match ready {
+        let bodies = match ready {
+            // They have run.
             Some(bodies) => bodies,
-            None => self.bodies.iter().map(BodyModels::instantiate).collect::<Result<Vec<_>, _>>()?,
+            None => {
+                let mut bodies = self.bodies.iter().map(BodyModels::instantiate).collect::<Result<Vec<_>, _>>()?;
+                let columns = self.signature.columns;
+                let zeros = Tensors::from(vec![Tensor::f32([1, columns], vec![0.0; columns])]);
+                bodies.iter_mut().for_each(|body| body.warm_up(&zeros));
+                bodies
+            }
         };
-        let columns = self.signature.columns;
-        let zeros = Tensors::from(vec![Tensor::f32([1, columns], vec![0.0; columns])]);
-        bodies.iter_mut().for_each(|body| body.warm_up(&zeros));
         let has_spread = bodies.iter().any(|body| body.spread.is_some());
         let part = Tensors::from(vec![Tensor::f32([0, 0], Vec::new())]);
         let answer = (0..2 + usize::from(has_spread)).map(|_| Tensor::f32([0, 0], Vec::new())).collect::<Vec<_>>();
