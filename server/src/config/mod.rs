@@ -531,6 +531,11 @@ impl BatchingConfig {
         }
     }
 
+    /// Whether what is no request's work has less of a right to processors than the serving threads.
+    pub(crate) fn runs_beneath(&self) -> bool {
+        !matches!(self.worker_priority, WorkerPriorityConfig::Normal)
+    }
+
     /// Batches run at one time, where `cores` are the CPUs of the quota.
     #[must_use]
     pub fn workers(&self, cores: usize) -> usize {

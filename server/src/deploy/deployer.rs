@@ -182,7 +182,10 @@ impl Deployer {
                 // What was loaded and is wanted no more.
                 let loaded = std::mem::take(&mut self.state().loaded);
                 self.retire_all(loaded.into_values());
-                self.serves.store(true, Ordering::Relaxed);
+                if !self.serves.swap(true, Ordering::Relaxed) && self.config.batching.runs_beneath() {
+                    self.loader.lower();
+                    self.rehearsals.lower();
+                }
                 return Ok(());
             }
             for record in loading {
@@ -357,6 +360,7 @@ impl Deployer {
         let mut pictures = self.config.pictures.clone();
         // What no queue could hold need not be received.
         pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);
+        let queue_of = queue.clone();
         let serves = self.serves.load(Ordering::Relaxed);
         let loading = loader.run(move || {
             let pace = Pace::new(serves);
@@ -372,7 +376,12 @@ impl Deployer {
             settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
             Ok((deployment, examined))
         });
-        loading.await.unwrap_or_else(|| Err("INTERNAL: loading it panicked".to_owned()))
+        let loaded = loading.await.unwrap_or_else(|| Err("INTERNAL: loading it panicked".to_owned()));
+        let (mut deployment, examined) = loaded?;
+        // Not there: threads inherit the priority of those that start them.
+        let started = deployment.start_queue(&queue_of);
+        started.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
+        Ok((deployment, examined))
     }
 
     async fn model_names(&self) -> Result<BTreeSet<String>, RegistryError> {

@@ -1,4 +1,4 @@
-//! The thread that versions are loaded and freed on, which has what time serving threads leave.
+//! The thread that versions are loaded and freed on, which has what time serving threads leave once there are requests.
 //!
 //! One thread for all of them: what one version leaves behind in the allocators, the next one takes. Threads that come and
 //! go leave it to nobody.
@@ -18,7 +18,7 @@ const REST_MAX: Duration = Duration::from_millis(100);
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A thread of the lowest priority that does one piece of work after the other.
+/// A thread that does one piece of work after the other.
 pub(crate) struct Loader {
     work: mpsc::Sender<Work>,
 }
@@ -43,13 +43,18 @@ impl Loader {
     pub(crate) fn start(name: &str) -> std::io::Result<Loader> {
         let (work, mut waiting) = mpsc::channel::<Work>(WAITING_MAX);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            take_place(WorkerPriority::Idle);
             while let Some(work) = waiting.blocking_recv() {
                 // Who waits for it is told by the sender that is dropped.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             }
         })?;
         Ok(Loader { work })
+    }
+
+    /// Gives the thread the lowest priority from now on; there is no way back. A start is waited for, and what starts
+    /// beside others that keep all processors busy would never be ready.
+    pub(crate) fn lower(&self) {
+        let _ = self.work.try_send(Box::new(|| take_place(WorkerPriority::Idle)));
     }
 
     /// Does something there; none when it panicked.
@@ -94,6 +99,7 @@ mod tests {
     #[tokio::test]
     async fn work_is_done_in_turn_and_a_panic_is_one_works_own() {
         let loader = Loader::start("load").expect("a thread");
+        loader.lower();
         let name = || std::thread::current().name().map(str::to_owned);
         assert_eq!(loader.run(name).await, Some(Some("load".to_owned())));
         assert_eq!(loader.run(|| panic!("a bug")).await, None::<()>);
