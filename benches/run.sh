@@ -3,7 +3,7 @@
 #
 #   benches/run.sh             everything
 #   benches/run.sh grpc        one of: forest, grpc, start, shapes, alerts, telemetry, features, redis, hotpath, vision,
-#                              images; further arguments go to it
+#                              images, swap; further arguments go to it
 #
 # Two processors are enough; nothing else should run on them. h2load (Debian: nghttp2-client), valgrind, PostgreSQL and
 # redis-server are used where installed.
@@ -26,6 +26,26 @@ images() {
     build
     cargo build --quiet --profile dist --bin images -p ev-benches --features ev-benches/images
     "$bin/images" "$@"
+}
+# What callers notice of swaps, rollbacks and shadows, and what a thousand reloads leave in memory; with arguments, what
+# they ask for.
+swap() {
+    scripts/onnxruntime.sh
+    cargo build --quiet --profile dist --bins -p ev-server -p ev-loadtests
+    if [ "$#" -gt 0 ]; then
+        taskset -c 1 "$bin/ev-loadtests" swap "$@"
+        return
+    fi
+    failed=0
+    for model in ev-range vehicle-classifier; do
+        for question in '--swaps 100' '--warm --swaps 100' '--rollback' '--cycles 1000'; do
+            # shellcheck disable=SC2086
+            taskset -c 1 "$bin/ev-loadtests" swap --model-directory "models/zoo/$model" $question || failed=1
+        done
+    done
+    # Pictures are not kept, so that image models have no shadow that costs anything.
+    taskset -c 1 "$bin/ev-loadtests" swap --shadow || failed=1
+    return "$failed"
 }
 # What becomes durable in SQLite and PostgreSQL, beside writing and syncing the same bytes.
 telemetry() {
@@ -79,8 +99,9 @@ case $what in
     features) features ;;
     vision) vision "$@" ;;
     images) images "$@" ;;
+    swap) swap "$@" ;;
     alerts) build; taskset -c 1 "$bin/alerts" "$@" ;;
     redis) build; redis "$@" ;;
     grpc | start | shapes) build; "$bin/$what" "$@" ;;
-    *) echo "unknown: $what; there are forest, grpc, start, shapes, alerts, telemetry, features, redis, hotpath, vision, images" >&2; exit 2 ;;
+    *) echo "unknown: $what; there are forest, grpc, start, shapes, alerts, telemetry, features, redis, hotpath, vision, images, swap" >&2; exit 2 ;;
 esac

@@ -8,7 +8,7 @@ use std::{
 use ev_client::{
     Client, Config, OpenInference, RangePrediction, RetryPolicy, VehicleVision,
     proto::ev::{
-        common::v1::{ModelSelector, Timings},
+        common::v1::ModelSelector,
         range::v1::{
             PredictRequest, PredictStreamRequest, PredictStreamResponse, predict_batch_result, predict_stream_response,
         },
@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     Load, Pace, Picture, Report, Scenario, cars,
-    recorder::{self, Recorder, timings},
+    recorder::{Answered, Recorder, Sample, answered},
 };
 
 /// Answers still waited for after the last request was sent.
@@ -72,12 +72,27 @@ enum Service {
 ///
 /// [`LoadError`] when it could not begin; what goes wrong later is part of the report.
 pub async fn run(load: &Load) -> Result<Report, LoadError> {
+    let recorder = run_on(load, Recorder::new).await?;
+    Ok(recorder.report(load))
+}
+
+/// The same, with every answer in the order they came.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) async fn run_keeping(load: &Load) -> Result<(Report, Vec<Sample>), LoadError> {
+    let recorder = run_on(load, |load| Recorder::new(load).keeping()).await?;
+    Ok((recorder.report(load), recorder.samples()))
+}
+
+async fn run_on(load: &Load, recorder: impl FnOnce(&Load) -> Recorder) -> Result<Arc<Recorder>, LoadError> {
     check(load)?;
     let mut clients = Vec::with_capacity(load.connections);
     for _ in 0..load.connections {
         clients.push(connect(load).await?);
     }
-    let recorder = Arc::new(Recorder::new(load));
+    let recorder = Arc::new(recorder(load));
     let mut tasks = JoinSet::new();
     match load.pace {
         Pace::Rate(rate) => {
@@ -91,7 +106,7 @@ pub async fn run(load: &Load) -> Result<Report, LoadError> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     tasks.shutdown().await;
-    Ok(recorder.report(load))
+    Ok(recorder)
 }
 
 fn check(load: &Load) -> Result<(), LoadError> {
@@ -171,9 +186,9 @@ async fn open_stream(
     Ok(sender)
 }
 
-fn stream_result(reply: &PredictStreamResponse) -> Result<Option<Timings>, String> {
+fn stream_result(reply: &PredictStreamResponse) -> Result<Answered, String> {
     match &reply.result {
-        Some(predict_stream_response::Result::Response(response)) => timings(response),
+        Some(predict_stream_response::Result::Response(response)) => answered(response),
         Some(predict_stream_response::Result::Error(error)) => Err(error.message.clone()),
         None => Err("an answer without a result".to_owned()),
     }
@@ -316,16 +331,24 @@ impl Caller {
         Caller { service, picture: load.picture.clone() }
     }
 
-    /// Makes a call, and says where its time went or what is wrong with the answer. Who asks for pictures ignores the car.
-    async fn call(&self, car: PredictRequest) -> Result<Option<Timings>, String> {
+    /// Makes a call, and gives what the answer says of itself or what is wrong with it. Who asks for pictures ignores the
+    /// car.
+    async fn call(&self, car: PredictRequest) -> Result<Answered, String> {
         let text = |error: ev_client::Error| error.to_string();
         match &self.service {
-            Service::Range(range) => timings(&range.predict(car).await.map_err(text)?),
+            Service::Range(range) => answered(&range.predict(car).await.map_err(text)?),
             Service::Ranges(range, rows) => {
                 let response = range.predict_batch(vec![car; *rows]).await.map_err(text)?;
-                let is_answer = |result: &_| matches!(result, Some(predict_batch_result::Result::Response(_)));
-                let answered = response.results.iter().filter(|row| is_answer(&row.result)).count();
-                if answered == *rows { Ok(None) } else { Err("a row of the batch has no answer".to_owned()) }
+                let found = response.results.iter().map(|row| match &row.result {
+                    Some(predict_batch_result::Result::Response(response)) => answered(response),
+                    _ => Err("a row of the batch has no answer".to_owned()),
+                });
+                // Where the time of a batch went is no row's to say.
+                let last = found.collect::<Result<Vec<_>, _>>()?.pop().unwrap_or_default();
+                match response.results.len() == *rows {
+                    true => Ok(Answered { timings: None, ..last }),
+                    false => Err("a row of the batch has no answer".to_owned()),
+                }
             }
             Service::Vision(vision) => {
                 let Picture { photo, model, .. } = &self.picture;
@@ -336,13 +359,14 @@ impl Caller {
                 if response.candidates.is_empty() {
                     return Err("the answer has no candidate".to_owned());
                 }
-                Ok(response.info.as_ref().and_then(recorder::of_row))
+                Ok(response.info.as_ref().map(Answered::of_row).unwrap_or_default())
             }
             Service::Tensors(inference) => {
-                let response = inference.model_infer(ModelInferRequest::clone(&self.picture.tensor)).await;
-                match response.map_err(text)?.outputs.is_empty() {
+                let response =
+                    inference.model_infer(ModelInferRequest::clone(&self.picture.tensor)).await.map_err(text)?;
+                match response.outputs.is_empty() {
                     true => Err("the answer has no output".to_owned()),
-                    false => Ok(None),
+                    false => Ok(Answered { timings: None, version: response.model_version.parse().unwrap_or(0) }),
                 }
             }
         }

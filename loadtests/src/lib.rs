@@ -8,7 +8,9 @@
 //! - What is in flight is bounded; a request that would exceed the bound is counted as dropped, and fails the test.
 //! - Nothing is retried.
 //!
-//! Not here: starting servers and comparing them (`benches`).
+//! - Tests of changing versions ([`run_swaps`] and its siblings) start a server of their own and take turns with and without the change.
+//!
+//! Not here: comparing servers with others (`benches`).
 //!
 //! ```no_run
 //! use ev_loadtests::{Load, Pace, Picture, Scenario};
@@ -28,6 +30,7 @@ mod ingest;
 mod load;
 mod recorder;
 mod report;
+mod swap;
 mod thresholds;
 
 pub use alerts::{AlertsLoad, AlertsReport, run_alerts};
@@ -36,4 +39,9 @@ pub use driver::{LoadError, run};
 pub use ingest::{IngestLoad, IngestPace, IngestReport, IngestThresholds, Vice, run_hostile, run_ingest};
 pub use load::{Load, Pace, Picture, Scenario};
 pub use report::{Percentiles, Report};
+pub use swap::{
+    Asked, Bench, CyclesReport, MemorySample, Place, RollbackReport, RollbackRound, ServerError, ShadowReport,
+    ShadowRound, Subject, SubjectError, SwapError, SwapReport, SwapRound, SwapsPlan, run_cycles, run_rollbacks,
+    run_shadow, run_swaps,
+};
 pub use thresholds::Thresholds;

@@ -1,9 +1,11 @@
 //! `ev-loadtests`: one load test, as a table or as JSON; fails when a threshold is not kept.
 
+mod swap_command;
+
 use std::{fmt::Display, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ev_loadtests::{
     AlertsLoad, IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Scenario, Thresholds, Vice,
 };
@@ -16,6 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:
   ev-loadtests --rate 20000 --duration 30s --p99-max 5ms
   ev-loadtests --scenario stream --streams 4 --rate 100000
@@ -26,9 +29,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   ev-loadtests --scenario ingest --gateways 4 --vehicles 25 --batch-readings 32    as fast as credit allows
   ev-loadtests --scenario ingest --rate 50000 --p99-max 50ms                        50,000 readings/s
   ev-loadtests --scenario alerts --rate 20 --p99-max 50ms      from a reading to the alert it raises
-  ev-loadtests --scenario hostile --duration 60s               gateways that keep to nothing"
+  ev-loadtests --scenario hostile --duration 60s               gateways that keep to nothing
+  ev-loadtests swap --swaps 10                                 another version every second, and who notices"
 )]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Address of the server [default: 127.0.0.1:50051; of the ingest and hostile scenarios 127.0.0.1:50052].
     #[arg(long)]
     endpoint: Option<String>,
@@ -91,6 +97,11 @@ struct Cli {
     thresholds: Limits,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    Swap(Box<swap_command::SwapArgs>),
+}
+
 #[derive(Args)]
 struct Limits {
     /// Fail when the 99th percentile to the acknowledgement as received is longer, in the ingest scenario. The other
@@ -142,9 +153,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(mut cli: Cli) -> anyhow::Result<ExitCode> {
     // One thread: what it can send is known, and its lateness is in the report.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    if let Some(Command::Swap(args)) = cli.command.take() {
+        return runtime.block_on(swap_command::run(*args));
+    }
     let broken = match cli.scenario()? {
         _ if matches!(cli.scenario, Kind::Hostile) => {
             runtime.block_on(ev_loadtests::run_hostile(&cli.ingest_load().endpoint, cli.vice, cli.duration))?;

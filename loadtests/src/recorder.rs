@@ -13,8 +13,8 @@ use hdrhistogram::Histogram;
 
 use crate::{Load, Percentiles, Report, report::Share};
 
-/// Longest time that is told apart.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Longest time that is told apart, in nanoseconds: a minute.
+pub(crate) const LONGEST_NS: u64 = 60_000_000_000;
 
 /// Counts of one test. Requests that were due before the warm-up ended are not counted, but their answers count as
 /// throughput when they come later: a server with a full queue answers no fewer requests for that.
@@ -41,14 +41,41 @@ struct Counts {
     total: Histogram<u64>,
     last_sent: Instant,
     last: Instant,
+    /// Each answer, where somebody wants to see them one by one; at most as many as are due.
+    samples: Option<Vec<Sample>>,
+}
+
+/// What an answer says of itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Answered {
+    pub(crate) timings: Option<Timings>,
+    /// The model version that answered; 0 where that is not told.
+    pub(crate) version: u32,
+}
+
+/// One answered request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) due: Instant,
+    pub(crate) took: Duration,
+    /// The model version that answered; 0 where that is not told.
+    pub(crate) version: u32,
+}
+
+// === impl Sample ===
+
+impl Sample {
+    pub(crate) fn answered(&self) -> Instant {
+        self.due + self.took
+    }
 }
 
 // === impl Recorder ===
 
 impl Recorder {
     pub(crate) fn new(load: &Load) -> Recorder {
-        let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
-        let histogram = || Histogram::new_with_max(longest, 3).expect("three digits to a minute are a valid histogram");
+        let histogram =
+            || Histogram::new_with_max(LONGEST_NS, 3).expect("three digits to a minute are a valid histogram");
         let origin = Instant::now();
         let counted_from = origin + load.warm_up;
         Recorder {
@@ -69,8 +96,20 @@ impl Recorder {
                 total: histogram(),
                 last_sent: counted_from,
                 last: counted_from,
+                samples: None,
             }),
         }
+    }
+
+    /// The same, keeping every answer.
+    pub(crate) fn keeping(self) -> Recorder {
+        self.counts().samples = Some(Vec::new());
+        self
+    }
+
+    /// The answers that were kept, in the order they came.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        self.counts().samples.take().unwrap_or_default()
     }
 
     /// A request that is due now, or was; false when it must be dropped.
@@ -92,7 +131,7 @@ impl Recorder {
     }
 
     /// The answer to a request that was due at `due`.
-    pub(crate) fn answer(&self, due: Instant, result: Result<Option<Timings>, String>) {
+    pub(crate) fn answer(&self, due: Instant, result: Result<Answered, String>) {
         let now = Instant::now();
         let mut counts = self.counts();
         counts.in_flight = counts.in_flight.saturating_sub(1);
@@ -103,9 +142,12 @@ impl Recorder {
         }
         counts.last = now;
         match result {
-            Ok(timings) => {
+            Ok(Answered { timings, version }) => {
                 counts.answered += 1;
                 counts.latency.saturating_record(ns(now - due));
+                if let Some(samples) = &mut counts.samples {
+                    samples.push(Sample { due, took: now - due, version });
+                }
                 if let Some(timings) = timings {
                     counts.inference.saturating_record(timings.inference_ns);
                     counts.total.saturating_record(timings.total_ns);
@@ -154,20 +196,24 @@ impl Recorder {
     }
 }
 
-/// Where the time of an answer went, or what is wrong with it.
-pub(crate) fn timings(response: &PredictResponse) -> Result<Option<Timings>, String> {
+/// What an answer says of itself, or what is wrong with it.
+pub(crate) fn answered(response: &PredictResponse) -> Result<Answered, String> {
     if response.range_q50_km > 0.0 {
-        Ok(response.info.as_ref().and_then(of_row))
+        Ok(response.info.as_ref().map(Answered::of_row).unwrap_or_default())
     } else {
         Err(format!("the answer is {} km", response.range_q50_km))
     }
 }
 
-/// The timings of one row: of rows that ran together, each has its part of the model's time.
-pub(crate) fn of_row(info: &PredictionInfo) -> Option<Timings> {
-    let timings = info.timings?;
-    let rows = info.batch.as_ref().map_or(1, |batch| batch.rows.max(1));
-    Some(Timings { inference_ns: timings.inference_ns / u64::from(rows), ..timings })
+// === impl Answered ===
+
+impl Answered {
+    /// Of one row: of rows that ran together, each has its part of the model's time.
+    pub(crate) fn of_row(info: &PredictionInfo) -> Answered {
+        let rows = info.batch.as_ref().map_or(1, |batch| batch.rows.max(1));
+        let part = |timings: Timings| Timings { inference_ns: timings.inference_ns / u64::from(rows), ..timings };
+        Answered { timings: info.timings.map(part), version: info.model.as_ref().map_or(0, |model| model.version) }
+    }
 }
 
 fn ns(duration: Duration) -> u64 {

@@ -89,7 +89,7 @@ pub enum StartError {
     #[error(transparent)]
     Registry(#[from] Box<RegistryStartError>),
     /// The system gives no threads or descriptors.
-    #[error("cannot start the serving threads")]
+    #[error("cannot start the serving threads and those that load models")]
     Threads(#[source] std::io::Error),
     /// The collector's address is not one.
     #[error("cannot export traces to `{endpoint}`")]
@@ -176,7 +176,7 @@ impl Server {
             .with_bundled(bundled.into_iter().map(|version| (version.model, version.digest)));
         let predictions = Predictions::start(&config.predictions.log, &config.data.directory.join("predictions"))?;
         let predictions = Arc::new(predictions);
-        let deployer = Arc::new(Deployer::new(
+        let deployer = Deployer::new(
             Arc::clone(&registry),
             Arc::clone(&routes),
             DeployerConfig {
@@ -192,7 +192,8 @@ impl Server {
                 predictions: Arc::clone(&predictions),
                 serve: (config.deploy.serve.clone(), config.deploy.limits()),
             },
-        ));
+        );
+        let deployer = Arc::new(deployer.map_err(StartError::Threads)?);
 
         let directory = config.data.directory.join("telemetry");
         let alerts = Arc::new(Alerts::new(config.alerts.life.clone(), fastrand::u64(..)));

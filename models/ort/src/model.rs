@@ -1,6 +1,10 @@
 //! A loaded graph and its instances.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ev_models_core::{HeadSignature, Instance, LoadError, LoadOptions, Model, RunError, Tensor, Tensors};
 use ort::{
@@ -25,6 +29,8 @@ pub(crate) struct OrtModel {
     fit: Arc<Fit>,
     bytes: Vec<u8>,
     shared: Shared,
+    /// What the model was tried with, for the first who asks: building a session takes tens of milliseconds.
+    tried: Mutex<Option<OrtInstance>>,
 }
 
 /// What the sessions of a model have in common.
@@ -64,10 +70,12 @@ impl OrtModel {
         let session = shared.commit(&bytes, &options.file)?;
         let mismatch = |problem| LoadError::Mismatch { file: options.file.clone(), problem };
         let fit = Arc::new(Fit::new(&session, options).map_err(mismatch)?);
-        let outputs = OrtInstance::new(session, &fit, 0)?.probe().map_err(mismatch)?;
+        let mut tried = OrtInstance::new(session, &fit, 0)?;
+        let outputs = tried.probe().map_err(mismatch)?;
+        tried.outputs = outputs;
         let description = format!("ONNX, {} nodes, ONNX Runtime on one thread", shared.node_count);
         let signature = HeadSignature { columns: options.columns, outputs, description };
-        Ok(OrtModel { signature, fit, bytes, shared })
+        Ok(OrtModel { signature, fit, bytes, shared, tried: Mutex::new(Some(tried)) })
     }
 }
 
@@ -77,6 +85,9 @@ impl Model for OrtModel {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Instance>, LoadError> {
+        if let Some(tried) = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(Box::new(tried));
+        }
         let session = self.shared.commit(&self.bytes, "the model")?;
         Ok(Box::new(OrtInstance::new(session, &self.fit, self.signature.outputs)?))
     }

@@ -528,11 +528,16 @@ impl BatchingConfig {
             max_queue_size: self.max_queue_size,
             max_queue_bytes: usize::try_from(self.max_queue_bytes.as_u64()).unwrap_or(usize::MAX),
             instance_count: or(self.instance_count, self.workers(cores)).min(INSTANCE_COUNT_MAX),
-            worker_priority: match self.worker_priority {
-                WorkerPriorityConfig::Idle => WorkerPriority::Idle,
-                WorkerPriorityConfig::Low => WorkerPriority::Low,
-                WorkerPriorityConfig::Normal => WorkerPriority::Normal,
-            },
+            worker_priority: self.priority(),
+        }
+    }
+
+    /// When threads get a processor that the serving threads want too: workers, and those that load versions.
+    pub(crate) fn priority(&self) -> WorkerPriority {
+        match self.worker_priority {
+            WorkerPriorityConfig::Idle => WorkerPriority::Idle,
+            WorkerPriorityConfig::Low => WorkerPriority::Low,
+            WorkerPriorityConfig::Normal => WorkerPriority::Normal,
         }
     }
 

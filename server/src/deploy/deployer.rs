@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, watch};
 use super::{
     Answer, Deployment, ModelRoutes, NotLoaded, Question, Questions, QueueConfig, Routes, Signatures, Snapshot,
     VersionPolicy, Wanted, check_vocabulary,
+    loader::{Loader, Pace},
     model_state::ModelState,
     not_loaded::chain,
     policy::{Allowance, PolicyLimits},
@@ -82,6 +83,12 @@ pub(crate) struct Deployer {
     published: watch::Sender<u64>,
     /// The row of the audit log that the published snapshot knows of.
     revision: AtomicU64,
+    /// Where versions are loaded that shall serve, and where they are freed.
+    loader: Loader,
+    /// Where versions are loaded that somebody wants to look at, which may take seconds.
+    rehearsals: Loader,
+    /// Set once everything has been loaded that a start waits for.
+    serves: AtomicBool,
 }
 
 /// What the deployer remembers.
@@ -101,8 +108,16 @@ pub(super) struct State {
 
 impl Deployer {
     /// A deployer that publishes to `routes`.
-    pub(crate) fn new(registry: Arc<Registry>, routes: Arc<Routes>, config: DeployerConfig) -> Deployer {
-        Deployer {
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no threads to load on.
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        routes: Arc<Routes>,
+        config: DeployerConfig,
+    ) -> std::io::Result<Deployer> {
+        Ok(Deployer {
             registry,
             routes,
             config,
@@ -111,7 +126,10 @@ impl Deployer {
             publishing: Mutex::default(),
             published: watch::Sender::new(0),
             revision: AtomicU64::new(0),
-        }
+            loader: Loader::start("load")?,
+            rehearsals: Loader::start("rehearse")?,
+            serves: AtomicBool::new(false),
+        })
     }
 
     /// Counts published snapshots; changes when the routes have.
@@ -176,9 +194,15 @@ impl Deployer {
                 // What was loaded and is wanted no more.
                 let loaded = std::mem::take(&mut self.state().loaded);
                 self.retire_all(loaded.into_values());
+                if !self.serves.swap(true, Ordering::Relaxed) {
+                    self.loader.lower(self.config.batching.priority());
+                    self.rehearsals.lower(self.config.batching.priority());
+                }
                 return Ok(());
             }
             for record in loading {
+                // However quickly versions follow each other, no more than a few are held.
+                self.free_retired();
                 let of = (record.model.clone(), record.version);
                 match self.load_version(&record).await {
                     Ok(deployment) => drop(self.state().loaded.insert(of, deployment)),
@@ -255,7 +279,7 @@ impl Deployer {
         self.state().retiring.extend(left);
     }
 
-    /// Frees deployments whose last request has ended. Blocking: memory goes back to the system.
+    /// Has deployments freed whose last request has ended.
     pub(crate) fn free_retired(&self) {
         let mut ended = Vec::new();
         self.state().retiring.retain(|deployment| {
@@ -267,6 +291,7 @@ impl Deployer {
         });
         for deployment in ended {
             tracing::info!(model = deployment.model(), version = deployment.version, "model version freed");
+            self.loader.free(deployment);
         }
     }
 
@@ -293,7 +318,7 @@ impl Deployer {
 
     /// Reads, loads and warms one version.
     async fn load(&self, record: &VersionRecord) -> Result<Deployment, NotLoaded> {
-        let (deployment, rehearsed, ()) = self.load_and_warm(record, |_, _, _| ()).await?;
+        let (deployment, rehearsed, ()) = self.load_and_warm(&self.loader, record, |_, _, _| ()).await?;
         if rehearsed.refused > 0 {
             tracing::warn!(
                 model = record.model,
@@ -313,14 +338,17 @@ impl Deployer {
     ///
     /// [`NotLoaded`].
     pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, NotLoaded> {
-        let (deployment, rehearsed, golden) = self.load_and_warm(record, |_, _, golden| golden.len()).await?;
+        let (deployment, rehearsed, golden) =
+            self.load_and_warm(&self.rehearsals, record, |_, _, golden| golden.len()).await?;
         let Rehearsed { answered, refused, refusal } = rehearsed;
         let logged = match (answered, refused) {
             (0, 0) => String::new(),
             (answered, 0) => format!("; {answered} logged requests"),
             (answered, refused) => format!("; {answered} logged requests, and {refused} that it refuses: {refusal}"),
         };
-        Ok(format!("{golden} golden requests{logged}; {}", deployment.runtime_description()))
+        let found = format!("{golden} golden requests{logged}; {}", deployment.runtime_description());
+        self.rehearsals.free(deployment);
+        Ok(found)
     }
 
     /// The golden requests of a version, at most `max` of them.
@@ -351,7 +379,9 @@ impl Deployer {
         let ask = move |deployment: &Deployment, _: &ArtifactDir, _: &[GoldenCase]| {
             questions::put(deployment, &questions, Instant::now() + time)
         };
-        self.load_and_warm(record, ask).await.map(|(_, _, answers)| answers)
+        let (deployment, _, answers) = self.load_and_warm(&self.rehearsals, record, ask).await?;
+        self.rehearsals.free(deployment);
+        Ok(answers)
     }
 
     /// Loads and warms a version without letting it serve, and holds it against the gates.
@@ -361,8 +391,11 @@ impl Deployer {
     /// [`RegistryError`] when the registry cannot be read. A version that does not load is judged as such.
     pub(crate) async fn judge(&self, record: &VersionRecord) -> Result<Examined, RegistryError> {
         let manifest = self.registry.manifest(record).await?;
-        let (results, refusal) = match self.load_and_warm(record, crate::gates::judge).await {
-            Ok((_, _, results)) => (results, None),
+        let (results, refusal) = match self.load_and_warm(&self.rehearsals, record, crate::gates::judge).await {
+            Ok((deployment, _, results)) => {
+                self.rehearsals.free(deployment);
+                (results, None)
+            }
             Err(NotLoaded::Unread(error)) => return Err(error),
             Err(NotLoaded::Refused(reason)) => {
                 (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason))
@@ -374,6 +407,7 @@ impl Deployer {
     /// `examine` is shown the version before it is settled where it will run, with its golden requests.
     async fn load_and_warm<T: Send + 'static>(
         &self,
+        loader: &Loader,
         record: &VersionRecord,
         examine: impl FnOnce(&Deployment, &ArtifactDir, &[GoldenCase]) -> T + Send + 'static,
     ) -> Result<(Deployment, Rehearsed, T), NotLoaded> {
@@ -401,20 +435,28 @@ impl Deployer {
         // What no queue could hold need not be received.
         pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);
         let logged = self.config.predictions.recent(&manifest.model.name);
-        let loading = tokio::task::spawn_blocking(move || {
+        let queue_of = queue.clone();
+        let serves = self.serves.load(Ordering::Relaxed);
+        let loading = loader.run(move || {
+            let pace = Pace::new(serves);
             let refused = |error: LoadError| format!("FAILED_PRECONDITION: {error}");
             let pictures = Pictures::load(&manifest, &artifact, pictures).map_err(refused)?;
             let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count);
             let mut deployment = deployment.map_err(refused)?.with_pictures(pictures).with_stored(stored);
-            let warmed = warmup::warm_up(&deployment, &artifact, &logged);
+            pace.rest();
+            let warmed = warmup::warm_up(&deployment, &artifact, &logged, &pace);
             let (golden, rehearsed) = warmed.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
             let examined = examine(&deployment, &artifact, &golden);
             let settled = deployment.settle(execution, &queue);
             settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
             Ok((deployment, rehearsed, examined))
         });
-        let loaded = loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()));
-        loaded.map_err(NotLoaded::Refused)
+        let loaded = loading.await.unwrap_or_else(|| Err("INTERNAL: loading it panicked".to_owned()));
+        let (mut deployment, rehearsed, examined) = loaded.map_err(NotLoaded::Refused)?;
+        // Not there: threads inherit the priority of those that start them.
+        let started = deployment.start_queue(&queue_of);
+        started.map_err(|error| NotLoaded::Refused(format!("FAILED_PRECONDITION: {}", chain(&error))))?;
+        Ok((deployment, rehearsed, examined))
     }
 
     async fn model_names(&self) -> Result<BTreeSet<String>, RegistryError> {

@@ -44,6 +44,8 @@ pub(crate) struct Deployment {
     bodies: Vec<BodyModels>,
     /// What runs it; none when it runs inline.
     queue: Option<Queue>,
+    /// What its queue will run, until that is started.
+    queued: Option<Arc<dyn Model>>,
     /// One a serving core, and one for every other thread.
     cores: Box<[Mutex<CoreState>]>,
     /// Measured cost of a row in nanoseconds.
@@ -108,7 +110,7 @@ impl Deployment {
         }
         let mut cores: Vec<_> = (0..core_count).map(|_| Mutex::new(CoreState::new(Vec::new()))).collect();
         cores.push(Mutex::new(CoreState::new(instances(&bodies)?)));
-        let (cores, queue, row_cost_ns) = (cores.into(), None, AtomicU64::new(1_000));
+        let (cores, queue, queued, row_cost_ns) = (cores.into(), None, None, AtomicU64::new(1_000));
         let (pictures, stored) = (None, None);
         let (manifest, plan) = (Arc::new(manifest), Arc::new(plan));
         let (of, to, tap) = (Arc::clone(&manifest), Arc::clone(&plan), Tap::default());
@@ -124,6 +126,7 @@ impl Deployment {
             stored,
             bodies,
             queue,
+            queued,
             cores,
             row_cost_ns,
         })
@@ -142,7 +145,7 @@ impl Deployment {
     }
 
     /// Chooses by the measured cost of a row where it runs, and makes the instances for that: one a core, or those of
-    /// worker threads. Slow and blocking.
+    /// worker threads, which [`Deployment::start_queue`] starts. Slow and blocking.
     ///
     /// Rows that are cheap enough to run inline need no queue however many come together: a slice of them is no longer
     /// than a single row may be. A model that takes pictures is queued whatever its rows cost and `policy` says:
@@ -163,18 +166,31 @@ impl Deployment {
                 }
             }
             Execution::Queued => {
-                for core in other {
-                    core.get_mut().unwrap_or_else(PoisonError::into_inner).set_heads(Vec::new());
-                }
-                let (width, outputs) = (self.plan.width(), self.plan.head_width());
-                let model: Arc<dyn Model> = Arc::new(HeadsModel::new(width, outputs, self.bodies.clone()));
-                let row_bytes = (width + 1) * size_of::<f32>();
-                let queue = Queue::start(&self.manifest.model.name, &model, row_bytes, config);
-                let queue = queue.map_err(SettleError::Queue)?;
-                queue.measured(1, cost);
-                self.queue = Some(queue);
+                // The first worker goes on with what warming up ran on.
+                let last = other.last_mut();
+                let warm = last.map(|core| core.get_mut().unwrap_or_else(PoisonError::into_inner).take_heads());
+                let heads = HeadsModel::new(self.plan.width(), self.plan.head_width(), self.bodies.clone());
+                heads
+                    .prepare(warm.unwrap_or_default(), config.settings.instance_count)
+                    .map_err(SettleError::Instance)?;
+                self.queued = Some(Arc::new(heads));
             }
         }
+        Ok(())
+    }
+
+    /// Starts the worker threads of a version that [`Deployment::settle`] found too dear to run inline. They begin with the
+    /// priority of the thread that calls this, and can only go down from there.
+    ///
+    /// # Errors
+    ///
+    /// [`SettleError`].
+    pub(crate) fn start_queue(&mut self, config: &QueueConfig) -> Result<(), SettleError> {
+        let Some(model) = self.queued.take() else { return Ok(()) };
+        let row_bytes = (self.plan.width() + 1) * size_of::<f32>();
+        let queue = Queue::start(&self.manifest.model.name, &model, row_bytes, config).map_err(SettleError::Queue)?;
+        queue.measured(1, self.row_cost());
+        self.queue = Some(queue);
         Ok(())
     }
 

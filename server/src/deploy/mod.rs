@@ -4,6 +4,7 @@
 
 mod deployer;
 mod deployment;
+mod loader;
 mod model_state;
 mod not_loaded;
 mod policies;

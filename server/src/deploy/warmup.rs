@@ -14,6 +14,7 @@ use ev_models_core::{
 
 use super::{
     Deployment,
+    loader::Pace,
     recent::{self, Rehearsed},
 };
 use crate::pipeline::{
@@ -29,7 +30,8 @@ const MEASURED_ROWS: usize = 256;
 /// Most time spent on measuring.
 const MEASURED_TIME: Duration = Duration::from_millis(20);
 
-/// Reproduces the golden requests, which it returns, answers logged ones, and measures a row. Blocking.
+/// Reproduces the golden requests, which it returns, answers logged ones, and measures a row. Blocking; it rests between
+/// requests.
 ///
 /// # Errors
 ///
@@ -38,27 +40,36 @@ pub(super) fn warm_up(
     deployment: &Deployment,
     artifact: &ArtifactDir,
     logged: &[Arc<Seen>],
+    pace: &Pace,
 ) -> Result<(Vec<GoldenCase>, Rehearsed), String> {
     let golden = read_golden(&deployment.manifest, artifact)?;
     let cases = golden.map(|golden| golden.cases).unwrap_or_default();
     let tolerance = deployment.manifest.golden.as_ref().map_or(1e-5, |golden| golden.tolerance);
+    let mut pictures_took = Vec::new();
     for (index, case) in cases.iter().enumerate() {
         let reproduced = match &case.image_file {
             None => reproduce(deployment, case, tolerance),
-            Some(file) => reproduce_picture(deployment, artifact, file, case, tolerance),
+            Some(file) => {
+                let reproduced = reproduce_picture(deployment, artifact, file, case, tolerance);
+                reproduced.map(|inference| pictures_took.push(inference))
+            }
         };
         reproduced.map_err(|problem| format!("golden request {index}: {problem}"))?;
+        pace.rest();
     }
     let rehearsed = recent::rehearse(deployment, logged)?;
     if let Some(pictures) = deployment.pictures() {
         // Any values will do: a network takes as long for one picture as for another.
         let black = Picture::Tensor(vec![0.0; deployment.plan().width()].into());
-        measure(deployment, || Some(rehearse_picture(deployment, pictures, &black).ok()?.0.timings.inference));
+        let row = || Some(rehearse_picture(deployment, pictures, &black).ok()?.0.timings.inference);
+        // The first run allocates what all others reuse.
+        let took = pictures_took.get(1..).unwrap_or_default();
+        measure(deployment, pace, took, row);
     } else {
         let usual = usual_values(&deployment.manifest);
         let inputs = cases.first().map_or(&usual, |case| &case.inputs);
         let row = || predict_row(deployment, Want::Estimate, |row| fill(deployment, inputs, row)).ok();
-        measure(deployment, || Some(row()?.timings.total));
+        measure(deployment, pace, &[], || Some(row()?.timings.total));
     }
     deployment.reset_stats();
     Ok((cases, rehearsed))
@@ -88,7 +99,7 @@ fn reproduce_picture(
     file: &str,
     case: &GoldenCase,
     tolerance: f64,
-) -> Result<(), String> {
+) -> Result<Duration, String> {
     let Some(pictures) = deployment.pictures() else {
         return Err(format!("names the picture `{file}`, but the manifest has no `preprocessing`"));
     };
@@ -108,7 +119,8 @@ fn reproduce_picture(
             ));
         }
     }
-    reproduces(deployment, &outcome, case, tolerance).map_err(|problem| wrong_recipe(file, pictures, &problem))
+    reproduces(deployment, &outcome, case, tolerance).map_err(|problem| wrong_recipe(file, pictures, &problem))?;
+    Ok(outcome.timings.inference)
 }
 
 fn wrong_recipe(file: &str, pictures: &Pictures, problem: &str) -> String {
@@ -252,17 +264,21 @@ fn usual_values(manifest: &Manifest) -> BTreeMap<String, serde_json::Value> {
     manifest.inputs.iter().map(|input| (input.name.clone(), value(input))).collect()
 }
 
-/// Measures the cheapest of many rows: what a row costs when nothing disturbs it.
-fn measure(deployment: &Deployment, row: impl Fn() -> Option<Duration>) {
-    let started = Instant::now();
-    let mut cheapest = Duration::MAX;
-    for _ in 0..MEASURED_ROWS {
+/// Measures the cheapest of many rows, those that `took` their time before among them: what a row costs when nothing
+/// disturbs it.
+fn measure(deployment: &Deployment, pace: &Pace, took: &[Duration], row: impl Fn() -> Option<Duration>) {
+    let mut measured: Duration = took.iter().sum();
+    let mut cheapest = took.iter().min().copied().unwrap_or(Duration::MAX);
+    for _ in took.len()..MEASURED_ROWS {
+        if measured > MEASURED_TIME {
+            break;
+        }
+        let began = Instant::now();
         if let Some(took) = row() {
             cheapest = cheapest.min(took);
         }
-        if started.elapsed() > MEASURED_TIME {
-            break;
-        }
+        measured += began.elapsed();
+        pace.rest();
     }
     if cheapest != Duration::MAX {
         deployment.set_row_cost(cheapest);

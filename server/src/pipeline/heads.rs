@@ -1,6 +1,9 @@
 //! All heads of a version as one model, so that one queue serves them: rows of different bodies share a batch.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use ev_models_core::{HeadSignature, Instance, LoadError, Model, RunError, Tensor, TensorData, Tensors};
 
@@ -22,6 +25,8 @@ pub(crate) struct BodyInstances {
 pub(crate) struct HeadsModel {
     signature: HeadSignature,
     bodies: Vec<BodyModels>,
+    /// Instances that were made before, for those who ask first: an engine may take its time for new ones.
+    ready: Mutex<Vec<Box<dyn Instance>>>,
 }
 
 struct HeadsInstance {
@@ -64,7 +69,45 @@ impl BodyInstances {
 impl HeadsModel {
     pub(crate) fn new(columns: usize, outputs: usize, bodies: Vec<BodyModels>) -> HeadsModel {
         let signature = HeadSignature { columns, outputs, description: String::new() };
-        HeadsModel { signature, bodies }
+        HeadsModel { signature, bodies, ready: Mutex::default() }
+    }
+
+    /// Makes instances ahead, `count` in all, of which the first goes on with what has run already.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] of the engine.
+    pub(crate) fn prepare(&self, warm: Vec<BodyInstances>, count: usize) -> Result<(), LoadError> {
+        let mut ready = Vec::with_capacity(count);
+        if warm.len() == self.bodies.len() && count > 0 {
+            ready.push(self.instance(warm));
+        }
+        while ready.len() < count {
+            ready.push(self.make()?);
+        }
+        *self.ready() = ready;
+        Ok(())
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<Box<dyn Instance>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new instance, which has run once.
+    fn make(&self) -> Result<Box<dyn Instance>, LoadError> {
+        let mut bodies = self.bodies.iter().map(BodyModels::instantiate).collect::<Result<Vec<_>, _>>()?;
+        let columns = self.signature.columns;
+        let zeros = Tensors::from(vec![Tensor::f32([1, columns], vec![0.0; columns])]);
+        bodies.iter_mut().for_each(|body| body.warm_up(&zeros));
+        Ok(self.instance(bodies))
+    }
+
+    fn instance(&self, bodies: Vec<BodyInstances>) -> Box<dyn Instance> {
+        let has_spread = bodies.iter().any(|body| body.spread.is_some());
+        let part = Tensors::from(vec![Tensor::f32([0, 0], Vec::new())]);
+        let answer = (0..2 + usize::from(has_spread)).map(|_| Tensor::f32([0, 0], Vec::new())).collect::<Vec<_>>();
+        let outputs = self.signature.outputs;
+        Box::new(HeadsInstance { bodies, outputs, has_spread, part, answer: Tensors::from(answer) })
     }
 
     /// The batch of rows that have been assembled, each with the body it is for.
@@ -84,15 +127,8 @@ impl Model for HeadsModel {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Instance>, LoadError> {
-        let mut bodies = self.bodies.iter().map(BodyModels::instantiate).collect::<Result<Vec<_>, _>>()?;
-        let columns = self.signature.columns;
-        let zeros = Tensors::from(vec![Tensor::f32([1, columns], vec![0.0; columns])]);
-        bodies.iter_mut().for_each(|body| body.warm_up(&zeros));
-        let has_spread = bodies.iter().any(|body| body.spread.is_some());
-        let part = Tensors::from(vec![Tensor::f32([0, 0], Vec::new())]);
-        let answer = (0..2 + usize::from(has_spread)).map(|_| Tensor::f32([0, 0], Vec::new())).collect::<Vec<_>>();
-        let outputs = self.signature.outputs;
-        Ok(Box::new(HeadsInstance { bodies, outputs, has_spread, part, answer: Tensors::from(answer) }))
+        let ready = self.ready().pop();
+        ready.map_or_else(|| self.make(), Ok)
     }
 }
 

@@ -234,6 +234,11 @@ impl CoreState {
         self.heads = heads;
     }
 
+    /// Its instances, which it has no more.
+    pub(crate) fn take_heads(&mut self) -> Vec<BodyInstances> {
+        std::mem::take(&mut self.heads)
+    }
+
     pub(super) fn scratch(&mut self) -> &mut RowScratch {
         &mut self.scratch
     }

@@ -164,7 +164,8 @@ fn queue(deployment: Deployment) -> Arc<Deployment> {
     let settings = Settings { instance_count: 1, max_batch_size: 16, max_queue_size: 64, ..Settings::default() };
     let config = QueueConfig { settings, budget: Budget::new(1) };
     let mut deployment = deployment;
-    deployment.settle(ExecutionPolicy::Queued, &config).expect("queued");
+    deployment.settle(ExecutionPolicy::Queued, &config).expect("settled");
+    deployment.start_queue(&config).expect("queued");
     Arc::new(deployment)
 }
 
@@ -211,7 +212,9 @@ fn a_batch_larger_than_the_queue_is_run_in_parts() {
 fn a_row_that_no_queue_could_hold_is_refused_when_it_is_loaded() {
     let settings = Settings { max_queue_bytes: 7, ..Settings::default() };
     let config = QueueConfig { settings, budget: Budget::new(1) };
-    let refused = doubler(&Superstitious::default()).settle(ExecutionPolicy::Queued, &config).expect_err("too large");
+    let mut deployment = doubler(&Superstitious::default());
+    deployment.settle(ExecutionPolicy::Queued, &config).expect("settled");
+    let refused = deployment.start_queue(&config).expect_err("too large");
     let source = std::error::Error::source(&refused).map(ToString::to_string);
     assert_eq!(source.as_deref(), Some("a row has 8 bytes, but `batching.max_queue_bytes` is 7"));
 }

@@ -151,9 +151,7 @@ impl Rollouts {
                 }
                 Err(_) => {}
             }
-            let deployer = Arc::clone(&self.deployer);
-            // Freeing takes its time.
-            let _ = tokio::task::spawn_blocking(move || deployer.free_retired()).await;
+            self.deployer.free_retired();
             tokio::select! {
                 () = draining.cancelled() => {}
                 () = self.wake.notified() => {}

@@ -61,6 +61,7 @@ mod signing;
 mod start;
 mod start_refusals;
 mod streams;
+mod swaps;
 mod telemetry;
 mod telemetry_crash;
 mod telemetry_ledger;

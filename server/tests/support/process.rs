@@ -60,6 +60,7 @@ impl Evserve {
             ("telemetry.address", "127.0.0.1:0"),
             ("http.address", "127.0.0.1:0"),
             ("grpc.serving_cores", "1"),
+            ("batching.worker_priority", "normal"),
             ("observability.log_format", "json"),
         ];
         let file = directory.join("evserve.toml");

@@ -34,6 +34,8 @@ pub(crate) fn config(directory: &Path, overrides: &[(&str, &str)]) -> Config {
         ("telemetry.address", "127.0.0.1:0"),
         ("http.address", "127.0.0.1:0"),
         ("grpc.serving_cores", "1"),
+        // Many servers run side by side: what gives way to all of them would wait for the last test.
+        ("batching.worker_priority", "normal"),
     ];
     let all = all.iter().chain(overrides).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     Config::load(None, [], all).expect("a valid configuration")

@@ -1,0 +1,334 @@
+//! Do requests notice that `production` moves to another version, again and again?
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::{
+    Bench, SwapError, median,
+    probe::{Stage, WARM_UP},
+};
+use crate::{
+    Percentiles, Report,
+    recorder::{LONGEST_NS, Sample},
+    report::Share,
+};
+
+/// Swaps of a test.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SwapsPlan {
+    /// Swaps of a turn.
+    pub swaps: u32,
+    /// From one to the next.
+    pub every: Duration,
+    /// Both versions stay loaded; otherwise each swap loads the one and frees the other.
+    pub warm: bool,
+}
+
+/// What a test of swaps found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SwapReport {
+    /// The model.
+    pub model: String,
+    /// Whether both versions stayed loaded.
+    pub warm: bool,
+    /// Requests a second that would fill the server's processor.
+    pub capacity_per_second: f64,
+    /// Requests a second that the client got in a closed loop, and the share of a processor the server took for them.
+    pub closed_loop: (f64, f64),
+    /// Requests a second while versions were swapped, and without.
+    pub rate: f64,
+    /// One a turn.
+    pub rounds: Vec<SwapRound>,
+}
+
+/// One turn: the same load without swaps and with them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SwapRound {
+    /// Without swaps.
+    pub calm_us: Percentiles,
+    /// Requests that were under way while a version was swapped.
+    pub overlapping_us: Percentiles,
+    /// All requests of the time with swaps, those between them too: what was replaced is freed then.
+    pub all_us: Percentiles,
+    /// Requests that were under way while a version was swapped.
+    pub overlapping: u64,
+    /// Swaps that were made.
+    pub swaps: u64,
+    /// The middle and the longest of the swaps, from the call to its answer.
+    pub swap_ms: (f64, f64),
+    /// Swaps that were late because the one before took so long.
+    pub late: u64,
+    /// Requests that failed, were dropped or not answered, without and with swaps.
+    pub failed: u64,
+    /// The first error.
+    pub error: Option<String>,
+    /// The client's own lateness at its 99th percentile, without and with swaps.
+    pub lag_p99_us: (f64, f64),
+    /// Share of a processor that the server used without swaps.
+    pub busy: f64,
+}
+
+/// When a version was swapped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Swap {
+    began: Instant,
+    ended: Instant,
+    is_late: bool,
+}
+
+/// Runs a test of swaps.
+///
+/// # Errors
+///
+/// [`SwapError`]; requests that fail are part of the report.
+pub async fn run_swaps(
+    bench: &Bench,
+    plan: SwapsPlan,
+    mut progress: impl FnMut(&SwapRound),
+) -> Result<SwapReport, SwapError> {
+    let stage = Stage::set(bench).await?;
+    if plan.warm {
+        for (alias, version) in ["blue", "green"].into_iter().zip(stage.versions) {
+            stage.alias(alias, version).await?;
+        }
+    }
+    let capacity = stage.capacity().await?;
+    let rate = stage.rate(&capacity);
+    let mut report = SwapReport {
+        model: bench.subject.model.clone(),
+        warm: plan.warm,
+        capacity_per_second: capacity.per_second,
+        closed_loop: capacity.closed_loop,
+        rate,
+        rounds: Vec::new(),
+    };
+    let time = plan.every * (plan.swaps + 1);
+    for turn in 0..bench.rounds {
+        let (calm, (swapped, swaps)) = if turn % 2 == 0 {
+            let calm = stage.load(rate, time).await?;
+            (calm, swapping(&stage, rate, time, plan).await?)
+        } else {
+            let swapped = swapping(&stage, rate, time, plan).await?;
+            (stage.load(rate, time).await?, swapped)
+        };
+        let (calm, _, busy) = calm;
+        let round = SwapRound::new(&calm, busy, &swapped.0, &swapped.1, &swaps);
+        progress(&round);
+        report.rounds.push(round);
+    }
+    Ok(report)
+}
+
+/// Loads the server while versions take turns.
+async fn swapping(
+    stage: &Stage<'_>,
+    rate: f64,
+    time: Duration,
+    plan: SwapsPlan,
+) -> Result<((Report, Vec<Sample>), Vec<Swap>), SwapError> {
+    let (loaded, swaps) = tokio::join!(stage.load(rate, time), swap(stage, plan));
+    let (report, samples, _) = loaded?;
+    Ok(((report, samples), swaps?))
+}
+
+async fn swap(stage: &Stage<'_>, plan: SwapsPlan) -> Result<Vec<Swap>, SwapError> {
+    let first = Instant::now() + WARM_UP + plan.every / 2;
+    let mut swaps = Vec::new();
+    for (turn, to) in (0..plan.swaps).zip(stage.versions.iter().rev().cycle()) {
+        let due = first + plan.every * turn;
+        tokio::time::sleep_until(due.into()).await;
+        let began = Instant::now();
+        stage.alias(super::probe::PRODUCTION, *to).await?;
+        swaps.push(Swap { began, ended: Instant::now(), is_late: began - due > plan.every / 4 });
+    }
+    // An odd number of them leaves the other version in production.
+    stage.alias(super::probe::PRODUCTION, stage.versions[0]).await?;
+    Ok(swaps)
+}
+
+/// Those that were under way while a version was swapped.
+fn overlapping<'s>(samples: &'s [Sample], swaps: &'s [Swap]) -> impl Iterator<Item = &'s Sample> {
+    samples.iter().filter(|sample| {
+        // Swaps are made one after the other: the first that ends after the request began is the only one to ask.
+        let next = swaps.partition_point(|swap| swap.ended < sample.due);
+        swaps.get(next).is_some_and(|swap| swap.began <= sample.answered())
+    })
+}
+
+// === impl SwapRound ===
+
+impl SwapRound {
+    fn new(calm: &Report, busy: f64, swapped: &Report, samples: &[Sample], swaps: &[Swap]) -> SwapRound {
+        let mut histogram = Histogram::new_with_max(LONGEST_NS, 3).expect("three digits to a minute are valid");
+        for sample in overlapping(samples, swaps) {
+            histogram.saturating_record(u64::try_from(sample.took.as_nanos()).unwrap_or(u64::MAX));
+        }
+        let took: Vec<f64> = swaps.iter().map(|swap| (swap.ended - swap.began).as_secs_f64() * 1e3).collect();
+        let longest = took.iter().copied().fold(0.0, f64::max);
+        let failed = |report: &Report| report.failed + report.dropped + report.unanswered;
+        SwapRound {
+            calm_us: calm.latency_us,
+            overlapping_us: Percentiles::of(&histogram),
+            all_us: swapped.latency_us,
+            overlapping: histogram.len(),
+            swaps: swaps.len() as u64,
+            swap_ms: (median(took), longest),
+            late: swaps.iter().filter(|swap| swap.is_late).count() as u64,
+            failed: failed(calm) + failed(swapped),
+            error: calm.error.clone().or_else(|| swapped.error.clone()),
+            lag_p99_us: (calm.lag_us.p99, swapped.lag_us.p99),
+            busy,
+        }
+    }
+
+    fn ratio(&self, of: impl Fn(&Percentiles) -> f64) -> (f64, f64) {
+        (of(&self.overlapping_us) / of(&self.calm_us), of(&self.all_us) / of(&self.calm_us))
+    }
+}
+
+impl fmt::Display for SwapRound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (p50, p99) = (self.ratio(|us| us.p50).0, self.ratio(|us| us.p99));
+        write!(
+            f,
+            "without {:>8.0} {:>8.0}   overlapping {:>8.0} {:>8.0} ({:>7})   all {:>8.0} {:>8.0}   times {:>5.2} {:>5.2} {:>5.2}   \
+             swap {:>6.1} {:>6.1} ms, {} late   failed {}   lag p99 {:.0} {:.0}   busy {:.0} %",
+            self.calm_us.p50,
+            self.calm_us.p99,
+            self.overlapping_us.p50,
+            self.overlapping_us.p99,
+            self.overlapping,
+            self.all_us.p50,
+            self.all_us.p99,
+            p50,
+            p99.0,
+            p99.1,
+            self.swap_ms.0,
+            self.swap_ms.1,
+            self.late,
+            self.failed,
+            self.lag_p99_us.0,
+            self.lag_p99_us.1,
+            self.busy * 100.0
+        )
+    }
+}
+
+// === impl SwapReport ===
+
+impl SwapReport {
+    /// Medians of the rounds' ratios of requests that overlap a swap, or of all of the time with swaps, to those without.
+    #[must_use]
+    pub fn ratios(&self) -> SwapRatios {
+        let of = |ratio: &dyn Fn(&SwapRound) -> f64| median(self.rounds.iter().map(ratio).collect());
+        SwapRatios {
+            overlapping_p50: of(&|round| round.ratio(|us| us.p50).0),
+            overlapping_p99: of(&|round| round.ratio(|us| us.p99).0),
+            all_p99: of(&|round| round.ratio(|us| us.p99).1),
+        }
+    }
+
+    /// One sentence for each promise that was not kept.
+    #[must_use]
+    pub fn broken(&self, p99_ratio_max: f64) -> Vec<String> {
+        let mut broken = Vec::new();
+        let failed: u64 = self.rounds.iter().map(|round| round.failed).sum();
+        if failed > 0 {
+            let error = self.rounds.iter().find_map(|round| round.error.as_deref()).unwrap_or("none was told");
+            broken.push(format!("{failed} requests failed, expected none: {error}"));
+        }
+        let ratios = self.ratios();
+        for (name, ratio) in [("that overlap a swap", ratios.overlapping_p99), ("with swaps", ratios.all_p99)] {
+            // NaN, of nothing measured, is not kept either.
+            if ratio.is_nan() || ratio > p99_ratio_max {
+                broken.push(format!(
+                    "the p99 of requests {name} is {ratio:.2} times that without, expected at most {p99_ratio_max}"
+                ));
+            }
+        }
+        let late: u64 = self.rounds.iter().map(|round| round.late).sum();
+        if late > 0 {
+            broken.push(format!("{late} swaps came late, because the one before took too long"));
+        }
+        broken
+    }
+}
+
+/// Medians of the rounds' ratios to the same load without swaps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SwapRatios {
+    /// Median latency of requests that overlap a swap.
+    pub overlapping_p50: f64,
+    /// Their 99th percentile.
+    pub overlapping_p99: f64,
+    /// 99th percentile of all requests of the time with swaps.
+    pub all_p99: f64,
+}
+
+impl fmt::Display for SwapReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SwapRatios { overlapping_p50, overlapping_p99, all_p99 } = self.ratios();
+        let kind = if self.warm { "both versions stay loaded" } else { "each swap loads the one and frees the other" };
+        let swaps: u64 = self.rounds.iter().map(|round| round.swaps).sum();
+        let failed: u64 = self.rounds.iter().map(|round| round.failed).sum();
+        let (closed, share) = self.closed_loop;
+        writeln!(f, "{}: {swaps} swaps, {kind}", self.model)?;
+        writeln!(
+            f,
+            "capacity {:.0} requests/s (closed loop: {closed:.0} with {:.0} % of a processor), load {:.0} requests/s",
+            self.capacity_per_second,
+            share * 100.0,
+            self.rate
+        )?;
+        let of = |of: &dyn Fn(&SwapRound) -> f64| median(self.rounds.iter().map(of).collect());
+        let calm = (of(&|round| round.calm_us.p50), of(&|round| round.calm_us.p99));
+        let overlapping = (of(&|round| round.overlapping_us.p50), of(&|round| round.overlapping_us.p99));
+        let all = (of(&|round| round.all_us.p50), of(&|round| round.all_us.p99));
+        writeln!(f, "{:<34} {:>10} {:>10}", "medians of the rounds, us", "p50", "p99")?;
+        for (name, (p50, p99)) in
+            [("without swaps", calm), ("overlapping a swap", overlapping), ("all, with swaps", all)]
+        {
+            writeln!(f, "{name:<34} {p50:>10.0} {p99:>10.0}")?;
+        }
+        writeln!(f, "overlapping a swap / without        {overlapping_p50:>9.2} {overlapping_p99:>10.2}")?;
+        writeln!(f, "all, with swaps / without           {:>9} {all_p99:>10.2}", "")?;
+        let count = Share(failed).of(1.0);
+        writeln!(
+            f,
+            "a swap takes {:.1} ms, at most {:.1}; {count:.0} requests failed; server busy {:.0} % without swaps",
+            of(&|round| round.swap_ms.0),
+            self.rounds.iter().map(|round| round.swap_ms.1).fold(0.0, f64::max),
+            of(&|round| round.busy) * 100.0
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_overlaps_a_swap_when_any_of_its_time_does() {
+        let origin = Instant::now();
+        let at = |ms: u64| origin + Duration::from_millis(ms);
+        let swaps = [(10, 20), (30, 40)].map(|(from, to)| Swap { began: at(from), ended: at(to), is_late: false });
+        let check = |due_ms: u64, took_ms: u64, expected: bool| {
+            let sample = Sample { due: at(due_ms), took: Duration::from_millis(took_ms), version: 1 };
+            let found = overlapping(&[sample], &swaps).count() == 1;
+            assert_eq!(found, expected, "due at {due_ms} ms for {took_ms} ms");
+        };
+        check(0, 5, false);
+        check(0, 10, true);
+        check(12, 3, true);
+        check(19, 5, true);
+        check(21, 5, false);
+        check(21, 30, true);
+        check(0, 100, true);
+        check(41, 5, false);
+    }
+}
