@@ -10,6 +10,7 @@ mod garbage;
 mod import;
 mod listing;
 mod open;
+mod resume;
 mod round_trip;
 mod start;
 mod support;

@@ -50,6 +50,7 @@ mod registry;
 mod registry_events;
 mod registry_postgres;
 mod registry_refusals;
+mod registry_resume;
 mod rollouts;
 mod selector;
 mod signing;
