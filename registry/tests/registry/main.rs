@@ -6,6 +6,7 @@ mod audit;
 mod concurrency;
 mod corruption;
 mod crash;
+mod faults;
 mod garbage;
 mod import;
 mod listing;
