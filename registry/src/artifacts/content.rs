@@ -77,7 +77,8 @@ impl Content {
 }
 
 /// Refuses a file that begins as a pickle or an archive does, whatever its name says.
-fn check(name: &str, head: &[u8]) -> Result<(), RegistryError> {
+pub(crate) fn check(name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+    let head = &bytes[..bytes.len().min(HEAD_BYTES)];
     let refused = |problem: String| Err(RegistryError::RefusedFile { file: name.to_owned(), problem });
     if is_safetensors(head) {
         return Ok(());

@@ -10,6 +10,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 
+pub(crate) use content::check as check_content;
 pub use directory::DirectoryArtifactStore;
 pub(crate) use directory::sync_folder;
 pub use partial::Partials;

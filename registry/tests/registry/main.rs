@@ -8,6 +8,7 @@ mod corruption;
 mod crash;
 mod faults;
 mod garbage;
+mod hostile;
 mod import;
 mod listing;
 mod open;
