@@ -21,7 +21,7 @@
 //! let directory = tempfile::tempdir()?;
 //! let settings = Settings::default();
 //! let (log, outcomes) =
-//!     PredictionLog::<Prediction>::start(directory.path(), settings, Arc::new(|| 1_700_000_000_000_000))?;
+//!     PredictionLog::<Prediction>::start(directory.path(), settings, Arc::new(|| 1_700_000_000_000_000), || {})?;
 //! let version = Arc::new(Version {
 //!     model: "ev-range".to_owned(),
 //!     version: 1,
@@ -60,6 +60,7 @@ mod codec;
 mod error;
 mod log;
 mod prediction;
+mod rate;
 mod report;
 mod score;
 mod store;
@@ -67,6 +68,7 @@ mod store;
 pub use error::OutcomesError;
 pub use log::{Clock, Counts, Dropped, PredictionLog, Settings};
 pub use prediction::{Input, InputKind, Output, Prediction, Status, Value, Version};
+pub use rate::Rate;
 pub use report::{Actual, REPORTS_MAX, Report, Reported, SOURCE_BYTES_MAX};
 pub use score::{ClassScore, NumberScore, Score};
 pub use store::{Comparison, Outcomes, Question};

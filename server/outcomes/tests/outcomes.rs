@@ -30,7 +30,7 @@ impl Log {
     fn open(settings: Settings) -> Log {
         let directory = tempfile::tempdir().expect("a directory");
         let (log, outcomes) =
-            PredictionLog::start(directory.path(), settings, Arc::new(|| NOW_US)).expect("the log starts");
+            PredictionLog::start(directory.path(), settings, Arc::new(|| NOW_US), || {}).expect("the log starts");
         Log { log, outcomes, directory }
     }
 
@@ -200,11 +200,11 @@ fn what_waits_for_a_file_survives_and_is_in_one_file_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let version = version(1, Output::Quantiles);
     let start = || {
-        PredictionLog::<Prediction>::start(directory.path(), Settings::default(), Arc::new(|| NOW_US))
+        PredictionLog::<Prediction>::start(directory.path(), Settings::default(), Arc::new(|| NOW_US), || {})
             .expect("the log starts")
     };
     let (log, outcomes) = start();
-    let refused = PredictionLog::<Prediction>::start(directory.path(), Settings::default(), Arc::new(|| NOW_US));
+    let refused = PredictionLog::<Prediction>::start(directory.path(), Settings::default(), Arc::new(|| NOW_US), || {});
     assert!(matches!(refused, Err(OutcomesError::InUse { .. })), "two would write the same files");
     for number in 0..20 {
         log.offer(prediction(&version, number, &[1.0, 2.0, 3.0]));
@@ -269,7 +269,7 @@ fn answers_are_kept_within_their_number_and_time_with_their_outcomes() {
     let clock = |now_us: i64| -> ev_outcomes::Clock { Arc::new(move || now_us) };
     let kept = Settings { answers_max: 1_000, keep_answers: day * 10, ..settings.clone() };
     let (first, outcomes) =
-        PredictionLog::<Prediction>::start(log.directory.path(), kept, clock(two_days_ago)).expect("starts");
+        PredictionLog::<Prediction>::start(log.directory.path(), kept, clock(two_days_ago), || {}).expect("starts");
     all.iter().for_each(|prediction| first.offer(prediction.clone()));
     first.stop();
     let reports: Vec<Report> = all.iter().map(|prediction| report(prediction, Actual::Number(2.0))).collect();
@@ -278,7 +278,7 @@ fn answers_are_kept_within_their_number_and_time_with_their_outcomes() {
     runtime.block_on(outcomes.close());
 
     let (second, outcomes) =
-        PredictionLog::<Prediction>::start(log.directory.path(), settings, clock(NOW_US)).expect("starts");
+        PredictionLog::<Prediction>::start(log.directory.path(), settings, clock(NOW_US), || {}).expect("starts");
     let question = Question { model: "ev-range".to_owned(), ..Question::default() };
     let begun = std::time::Instant::now();
     loop {

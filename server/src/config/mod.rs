@@ -815,6 +815,8 @@ mod tests {
         check("features.vehicles_max", "0", "features.vehicles_max is 0, expected 1 to 100000000");
         check("predictions.renew_interval", "1ms", "predictions.renew_interval is 1ms, expected 100ms to 1day");
         check("predictions.log.share", "1.5", "predictions.log.share is 1.5, expected 0 to 1");
+        let expected = "predictions.log.rows_per_second_max is 1, expected 10 to 1000000";
+        check("predictions.log.rows_per_second_max", "1", expected);
         check("predictions.log.queue_rows_max", "0", "predictions.log.queue_rows_max is 0, expected 1 to 1000000");
         check("predictions.log.keep_files", "1s", "predictions.log.keep_files is 1s, expected 60s to 100 years");
         check("predictions.log.file_size_max", "1KiB", "expected 64KiB to 4GiB");

@@ -14,6 +14,8 @@ use super::{ConfigError, invalid};
 pub struct PredictionLogConfig {
     /// Share of predictions that are logged, 0 to 1.
     pub share: f64,
+    /// Most of one version in a second; in a tenth of it, a tenth of them.
+    pub rows_per_second_max: u32,
     /// Most that wait to be written.
     pub queue_rows_max: usize,
     /// Rows of a file.
@@ -75,6 +77,10 @@ impl PredictionLogConfig {
             if !(1..=max).contains(&found) {
                 return Err(invalid(format!("predictions.log.{name} is {found}, expected 1 to {max}")));
             }
+        }
+        if !(10..=1_000_000).contains(&self.rows_per_second_max) {
+            let found = self.rows_per_second_max;
+            return Err(invalid(format!("predictions.log.rows_per_second_max is {found}, expected 10 to 1000000")));
         }
         if !(1..=1_000_000_000).contains(&self.answers_max) {
             let found = self.answers_max;

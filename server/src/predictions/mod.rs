@@ -4,9 +4,11 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use ev_batching::{WorkerPriority, take_place};
 use ev_models_core::{DataType, manifest::OutputKind};
 use ev_outcomes::{
-    Counts, Input, InputKind, Outcomes, OutcomesError, Output, Prediction, PredictionLog, Status, Value, Version,
+    Counts, Dropped, Input, InputKind, Outcomes, OutcomesError, Output, Prediction, PredictionLog, Rate, Status, Value,
+    Version,
 };
 use tokio::{sync::oneshot, time::timeout};
 
@@ -35,6 +37,7 @@ pub(crate) struct Predictions {
 struct OfDeployment {
     log: Arc<PredictionLog<Logged>>,
     about: Arc<About>,
+    rate: Rate,
 }
 
 /// What all predictions of a deployment share.
@@ -59,7 +62,9 @@ impl Predictions {
     ///
     /// When the directory cannot be written, or another process writes there.
     pub(crate) fn start(config: &PredictionLogConfig, directory: &Path) -> Result<Predictions, OutcomesError> {
-        let (log, outcomes) = PredictionLog::start(directory, config.settings(), Arc::new(now_us))?;
+        // Whoever waits for an answer comes before who keeps it.
+        let begin = || take_place(WorkerPriority::Idle);
+        let (log, outcomes) = PredictionLog::start(directory, config.settings(), Arc::new(now_us), begin)?;
         Ok(Predictions { config: config.clone(), log: Arc::new(log), outcomes })
     }
 
@@ -68,7 +73,8 @@ impl Predictions {
         let share = self.config.share_of(deployment.model());
         if share > 0.0 {
             let about = Arc::new(About { version: version(deployment), cohort: self.cohort(deployment) });
-            let observer = OfDeployment { log: Arc::clone(&self.log), about };
+            let rate = Rate::new(self.config.rows_per_second_max);
+            let observer = OfDeployment { log: Arc::clone(&self.log), about, rate };
             deployment.tap().listen(NAME, share, Arc::new(observer));
         }
     }
@@ -122,7 +128,11 @@ impl Predictions {
 
 impl Observer for OfDeployment {
     fn offer(&self, seen: &Arc<Seen>) {
-        self.log.offer(Logged { seen: Arc::clone(seen), about: Arc::clone(&self.about) });
+        if self.rate.admits(seen.taken_unix_ms) {
+            self.log.offer(Logged { seen: Arc::clone(seen), about: Arc::clone(&self.about) });
+        } else {
+            self.log.leave_out(Dropped::Rate);
+        }
     }
 }
 

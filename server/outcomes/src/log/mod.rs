@@ -51,6 +51,8 @@ pub struct Settings {
 /// Why a prediction was not logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
+    /// There were more of its version than are written in a stretch of time.
+    Rate,
     /// The queue was full.
     QueueFull,
     /// The disk was full.
@@ -108,7 +110,8 @@ impl Default for Settings {
 // === impl PredictionLog ===
 
 impl<T: Into<Prediction> + Send + 'static> PredictionLog<T> {
-    /// Opens the log in a directory, made where there is none, and begins to write. Needs a tokio runtime.
+    /// Opens the log in a directory, made where there is none, and begins to write, on a thread that does `begin` first:
+    /// to take its place among others. Needs a tokio runtime.
     ///
     /// # Errors
     ///
@@ -117,6 +120,7 @@ impl<T: Into<Prediction> + Send + 'static> PredictionLog<T> {
         directory: &Path,
         settings: Settings,
         clock: Clock,
+        begin: impl FnOnce() + Send + 'static,
     ) -> Result<(PredictionLog<T>, Outcomes), OutcomesError> {
         fs_err::create_dir_all(directory).map_err(io("make the directory of predictions"))?;
         let lock = lock(&directory.join("predictions.lock"))?;
@@ -127,6 +131,7 @@ impl<T: Into<Prediction> + Send + 'static> PredictionLog<T> {
         let writer = Writer::new(directory, settings, clock, outcomes.clone(), Arc::clone(&counts));
         let thread = std::thread::Builder::new().name("prediction-log".to_owned());
         let thread = thread.spawn(move || {
+            begin();
             run(writer, &waiting, &asked);
             drop(lock);
         });
@@ -144,6 +149,11 @@ impl<T> PredictionLog<T> {
             // The thread has ended.
             Err(TrySendError::Disconnected(_)) => self.counts.lost(Dropped::Failed, 1),
         }
+    }
+
+    /// Counts a prediction that is not offered.
+    pub fn leave_out(&self, why: Dropped) {
+        self.counts.lost(why, 1);
     }
 
     /// What became of predictions.
@@ -203,12 +213,14 @@ fn lock(path: &Path) -> Result<fs_err::File, OutcomesError> {
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Dropped; 4] = [Dropped::QueueFull, Dropped::DiskFull, Dropped::FilesBehind, Dropped::Failed];
+    pub const ALL: [Dropped; 5] =
+        [Dropped::Rate, Dropped::QueueFull, Dropped::DiskFull, Dropped::FilesBehind, Dropped::Failed];
 
     /// As metrics say it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Dropped::Rate => "rate",
             Dropped::QueueFull => "queue_full",
             Dropped::DiskFull => "disk_full",
             Dropped::FilesBehind => "files_behind",

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How often the queue is looked at: a row that comes wakes nobody, so that no request pays for it.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 /// Most rows of one transaction.
 const GROUP_MAX: usize = 1024;
 /// Rows of a group in a file.

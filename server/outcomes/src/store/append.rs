@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use sqlx::{Row as _, sqlite::SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteConnection};
 
 use super::version_of;
 use crate::{
@@ -17,6 +17,8 @@ pub(crate) struct Staged {
     /// By a version's number in the database.
     waiting: HashMap<i64, Waiting>,
     versions: HashMap<(String, u32, String), i64>,
+    /// Those of the last predictions, which are found without a look at their names.
+    recent: Vec<(Arc<Version>, i64)>,
     cohorts: HashMap<String, i64>,
 }
 
@@ -37,6 +39,18 @@ pub(crate) struct Due {
     pub(crate) since_us: i64,
 }
 
+/// A prediction, and what its version and cohort are called in the database.
+struct Numbered<'a> {
+    prediction: &'a Prediction,
+    version: i64,
+    cohort: i64,
+}
+
+/// Rows that are inserted by one statement: each statement is a hop to SQLite's thread and back, which costs more than
+/// all that it does.
+const ROWS_PER_STATEMENT: usize = 64;
+/// Versions that are found without a look at their names.
+const RECENT_MAX: usize = 16;
 /// Names of cohorts that are remembered; beyond that they are looked up.
 const COHORTS_MAX: usize = 4096;
 
@@ -96,40 +110,19 @@ impl Staged {
         let doing = failed("log predictions");
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(&doing)?;
         let mut added: HashMap<i64, Waiting> = HashMap::new();
+        let mut numbered = Vec::with_capacity(predictions.len());
         for prediction in predictions {
             let version = self.version(connection, &prediction.version).await?;
             let cohort = self.cohort(connection, &prediction.cohort).await?;
-            sqlx::query(
-                "INSERT INTO prediction (id, version, cohort, status, answer) VALUES (?1, ?2, ?3, ?4, ?5) \
-                 ON CONFLICT (id) DO NOTHING",
-            )
-            .bind(&prediction.id.as_bytes()[..])
-            .bind(version)
-            .bind(cohort)
-            .bind(prediction.status.code())
-            .bind(codec::numbers(&prediction.answer))
-            .execute(&mut *connection)
-            .await
-            .map_err(&doing)?;
-            if !with_rows {
-                continue;
+            numbered.push(Numbered { prediction, version, cohort });
+        }
+        for some in numbered.chunks(ROWS_PER_STATEMENT) {
+            insert_answers(connection, some).await.map_err(&doing)?;
+        }
+        if with_rows {
+            for some in numbered.chunks(ROWS_PER_STATEMENT) {
+                insert_rows(connection, some, &mut added).await.map_err(&doing)?;
             }
-            let data = codec::row(prediction);
-            let of_version = added.entry(version).or_insert_with(|| Waiting {
-                version: Arc::clone(&prediction.version),
-                rows: 0,
-                bytes: 0,
-                since_us: prediction.time_us,
-            });
-            of_version.rows += 1;
-            of_version.bytes += data.len() as u64;
-            sqlx::query("INSERT INTO staged (version, time_us, data) VALUES (?1, ?2, ?3)")
-                .bind(version)
-                .bind(prediction.time_us)
-                .bind(data)
-                .execute(&mut *connection)
-                .await
-                .map_err(&doing)?;
         }
         sqlx::query("COMMIT").execute(&mut *connection).await.map_err(&doing)?;
         for (number, of_version) in added {
@@ -147,10 +140,29 @@ impl Staged {
     /// Forgets what was looked up in a transaction that came to nothing.
     pub(crate) fn forget_names(&mut self) {
         self.versions.clear();
+        self.recent.clear();
         self.cohorts.clear();
     }
 
-    async fn version(&mut self, connection: &mut SqliteConnection, version: &Version) -> Result<i64, OutcomesError> {
+    async fn version(
+        &mut self,
+        connection: &mut SqliteConnection,
+        version: &Arc<Version>,
+    ) -> Result<i64, OutcomesError> {
+        if let Some((_, number)) = self.recent.iter().find(|(recent, _)| Arc::ptr_eq(recent, version)) {
+            return Ok(*number);
+        }
+        let number = self.named_version(connection, version).await?;
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.insert(0, (Arc::clone(version), number));
+        Ok(number)
+    }
+
+    async fn named_version(
+        &mut self,
+        connection: &mut SqliteConnection,
+        version: &Version,
+    ) -> Result<i64, OutcomesError> {
         let doing = failed("log predictions");
         let key = key(version);
         if let Some(number) = self.versions.get(&key) {
@@ -244,6 +256,41 @@ impl Staged {
         self.waiting.remove(&due.number);
         Ok(())
     }
+}
+
+async fn insert_answers(connection: &mut SqliteConnection, numbered: &[Numbered<'_>]) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO prediction (id, version, cohort, status, answer) ");
+    query.push_values(numbered, |mut row, Numbered { prediction, version, cohort }| {
+        row.push_bind(&prediction.id.as_bytes()[..])
+            .push_bind(version)
+            .push_bind(cohort)
+            .push_bind(prediction.status.code())
+            .push_bind(codec::numbers(&prediction.answer));
+    });
+    query.push(" ON CONFLICT (id) DO NOTHING");
+    query.build().execute(connection).await.map(drop)
+}
+
+/// Counts them in `added` as well.
+async fn insert_rows(
+    connection: &mut SqliteConnection,
+    numbered: &[Numbered<'_>],
+    added: &mut HashMap<i64, Waiting>,
+) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO staged (version, time_us, data) ");
+    query.push_values(numbered, |mut row, Numbered { prediction, version, .. }| {
+        let data = codec::row(prediction);
+        let of_version = added.entry(*version).or_insert_with(|| Waiting {
+            version: Arc::clone(&prediction.version),
+            rows: 0,
+            bytes: 0,
+            since_us: prediction.time_us,
+        });
+        of_version.rows += 1;
+        of_version.bytes += data.len() as u64;
+        row.push_bind(version).push_bind(prediction.time_us).push_bind(data);
+    });
+    query.build().execute(connection).await.map(drop)
 }
 
 fn key(version: &Version) -> (String, u32, String) {
