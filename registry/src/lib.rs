@@ -61,6 +61,7 @@ pub mod audit;
 mod blocking;
 mod config;
 mod error;
+mod fleet;
 mod garbage;
 mod import;
 mod lock;
@@ -81,6 +82,9 @@ pub use audit::{
 };
 pub use config::{Limits, RegistryConfig, StagedLimits};
 pub use error::RegistryError;
+pub use fleet::{
+    FleetStore, KeptOutcome, OUTCOMES_MAX, PolicyChange, PolicyRecord, REPLICAS_MAX, ReplicaRecord, SET_VERSION_POLICY,
+};
 pub use garbage::{Collected, References};
 pub use import::Bundle;
 pub use metadata::{Collector, MetadataStore, PostgresMetadataStore, PostgresOptions, SqliteMetadataStore, Stored};

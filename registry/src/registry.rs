@@ -6,8 +6,8 @@ use ev_models_core::{ArtifactDir, Digest, Manifest, manifest::FileEntry};
 use tokio::sync::watch;
 
 use crate::{
-    AliasChange, ArtifactStore, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, Limits,
-    Listing, MetadataStore, ModelRecord, Origin, Page, PostgresMetadataStore, RegistryConfig, RegistryError,
+    AliasChange, ArtifactStore, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, FleetStore,
+    Limits, Listing, MetadataStore, ModelRecord, Origin, Page, PostgresMetadataStore, RegistryConfig, RegistryError,
     RolloutStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord, actor_name,
     artifacts::sync_folder,
     audit,
@@ -273,6 +273,12 @@ impl Registry {
             });
         }
         checks
+    }
+
+    /// What is wanted of servers, and what they say that they do.
+    #[must_use]
+    pub fn fleet(&self) -> &dyn FleetStore {
+        &*self.metadata
     }
 
     /// Where rollouts are kept.

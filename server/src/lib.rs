@@ -26,6 +26,7 @@ mod config;
 mod cores;
 mod deploy;
 mod features;
+mod fleet;
 mod gates;
 mod grpc;
 mod http;
@@ -43,11 +44,11 @@ mod serving;
 mod telemetry;
 
 pub use config::{
-    BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, ExecutionMode, FeaturesConfig, ImagesConfig,
-    LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig, PredictionsConfig, RedisConfig, RedisUrl,
-    RegistryConfig, SignaturePolicy, TelemetryConfig,
+    BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, DeployConfig, ExecutionMode, FeaturesConfig,
+    ImagesConfig, LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig, PredictionsConfig, RedisConfig,
+    RedisUrl, RegistryConfig, SignaturePolicy, TelemetryConfig,
 };
-pub use deploy::TrustedKeyError;
+pub use deploy::{POLICY_VERSIONS_MAX, TrustedKeyError, VersionPolicy};
 pub use ev_outcomes::OutcomesError;
 pub use features::FeaturesStartError;
 pub use journal::AlertJournalError;

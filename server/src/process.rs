@@ -23,6 +23,7 @@ use crate::{
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
     features::{FeaturesStartError, VehicleFeatures},
+    fleet::{Fleet, Forwarded},
     gates::Gatekeeper,
     grpc::{
         DeadlineLayer, Dispatch, GateService, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory,
@@ -38,7 +39,7 @@ use crate::{
     predictions::Predictions,
     registry::{self, RegistryStartError},
     renewal::Renewal,
-    rollouts::Rollouts,
+    rollouts::{OutcomesTeller, Rollouts},
     serving::{ConnectionConfig, Cores, accept, listen},
     telemetry::{self, Telemetry, TelemetryStartError, now_us},
 };
@@ -183,6 +184,7 @@ impl Server {
                 tasks: config.routes.clone(),
                 backends: ev_models::backends(&libraries::of(&config.backends)),
                 predictions: Arc::clone(&predictions),
+                serve: (config.deploy.serve.clone(), config.deploy.limits()),
             },
         ));
 
@@ -224,7 +226,15 @@ impl Server {
             gatekeeper: Arc::new(Gatekeeper::new(Arc::clone(&registry), Arc::clone(&deployer))),
             signatures,
         };
+        let fleet = Arc::new(Fleet::new(
+            Arc::clone(&registry),
+            Arc::clone(&deployer),
+            Arc::clone(&routes),
+            config.deploy.clone(),
+            advertised_address(&config, grpc_address),
+        ));
         let registry_service = RegistryService {
+            fleet: Arc::clone(&fleet),
             registry: Arc::clone(&registry),
             deployer: Arc::clone(&deployer),
             routes: Arc::clone(&routes),
@@ -263,8 +273,16 @@ impl Server {
         let message_size_max = bytes(config.telemetry.message_size_max);
         let ingest_dispatch =
             IngestDispatch::new(ingest_service, health_service(), message_size_max).map_err(StartError::Reflection)?;
-        let outcomes_service =
-            OutcomesService { predictions: Arc::clone(&predictions), control: tokio::runtime::Handle::current() };
+        let is_shared = !config.registry.database_url.is_empty();
+        let forwarded = is_shared.then(|| {
+            let (registry, predictions) = (Arc::clone(&registry), Arc::clone(&predictions));
+            Arc::new(Forwarded { registry, predictions, share_max: config.predictions.log.share_max() })
+        });
+        let outcomes_service = OutcomesService {
+            predictions: Arc::clone(&predictions),
+            forwarded: forwarded.clone(),
+            control: tokio::runtime::Handle::current(),
+        };
         let dispatch = Dispatch::new(
             &predictor,
             (registry_service, rollouts_service),
@@ -306,12 +324,19 @@ impl Server {
             Arc::clone(&features),
         )
         .with_renewal(renewal)
-        .with_predictions(Arc::clone(predictions.counts()));
+        .with_predictions(Arc::clone(predictions.counts()))
+        .with_rollouts(Arc::clone(&rollouts));
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // From here on callers are answered, if only that their model is loading.
         deployer.announce().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
+        let teller = OutcomesTeller {
+            registry: Arc::clone(&registry),
+            predictions: Arc::clone(&predictions),
+            changes: rollouts.changes(),
+        };
+        let teller = tokio::spawn(teller.run(draining.clone(), now_ms));
         let rollouts_task = tokio::spawn(rollouts.run(draining.clone(), now_ms));
         let acceptors = [
             (grpc_listener, &cores, config.grpc.connections_max),
@@ -320,7 +345,14 @@ impl Server {
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
         deployer.reconcile().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
-        let tidy = registry::keep_tidy(Arc::clone(&registry), config.registry.clone(), draining.clone());
+        let fleet = tokio::spawn(fleet.run(draining.clone()));
+        let forwarded = forwarded.map(|forwarded| tokio::spawn(forwarded.run(draining.clone())));
+        let tidy = registry::keep_tidy(
+            Arc::clone(&deployer),
+            Arc::clone(&registry),
+            config.registry.clone(),
+            draining.clone(),
+        );
         let tidy = tokio::spawn(tidy);
         health.send_replace(Health::Serving);
         tracing::info!(
@@ -347,7 +379,10 @@ impl Server {
             journal,
             features,
             predictions,
-            background: vec![http_task, health_task, rollouts_task, follow, tidy],
+            background: [http_task, health_task, rollouts_task, teller, follow, fleet, tidy]
+                .into_iter()
+                .chain(forwarded)
+                .collect(),
             registry,
             deployer,
             traces,
@@ -457,6 +492,16 @@ fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
     let pem = fs_err::read(path);
     let pem = pem.map_err(|source| StartError::WebhookCertificates { path: path.clone(), source })?;
     Ok(Roots::from_pem(&pem)?)
+}
+
+/// Where other machines reach this server, as far as it can tell.
+fn advertised_address(config: &Config, grpc_address: SocketAddr) -> String {
+    let configured = &config.deploy.advertised_address;
+    if !configured.is_empty() {
+        return configured.clone();
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}:{}", grpc_address.port())
 }
 
 pub(crate) fn connection_config(config: &Config) -> ConnectionConfig {

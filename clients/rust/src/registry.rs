@@ -4,11 +4,12 @@ use std::{path::Path, sync::Arc};
 
 use ev_proto::ev::registry::v1::{
     DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest,
-    GetGatesResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListVersionsRequest, Model,
-    PinVersionRequest, PinVersionResponse, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
-    SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest,
-    VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, WaiveGateRequest, WaiveGateResponse,
-    model_registry_client::ModelRegistryClient,
+    GetGatesResponse, GetVersionPolicyRequest, GetVersionPolicyResponse, GetVersionRequest, GetVersionResponse,
+    ListModelsRequest, ListReplicasRequest, ListVersionsRequest, Model, PinVersionRequest, PinVersionResponse,
+    RegisterVersionResponse, Replica, SetAliasRequest, SetAliasResponse, SetVersionPolicyRequest,
+    SetVersionPolicyResponse, SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse,
+    VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, VersionPolicy,
+    WaiveGateRequest, WaiveGateResponse, model_registry_client::ModelRegistryClient,
 };
 use tokio::{sync::oneshot, time::Instant};
 use tonic::{Code, Request, transport::Channel};
@@ -116,6 +117,56 @@ impl ModelRegistry {
                 async move { inner.verify_version(request).await }
             })
             .await
+    }
+
+    /// Which versions of a model are loaded beside those that its aliases and rollouts need.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model, [`Error::Unreachable`].
+    pub async fn version_policy(&self, model: &str) -> Result<GetVersionPolicyResponse, Error> {
+        let request = GetVersionPolicyRequest { model: model.to_owned() };
+        self.client
+            .unary(Repeat::Idempotent, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.get_version_policy(request).await }
+            })
+            .await
+    }
+
+    /// Says which versions of a model are loaded beside those that its aliases and rollouts need; none: what the servers'
+    /// configuration says. Returns when the server that was asked has loaded them, or has found that it cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model or version, [`Error::Unreachable`].
+    pub async fn set_version_policy(
+        &self,
+        model: &str,
+        policy: Option<VersionPolicy>,
+    ) -> Result<SetVersionPolicyResponse, Error> {
+        let request = SetVersionPolicyRequest { model: model.to_owned(), policy };
+        self.client
+            .with_deadline(self.client.config().upload_deadline)
+            .unary(Repeat::Idempotent, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.set_version_policy(request).await }
+            })
+            .await
+    }
+
+    /// The servers that share the registry, with what each really serves of a model, or of all where its name is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`], [`Error::Unreachable`].
+    pub async fn list_replicas(&self, model: &str) -> Result<Vec<Replica>, Error> {
+        let request = ListReplicasRequest { model: model.to_owned() };
+        let response = self.client.unary(Repeat::Idempotent, request, |request| {
+            let mut inner = self.inner.clone();
+            async move { inner.list_replicas(request).await }
+        });
+        Ok(response.await?.replicas)
     }
 
     /// Points an alias at a version. With `expected`, only if it points there now; 0 when it must not exist yet.

@@ -12,8 +12,8 @@ pub use postgres::{PostgresMetadataStore, PostgresOptions};
 pub use sqlite::SqliteMetadataStore;
 
 use crate::{
-    AliasChange, AuditEntry, AuditHead, AuditOrder, AuditQuery, AuditRecord, Collected, Imported, ModelRecord,
-    NewVersion, Origin, RegistryError, RolloutStore, VersionChoice, VersionRecord,
+    AliasChange, AuditEntry, AuditHead, AuditOrder, AuditQuery, AuditRecord, Collected, FleetStore, Imported,
+    ModelRecord, NewVersion, Origin, RegistryError, RolloutStore, VersionChoice, VersionRecord,
 };
 
 /// Keeps models, versions, aliases, and the audit log of their changes.
@@ -21,7 +21,7 @@ use crate::{
 /// Every method is one transaction, a change and its row in the audit log included, and what it changed survives a power cut when it returns.
 /// Aliases and page sizes were checked by the caller.
 #[async_trait]
-pub trait MetadataStore: RolloutStore {
+pub trait MetadataStore: RolloutStore + FleetStore {
     /// Registers versions, all or none. A version whose digest its model already has is left as it is.
     ///
     /// Whether the files of a new one are there is asked within the transaction: garbage is collected in transactions too,

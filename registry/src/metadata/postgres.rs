@@ -4,6 +4,7 @@
 //! and the audit log has one end. Readers wait for nobody.
 
 mod audit;
+mod fleet;
 mod rollouts;
 
 use std::{sync::Arc, time::Duration};

@@ -1,6 +1,7 @@
 //! Metadata in SQLite.
 
 mod audit;
+mod fleet;
 mod rollouts;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod fleet;
 mod rollouts;
 mod suite;
 
@@ -197,4 +198,12 @@ behaviour! {
     of_racing_changes_one_wins,
     what_processes_saw_is_kept_by_process,
     old_rollouts_are_forgotten,
+}
+
+behaviour! {
+    sqlite_fleet, postgres_fleet, fleet:
+    a_policy_is_set_replaced_and_removed_with_its_audit_row,
+    what_a_server_says_replaces_what_it_said,
+    servers_that_are_not_heard_of_are_forgotten,
+    what_was_reported_is_kept_in_order_until_it_is_taken,
 }

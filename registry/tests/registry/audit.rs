@@ -181,6 +181,7 @@ async fn a_registry_from_before_there_was_a_log_begins_one() {
     fixture.registry.close().await;
     let pool = shell(&fixture).await;
     let old = "DROP TABLE audit; DROP TABLE audit_head; DROP TABLE pins; \
+               DROP TABLE version_policies; DROP TABLE replicas; DROP TABLE kept_outcomes; \
                DROP TABLE rollout_observations; DROP TABLE rollouts; \
                DELETE FROM _sqlx_migrations WHERE version > 1";
     sqlx::raw_sql(old).execute(&pool).await.unwrap();

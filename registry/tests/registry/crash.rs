@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use ev_models_core::Digest;
 use ev_registry::{
     AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, DirectoryArtifactStore,
-    Imported, Limits, MetadataStore, ModelRecord, NewRollout, NewVersion, Origin, Page, Registry, RegistryConfig,
-    RegistryError, ReplicaObservations, RolloutChange, RolloutRecord, RolloutStore, SqliteMetadataStore, StagedLimits,
-    Stored, VersionChoice, VersionRecord,
+    FleetStore, Imported, KeptOutcome, Limits, MetadataStore, ModelRecord, NewRollout, NewVersion, Origin, Page,
+    PolicyChange, PolicyRecord, Registry, RegistryConfig, RegistryError, ReplicaObservations, ReplicaRecord,
+    RolloutChange, RolloutRecord, RolloutStore, SqliteMetadataStore, StagedLimits, Stored, VersionChoice,
+    VersionRecord,
 };
 
 use tokio::sync::watch;
@@ -61,6 +62,46 @@ impl RolloutStore for Failing {
 
     async fn rollout_observations(&self, id: &str) -> Result<Vec<ReplicaObservations>, RegistryError> {
         self.0.rollout_observations(id).await
+    }
+}
+
+#[async_trait]
+impl FleetStore for Failing {
+    async fn set_policy(&self, change: &PolicyChange) -> Result<Option<String>, RegistryError> {
+        self.0.set_policy(change).await
+    }
+
+    async fn policies(&self) -> Result<Vec<PolicyRecord>, RegistryError> {
+        self.0.policies().await
+    }
+
+    async fn tell_replica(&self, told: &ReplicaRecord, forget_before_ms: i64) -> Result<(), RegistryError> {
+        self.0.tell_replica(told, forget_before_ms).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<ReplicaRecord>, RegistryError> {
+        self.0.replicas().await
+    }
+
+    async fn keep_outcomes(
+        &self,
+        documents: &[String],
+        at_ms: i64,
+        forget_before_ms: i64,
+    ) -> Result<usize, RegistryError> {
+        self.0.keep_outcomes(documents, at_ms, forget_before_ms).await
+    }
+
+    async fn kept_outcomes(&self, after: u64, limit: u32) -> Result<Vec<KeptOutcome>, RegistryError> {
+        self.0.kept_outcomes(after, limit).await
+    }
+
+    async fn remove_outcomes(&self, sequences: &[u64]) -> Result<(), RegistryError> {
+        self.0.remove_outcomes(sequences).await
+    }
+
+    async fn forget_replica(&self, replica: &str) -> Result<(), RegistryError> {
+        self.0.forget_replica(replica).await
     }
 }
 

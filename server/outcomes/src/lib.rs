@@ -70,5 +70,5 @@ pub use log::{Clock, Counts, Dropped, PredictionLog, Settings};
 pub use prediction::{Input, InputKind, Output, Prediction, Status, Value, Version};
 pub use rate::Rate;
 pub use report::{Actual, REPORTS_MAX, Report, Reported, SOURCE_BYTES_MAX};
-pub use score::{ClassScore, NumberScore, Score};
-pub use store::{Comparison, Outcomes, Question};
+pub use score::{ClassScore, Errors, NumberScore, Score};
+pub use store::{Comparison, ErrorsQuestion, Outcomes, PAIRS_MAX, Question};

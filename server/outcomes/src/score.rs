@@ -46,6 +46,21 @@ pub struct ClassScore {
     pub calibration_error: f64,
 }
 
+/// Sums of how far off predictions were. Those of parts add up.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Errors {
+    /// Pairs of an answer and what happened.
+    pub count: u64,
+    /// Absolute errors of the median, in the output's unit; of probabilities their Brier scores.
+    pub sum: f64,
+    /// Their squares.
+    pub squares: f64,
+    /// Pairs whose answer has an interval.
+    pub intervals: u64,
+    /// Those in which what happened lies within q10 and q90.
+    pub covered: u64,
+}
+
 /// Sums over pairs, from which a score comes. Tallies of parts add up.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
@@ -58,6 +73,7 @@ pub(crate) struct Tally {
     width: f64,
     hits: u64,
     brier: f64,
+    brier_squares: f64,
     bins: [Bin; BINS],
 }
 
@@ -87,7 +103,7 @@ impl Tally {
             (Output::Probability, [probability]) => {
                 let (probability, happened) = (f64::from(*probability), actual >= HALF);
                 let error = probability - f64::from(u8::from(happened));
-                self.brier += error * error;
+                self.brier(error * error);
                 self.hits += u64::from((probability >= HALF) == happened);
                 self.bin(probability, happened);
                 self.count += 1;
@@ -99,7 +115,7 @@ impl Tally {
                     let error = f64::from(*probability) - f64::from(u8::from(class == happened));
                     error * error
                 };
-                self.brier += probabilities.iter().enumerate().map(error).sum::<f64>();
+                self.brier(probabilities.iter().enumerate().map(error).sum());
                 self.hits += u64::from(likeliest == happened);
                 self.bin(f64::from(probabilities[likeliest]), likeliest == happened);
                 self.count += 1;
@@ -117,6 +133,11 @@ impl Tally {
         self.signed += error;
     }
 
+    fn brier(&mut self, score: f64) {
+        self.brier += score;
+        self.brier_squares += score * score;
+    }
+
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 10, as it is clamped")]
     fn bin(&mut self, confidence: f64, hit: bool) {
         let place = (confidence.clamp(0.0, 1.0) * BINS as f64) as usize;
@@ -124,6 +145,15 @@ impl Tally {
         bin.count += 1;
         bin.confidence += confidence;
         bin.hits += u64::from(hit);
+    }
+
+    /// How far off the answers were.
+    pub(crate) fn errors(&self, output: &Output) -> Errors {
+        let (sum, squares) = match output {
+            Output::Quantiles | Output::Numbers(_) => (self.absolute, self.squared),
+            Output::Probability | Output::Classes(_) => (self.brier, self.brier_squares),
+        };
+        Errors { count: self.count, sum, squares, intervals: self.intervals, covered: self.covered }
     }
 
     /// The score; none of no pairs.

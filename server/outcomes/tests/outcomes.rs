@@ -8,8 +8,8 @@ use std::{
 };
 
 use ev_outcomes::{
-    Actual, Dropped, Input, InputKind, Outcomes, OutcomesError, Output, Prediction, PredictionLog, Question, Report,
-    Reported, Score, Settings, Status, Value, Version,
+    Actual, Dropped, Errors, ErrorsQuestion, Input, InputKind, Outcomes, OutcomesError, Output, Prediction,
+    PredictionLog, Question, Report, Reported, Score, Settings, Status, Value, Version,
 };
 use parquet::{
     file::reader::{FileReader as _, SerializedFileReader},
@@ -490,4 +490,50 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn errors_are_sums_of_one_version_and_of_its_cohorts() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let log = Log::open(Settings::default());
+    let (first, second) = (version(1, Output::Quantiles), version(2, Output::Quantiles));
+    let answer = [90.0, 100.0, 110.0];
+    let of = |version: &Arc<Version>, number| prediction(version, number, &answer);
+    let predictions = [
+        of(&first, 1),
+        of(&first, 2),
+        Prediction { cohort: String::new(), ..of(&first, 3) },
+        // Nobody says what happened; it said that it does not know; it was made before; another version made it.
+        of(&first, 4),
+        Prediction { status: Status::OutOfDistribution, ..of(&first, 5) },
+        Prediction { id: id(NOW_US - 60_000_000, 6), ..of(&first, 6) },
+        of(&second, 7),
+    ];
+    let actuals = [104.0, 70.0, 110.0, f64::NAN, 1.0, 1.0, 90.0];
+    let reports = predictions.iter().zip(actuals).filter(|(_, actual)| actual.is_finite());
+    let reports: Vec<Report> = reports.map(|(made, actual)| report(made, Actual::Number(actual))).collect();
+    predictions.iter().for_each(|prediction| log.log.offer(prediction.clone()));
+    log.flush(false);
+    let mut changes = log.outcomes.reports();
+    runtime.block_on(log.outcomes.report(&reports, "test", NOW_US)).expect("stored");
+    assert!(changes.has_changed().expect("open"));
+    changes.mark_unchanged();
+    runtime.block_on(log.outcomes.report(&reports, "test", NOW_US)).expect("known");
+    assert!(!changes.has_changed().expect("open"), "nothing new");
+
+    let errors = |version, from_us, cohorts_max| {
+        let question = ErrorsQuestion { model: "ev-range".to_owned(), version, from_us, cohorts_max };
+        runtime.block_on(log.outcomes.errors(&question)).expect("read")
+    };
+    let all = Errors { count: 3, sum: 44.0, squares: 1_016.0, intervals: 3, covered: 2 };
+    let awd = Errors { count: 2, sum: 34.0, squares: 916.0, intervals: 2, covered: 1 };
+    assert_eq!(errors(1, NOW_US, 8), BTreeMap::from([(String::new(), all), ("AWD".to_owned(), awd)]));
+    assert_eq!(errors(1, NOW_US, 0), BTreeMap::from([(String::new(), all)]));
+    assert_eq!(errors(1, NOW_US - 120_000_000, 0)[""].count, 4);
+    assert_eq!(errors(2, NOW_US, 0)[""], Errors { count: 1, sum: 10.0, squares: 100.0, intervals: 1, covered: 1 });
+    assert!(errors(3, NOW_US, 0).is_empty());
+    let name = runtime.block_on(log.outcomes.log_id()).expect("a name");
+    assert_eq!(name.len(), 32, "{name}");
+    log.log.stop();
 }

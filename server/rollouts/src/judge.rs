@@ -85,7 +85,7 @@ struct Measured {
 #[must_use]
 pub fn judge(guards: &Guards, seen: &Observations) -> Vec<GuardStatus> {
     let mut statuses = Vec::new();
-    let Observations { epoch: _, baseline, candidate, pairs, dropped: _ } = seen;
+    let Observations { epoch: _, baseline, candidate, pairs, dropped: _, hung: _ } = seen;
     let nothing = (Outputs::default(), Pairs::default(), Truths::default());
     let mut cohorts: Vec<&str> = vec![ALL];
     let known = pairs.keys().chain(candidate.outputs.keys()).chain(candidate.truths.keys());

@@ -21,12 +21,14 @@ pub struct Observations {
     pub epoch: u32,
     /// Production, since the rollout began.
     pub baseline: Side,
-    /// The candidate, in this phase.
+    /// The candidate, in this phase; what happened, since the rollout began.
     pub candidate: Side,
     /// Rows that both ran, in this phase, by cohort.
     pub pairs: BTreeMap<String, Pairs>,
     /// Rows that were not compared for want of time.
     pub dropped: u64,
+    /// Threads of replicas that hang in rows of the model, which were run for comparison.
+    pub hung: u64,
 }
 
 /// What was seen of one version.
@@ -102,7 +104,7 @@ pub struct Truths {
     pub intervals: u64,
     /// Those within q10 to q90.
     pub covered: u64,
-    /// Absolute errors.
+    /// Absolute errors; of probabilities their Brier scores.
     pub absolute: Moments,
 }
 
@@ -141,11 +143,14 @@ pub enum Answer<'a> {
 // === impl Observations ===
 
 impl Observations {
-    /// Adds what another replica saw. Of another phase than this one's, only what is said of production counts.
+    /// Adds what another replica saw. Of another phase than this one's, only what is said of production counts, and what
+    /// happened: that is reported long after the phase of the prediction is over.
     pub fn merge(&mut self, other: &Observations) {
         self.baseline.merge(&other.baseline);
         self.dropped = self.dropped.saturating_add(other.dropped);
+        self.hung = self.hung.saturating_add(other.hung);
         if other.epoch != self.epoch {
+            merge_cohorts(&mut self.candidate.truths, &other.candidate.truths, Truths::merge);
             return;
         }
         self.candidate.merge(&other.candidate);
@@ -154,9 +159,9 @@ impl Observations {
 
     /// A new phase has begun.
     pub fn begin(&mut self, epoch: u32) {
-        let Observations { epoch: known, baseline: _, candidate, pairs, dropped: _ } = self;
+        let Observations { epoch: known, baseline: _, candidate, pairs, dropped: _, hung: _ } = self;
         *known = epoch;
-        *candidate = Side::default();
+        *candidate = Side { truths: std::mem::take(&mut candidate.truths), ..Side::default() };
         pairs.clear();
     }
 
@@ -385,12 +390,15 @@ mod tests {
     }
 
     #[test]
-    fn of_another_phase_only_production_counts() {
-        let side = |requests| Side { requests, ..Side::default() };
+    fn of_another_phase_only_production_counts_and_what_happened() {
+        let truths = |intervals| BTreeMap::from([(ALL.to_owned(), Truths { intervals, ..Truths::default() })]);
+        let side = |requests| Side { requests, truths: truths(requests), ..Side::default() };
         let mut seen = Observations { epoch: 2, baseline: side(10), candidate: side(1), ..Observations::default() };
         seen.merge(&Observations { epoch: 1, baseline: side(5), candidate: side(7), ..Observations::default() });
         assert_eq!((seen.baseline.requests, seen.candidate.requests), (15, 1));
+        assert_eq!(seen.candidate.truths, truths(8));
         seen.begin(3);
         assert_eq!((seen.epoch, seen.baseline.requests, seen.candidate.requests), (3, 15, 0));
+        assert_eq!(seen.candidate.truths, truths(8));
     }
 }

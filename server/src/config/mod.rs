@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a file, then the environment, then flags; typed, and checked once.
 
 mod database_url;
+mod deploy;
 mod features;
 mod prediction_log;
 mod predictions;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use database_url::DatabaseUrl;
+pub use deploy::DeployConfig;
 pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
 pub use prediction_log::PredictionLogConfig;
 pub use predictions::PredictionsConfig;
@@ -47,6 +49,8 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// Where data lies.
     pub data: DataConfig,
+    /// What is loaded beside what is needed, and how this server tells of it.
+    pub deploy: DeployConfig,
     /// What is known of vehicles, and where it is shared.
     pub features: FeaturesConfig,
     /// Predictions that are kept current.
@@ -446,6 +450,7 @@ impl Config {
             return Err(invalid(format!("grpc.web_allowed_origins {reason}")));
         }
         self.registry.check()?;
+        self.deploy.check()?;
         self.telemetry.check()?;
         self.features.check()?;
         self.predictions.check()?;
@@ -847,6 +852,10 @@ mod tests {
         check("grpc.image_messages_memory_max", "1MiB", "expected at least grpc.image_message_size_max, 16.0 MiB");
         check("images.bytes_max", "5GiB", "expected 1KiB to 4GiB");
         check("images.decode_time_max", "0s", "images.decode_time_max is 0ns, expected up to 10min");
+        check("deploy.policy_versions_max", "0", "deploy.policy_versions_max is 0, expected 1 to 10000");
+        check("deploy.report_interval", "1ms", "deploy.report_interval is 1ms, expected 100ms to 1h");
+        check("deploy.forget_replicas", "20s", "deploy.forget_replicas is 20s, expected at least three times");
+        check("deploy.serve.ev-range", "latest:0", "is `latest:0`, expected `aliases`, `all`, `latest:N`");
         check("registry.signatures", "maybe", "unknown variant `maybe`, expected one of `off`, `warn`, `require`");
         check("nothing", "1", "has no table");
         check("no.thing", "1", "no table `no`");

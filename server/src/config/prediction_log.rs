@@ -51,6 +51,11 @@ impl PredictionLogConfig {
         self.shares.get(model).copied().unwrap_or(self.share)
     }
 
+    /// The largest share of any model.
+    pub(crate) fn share_max(&self) -> f64 {
+        self.shares.values().copied().fold(self.share, f64::max)
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             queue_rows_max: self.queue_rows_max,

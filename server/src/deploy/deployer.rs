@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,12 +17,14 @@ use ev_models_core::{
     manifest::{GoldenCase, Task},
 };
 use ev_registry::{Page, Registry, RegistryError, VersionRecord};
-use ev_rollouts::Share;
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Deployment, ModelRoutes, QueueConfig, Routes, Signatures, Snapshot, VersionStatus, Wanted, check_vocabulary,
-    split::Canary, warmup,
+    Deployment, ModelRoutes, QueueConfig, Routes, Signatures, Snapshot, VersionPolicy, Wanted, check_vocabulary,
+    model_state::ModelState,
+    policy::{Allowance, PolicyLimits},
+    recent::Rehearsed,
+    warmup,
 };
 use crate::{
     config::BatchingConfig,
@@ -45,6 +50,8 @@ pub(crate) struct DeployerConfig {
     pub(crate) signatures: Signatures,
     /// The model that answers each task.
     pub(crate) tasks: HashMap<Task, String>,
+    /// Versions that are loaded whatever aliases point at, as configured, and how many these may be.
+    pub(crate) serve: (BTreeMap<String, VersionPolicy>, PolicyLimits),
     /// Where predictions are logged.
     pub(crate) predictions: Arc<Predictions>,
     /// Engines of this build.
@@ -61,42 +68,30 @@ pub(crate) struct Examined {
 
 /// Loads, warms and publishes. The only writer of the route table.
 pub(crate) struct Deployer {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     routes: Arc<Routes>,
-    config: DeployerConfig,
+    pub(super) config: DeployerConfig,
     state: std::sync::Mutex<State>,
     /// Held while versions are loaded, which takes its time.
     loading: Mutex<()>,
     /// Held while a snapshot is made of what the registry says, so that none is overtaken by an older one.
     publishing: Mutex<()>,
     published: watch::Sender<u64>,
+    /// The row of the audit log that the published snapshot knows of.
+    revision: AtomicU64,
 }
 
 /// What the deployer remembers.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Versions that failed, by model and number, so that a bad one is not read again at every change.
-    failed: HashMap<(String, u32), String>,
+    pub(super) failed: HashMap<(String, u32), String>,
     /// Versions that were loaded and are in no snapshot yet.
-    loaded: HashMap<(String, u32), Arc<Deployment>>,
+    pub(super) loaded: HashMap<(String, u32), Arc<Deployment>>,
     /// Candidates of rollouts that are under way.
-    wanted: Vec<Wanted>,
+    pub(super) wanted: Vec<Wanted>,
     /// Deployments that are in no snapshot any more, until their last request has ended.
     retiring: Vec<Arc<Deployment>>,
-}
-
-/// One model while a snapshot is being made.
-struct ModelState {
-    name: String,
-    aliases: BTreeMap<String, u32>,
-    versions: BTreeMap<u32, VersionStatus>,
-    deployments: BTreeMap<u32, Arc<Deployment>>,
-    /// What a rollout of the model wants.
-    wanted: Option<Wanted>,
-    /// Versions an alias or a rollout points at that are not loaded and have not failed.
-    loading: Vec<VersionRecord>,
-    /// What is published now.
-    before: Option<Arc<ModelRoutes>>,
 }
 
 // === impl Deployer ===
@@ -112,6 +107,7 @@ impl Deployer {
             loading: Mutex::default(),
             publishing: Mutex::default(),
             published: watch::Sender::new(0),
+            revision: AtomicU64::new(0),
         }
     }
 
@@ -120,9 +116,19 @@ impl Deployer {
         self.published.subscribe()
     }
 
+    /// The row of the registry's audit log up to which its changes are published, at least.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
     /// Tries a failed version again at the next [`Deployer::reconcile`].
     pub(crate) fn forgive(&self, model: &str, version: u32) {
         self.state().failed.remove(&(model.to_owned(), version));
+    }
+
+    /// Tries all failed versions of a model again at the next [`Deployer::reconcile`].
+    pub(crate) fn forgive_all(&self, model: &str) {
+        self.state().failed.retain(|(of, _), _| of != model);
     }
 
     /// What rollouts want from now on; true where that is something else than before. It is published with the next
@@ -175,7 +181,9 @@ impl Deployer {
     /// Makes a snapshot of what the registry says now, and gives what is to be loaded.
     async fn publish_registry(&self) -> Result<Vec<VersionRecord>, RegistryError> {
         let _publishing = self.publishing.lock().await;
+        let revision = *self.registry.changes().borrow();
         let models = self.survey().await?;
+        self.revision.store(revision, Ordering::Relaxed);
         self.publish(&models);
         Ok(models.into_iter().flat_map(|model| model.loading).collect())
     }
@@ -203,9 +211,13 @@ impl Deployer {
     async fn survey(&self) -> Result<Vec<ModelState>, RegistryError> {
         let current = self.routes.load().models.clone();
         let mut models = Vec::new();
+        let (configured, limits) = &self.config.serve;
+        let (set, mut allowance) = (self.set_policies().await?, Allowance::new(*limits));
         for name in self.model_names().await? {
             let versions = self.versions(&name).await?;
-            models.push(ModelState::new(&name, versions, current.get(&name), &self.state()));
+            let policy = set.get(&name).or_else(|| configured.get(&name)).unwrap_or(&VersionPolicy::Aliases);
+            let policy = (policy, &mut allowance);
+            models.push(ModelState::new(&name, versions, current.get(&name), &self.state(), policy));
         }
         Ok(models)
     }
@@ -269,7 +281,18 @@ impl Deployer {
 
     /// Reads, loads and warms one version; the error is the reason it is refused, with its code first.
     async fn load(&self, record: &VersionRecord) -> Result<Deployment, String> {
-        self.load_and_warm(record, |_, _, _| ()).await.map(|(deployment, ())| deployment)
+        let (deployment, rehearsed, ()) = self.load_and_warm(record, |_, _, _| ()).await?;
+        if rehearsed.refused > 0 {
+            tracing::warn!(
+                model = record.model,
+                version = record.version,
+                answered = rehearsed.answered,
+                refused = rehearsed.refused,
+                refusal = rehearsed.refusal,
+                "logged requests that other versions answered are refused by this one"
+            );
+        }
+        Ok(deployment)
     }
 
     /// Loads and warms a version without letting it serve, and says what was found.
@@ -278,8 +301,14 @@ impl Deployer {
     ///
     /// The reason it would be refused.
     pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, String> {
-        let (deployment, golden) = self.load_and_warm(record, |_, _, golden| golden.len()).await?;
-        Ok(format!("{golden} golden requests; {}", deployment.runtime_description()))
+        let (deployment, rehearsed, golden) = self.load_and_warm(record, |_, _, golden| golden.len()).await?;
+        let Rehearsed { answered, refused, refusal } = rehearsed;
+        let logged = match (answered, refused) {
+            (0, 0) => String::new(),
+            (answered, 0) => format!("; {answered} logged requests"),
+            (answered, refused) => format!("; {answered} logged requests, and {refused} that it refuses: {refusal}"),
+        };
+        Ok(format!("{golden} golden requests{logged}; {}", deployment.runtime_description()))
     }
 
     /// Loads and warms a version without letting it serve, and holds it against the gates.
@@ -290,7 +319,7 @@ impl Deployer {
     pub(crate) async fn judge(&self, record: &VersionRecord) -> Result<Examined, RegistryError> {
         let manifest = self.registry.manifest(record).await?;
         let (results, refusal) = match self.load_and_warm(record, crate::gates::judge).await {
-            Ok((_, results)) => (results, None),
+            Ok((_, _, results)) => (results, None),
             Err(reason) => (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason)),
         };
         Ok(Examined { results, refusal })
@@ -301,7 +330,7 @@ impl Deployer {
         &self,
         record: &VersionRecord,
         examine: impl FnOnce(&Deployment, &ArtifactDir, &[GoldenCase]) -> T + Send + 'static,
-    ) -> Result<(Deployment, T), String> {
+    ) -> Result<(Deployment, Rehearsed, T), String> {
         self.config.signatures.check(&self.registry, record).await?;
         let manifest = self.registry.manifest(record).await.map_err(|error| reason(&error))?;
         check_vocabulary(&manifest).map_err(|error| format!("FAILED_PRECONDITION: {error}"))?;
@@ -325,17 +354,18 @@ impl Deployer {
         let mut pictures = self.config.pictures.clone();
         // What no queue could hold need not be received.
         pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);
+        let logged = self.config.predictions.recent(&manifest.model.name);
         let loading = tokio::task::spawn_blocking(move || {
             let refused = |error: LoadError| format!("FAILED_PRECONDITION: {error}");
             let pictures = Pictures::load(&manifest, &artifact, pictures).map_err(refused)?;
             let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count);
             let mut deployment = deployment.map_err(refused)?.with_pictures(pictures).with_stored(stored);
-            let golden = warmup::warm_up(&deployment, &artifact);
-            let golden = golden.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
+            let warmed = warmup::warm_up(&deployment, &artifact, &logged);
+            let (golden, rehearsed) = warmed.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
             let examined = examine(&deployment, &artifact, &golden);
             let settled = deployment.settle(execution, &queue);
             settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
-            Ok((deployment, examined))
+            Ok((deployment, rehearsed, examined))
         });
         loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
     }
@@ -360,78 +390,6 @@ impl Deployer {
             let Some(next) = listing.next else { return Ok(versions) };
             page.token = Some(next);
         }
-    }
-}
-
-// === impl ModelState ===
-
-impl ModelState {
-    fn new(name: &str, versions: Vec<VersionRecord>, current: Option<&Arc<ModelRoutes>>, known: &State) -> ModelState {
-        let wanted = known.wanted.iter().find(|wanted| wanted.model == name).cloned();
-        let mut state = ModelState {
-            name: name.to_owned(),
-            aliases: BTreeMap::new(),
-            versions: BTreeMap::new(),
-            deployments: BTreeMap::new(),
-            wanted,
-            loading: Vec::new(),
-            before: current.cloned(),
-        };
-        for record in versions {
-            for alias in &record.aliases {
-                state.aliases.insert(alias.clone(), record.version);
-            }
-            let of = (name.to_owned(), record.version);
-            let served = current.and_then(|current| current.deployments.get(&record.version));
-            let is_candidate = state.wanted.as_ref().is_some_and(|wanted| wanted.candidate == record.version);
-            let status = match (served.or_else(|| known.loaded.get(&of)), known.failed.get(&of)) {
-                _ if record.aliases.is_empty() && !is_candidate => VersionStatus::Registered,
-                (Some(deployment), _) => {
-                    state.deployments.insert(record.version, Arc::clone(deployment));
-                    VersionStatus::Ready
-                }
-                (None, Some(reason)) => VersionStatus::Failed(reason.clone()),
-                (None, None) => VersionStatus::Loading,
-            };
-            let version = record.version;
-            if status == VersionStatus::Loading {
-                state.loading.push(record);
-            }
-            state.versions.insert(version, status);
-        }
-        state
-    }
-
-    fn routes(&self) -> ModelRoutes {
-        // Moved elsewhere, the alias is not the rollout's to share any more.
-        let is_baseline = |wanted: &&Wanted| self.aliases.get(super::snapshot::PRODUCTION) == Some(&wanted.baseline);
-        let wanted = self.wanted.as_ref().filter(is_baseline);
-        let canary = wanted.filter(|wanted| wanted.share > Share::NONE).and_then(|wanted| {
-            let deployment = Arc::clone(self.deployments.get(&wanted.candidate)?);
-            let Wanted { share, split, sticky_key, .. } = *wanted;
-            Some(Canary { deployment, share, split, sticky_key })
-        });
-        let (mut aliases, mut versions, mut deployments) =
-            (self.aliases.clone(), self.versions.clone(), self.deployments.clone());
-        for (alias, version) in &mut aliases {
-            if let Some(served) = self.served_until_loaded(alias, *version) {
-                *version = served.version;
-                versions.insert(served.version, VersionStatus::Ready);
-                deployments.insert(served.version, Arc::clone(served));
-            }
-        }
-        let production = aliases.get(super::snapshot::PRODUCTION);
-        let production = production.and_then(|version| deployments.get(version)).cloned();
-        ModelRoutes { name: self.name.clone(), aliases, versions, deployments, production, canary }
-    }
-
-    /// What an alias's callers are answered by while the version it has moved to is loaded: what answered them before.
-    fn served_until_loaded(&self, alias: &str, version: u32) -> Option<&Arc<Deployment>> {
-        if self.versions.get(&version) != Some(&VersionStatus::Loading) {
-            return None;
-        }
-        let before = self.before.as_ref()?;
-        before.deployments.get(before.aliases.get(alias)?)
     }
 }
 

@@ -4,7 +4,11 @@
 
 mod deployer;
 mod deployment;
+mod model_state;
+mod policies;
+mod policy;
 mod queue;
+mod recent;
 mod signatures;
 mod snapshot;
 mod split;
@@ -13,6 +17,8 @@ mod vocabulary;
 mod warmup;
 
 pub(crate) use deployer::{Deployer, DeployerConfig, Examined};
+pub(crate) use policy::PolicyLimits;
+pub use policy::{POLICY_VERSIONS_MAX, VersionPolicy};
 pub use signatures::TrustedKeyError;
 pub(crate) use signatures::{Signatures, Signed};
 pub(crate) use snapshot::VersionStatus;

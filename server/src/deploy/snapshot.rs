@@ -26,8 +26,10 @@ pub(crate) enum VersionChoice<'a> {
 /// Whether a registered version serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum VersionStatus {
-    /// Stored; no alias points at it.
+    /// Stored; nothing points at it or asks for it.
     Registered,
+    /// A version policy asks for it, and there is no room; why, and what to do.
+    LeftOut(String),
     /// Being loaded.
     Loading,
     /// Taking requests.
@@ -251,8 +253,18 @@ impl ModelRoutes {
                 PredictError::UnknownVersion { name, version: version.to_string(), known: listed(self.versions.keys()) }
             }
             Some(VersionStatus::Loading | VersionStatus::Ready) => PredictError::Loading { name, version },
-            Some(VersionStatus::Registered) => PredictError::NotServable {
-                reason: format!("no alias points at it; set one with: evctl models alias {name} canary {version}"),
+            Some(VersionStatus::Registered) => PredictError::NotServed {
+                served: listed(self.deployments.keys()),
+                reason: format!(
+                    "no alias points at it and no version policy asks for it; have it served with: evctl models alias \
+                     {name} canary {version}, or: evctl models serve {name} versions:{version}"
+                ),
+                name,
+                version,
+            },
+            Some(VersionStatus::LeftOut(reason)) => PredictError::NotServed {
+                served: listed(self.deployments.keys()),
+                reason: reason.clone(),
                 name,
                 version,
             },

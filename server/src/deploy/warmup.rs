@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,9 +11,12 @@ use ev_models_core::{
     manifest::{GoldenAnswer, GoldenCase, GoldenFile, Manifest},
 };
 
-use super::Deployment;
+use super::{
+    Deployment,
+    recent::{self, Rehearsed},
+};
 use crate::pipeline::{
-    Estimate, InputValue, Outcome, Picture, Pictures, RowBuilder, Want, predict_row, rehearse_picture,
+    Estimate, InputValue, Outcome, Picture, Pictures, RowBuilder, Seen, Want, predict_row, rehearse_picture,
 };
 
 /// Largest golden file that is read.
@@ -24,12 +28,16 @@ const MEASURED_ROWS: usize = 256;
 /// Most time spent on measuring.
 const MEASURED_TIME: Duration = Duration::from_millis(20);
 
-/// Reproduces the golden requests, which it returns, and measures a row. Blocking.
+/// Reproduces the golden requests, which it returns, answers logged ones, and measures a row. Blocking.
 ///
 /// # Errors
 ///
-/// What was not reproduced: case, value expected, value found.
-pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result<Vec<GoldenCase>, String> {
+/// What was not reproduced: case, value expected, value found; or which logged request was failed.
+pub(super) fn warm_up(
+    deployment: &Deployment,
+    artifact: &ArtifactDir,
+    logged: &[Arc<Seen>],
+) -> Result<(Vec<GoldenCase>, Rehearsed), String> {
     let golden = read_golden(&deployment.manifest, artifact)?;
     let cases = golden.map(|golden| golden.cases).unwrap_or_default();
     let tolerance = deployment.manifest.golden.as_ref().map_or(1e-5, |golden| golden.tolerance);
@@ -40,6 +48,7 @@ pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result
         };
         reproduced.map_err(|problem| format!("golden request {index}: {problem}"))?;
     }
+    let rehearsed = recent::rehearse(deployment, logged)?;
     if let Some(pictures) = deployment.pictures() {
         // Any values will do: a network takes as long for one picture as for another.
         let black = Picture::Tensor(vec![0.0; deployment.plan().width()].into());
@@ -51,7 +60,7 @@ pub(super) fn warm_up(deployment: &Deployment, artifact: &ArtifactDir) -> Result
         measure(deployment, || Some(row()?.timings.total));
     }
     deployment.reset_stats();
-    Ok(cases)
+    Ok((cases, rehearsed))
 }
 
 fn read_golden(manifest: &Manifest, artifact: &ArtifactDir) -> Result<Option<GoldenFile>, String> {

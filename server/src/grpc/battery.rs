@@ -292,6 +292,7 @@ impl Partial {
                 Err(
                     error @ (PredictError::UnknownModel { .. }
                     | PredictError::UnknownAlias { .. }
+                    | PredictError::NotServed { .. }
                     | PredictError::NotServable { .. }
                     | PredictError::Loading { .. }),
                 ) => {

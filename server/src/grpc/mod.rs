@@ -10,6 +10,7 @@ mod deadline;
 mod dispatch;
 mod events;
 mod features;
+mod fleet;
 mod gates;
 mod health;
 mod held;

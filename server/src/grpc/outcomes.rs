@@ -21,9 +21,9 @@ use uuid::Uuid;
 
 use super::{call::deadline, status, telemetry::time_us};
 use crate::{
+    fleet::Forwarded,
     pipeline::{PredictError, Violation},
     predictions::Predictions,
-    telemetry::now_us,
 };
 
 /// Longest name of a class.
@@ -34,6 +34,8 @@ const VERSIONS_MAX: usize = 1_000;
 /// Takes in outcomes, and compares.
 pub(crate) struct OutcomesService {
     pub(crate) predictions: Arc<Predictions>,
+    /// Where outcomes of other servers' predictions go; none where the registry is not shared.
+    pub(crate) forwarded: Option<Arc<Forwarded>>,
     pub(crate) control: Handle,
 }
 
@@ -80,9 +82,13 @@ impl Outcomes for OutcomesService {
                 Err(violation) => refused(PredictError::Invalid(vec![violation])),
             });
         }
-        let reported = self.there(|predictions| async move { report(&predictions, &reports, &source).await }).await?;
-        for (place, reported) in places.into_iter().zip(reported) {
-            results[place] = result(reported);
+        let forwarded = self.forwarded.clone();
+        let reported = self.there(|predictions| async move {
+            let reported = predictions.report(&reports, &source).await?;
+            Ok(forward(forwarded.as_deref(), &reports, reported, &source).await)
+        });
+        for (place, reported) in places.into_iter().zip(reported.await?) {
+            results[place] = reported.map_or_else(kept_for_another, result);
         }
         Ok(Response::new(ReportResponse { results }))
     }
@@ -122,20 +128,29 @@ impl Outcomes for OutcomesService {
     }
 }
 
-/// Stores reports. What is not in the log may be on its way there.
-async fn report(predictions: &Predictions, reports: &[Report], source: &str) -> Result<Vec<Reported>, OutcomesError> {
-    let mut results = predictions.outcomes().report(reports, source, now_us()).await?;
-    let missing: Vec<usize> = (0..results.len()).filter(|place| results[*place] == Reported::NotLogged).collect();
-    if missing.is_empty() {
-        return Ok(results);
+/// Keeps what this server cannot take for others; none is what was kept.
+async fn forward(
+    forwarded: Option<&Forwarded>,
+    reports: &[Report],
+    reported: Vec<Reported>,
+    source: &str,
+) -> Vec<Option<Reported>> {
+    let missing: Vec<usize> = (0..reported.len()).filter(|place| reported[*place] == Reported::NotLogged).collect();
+    let mut reported: Vec<Option<Reported>> = reported.into_iter().map(Some).collect();
+    let Some(forwarded) = forwarded.filter(|_| !missing.is_empty()) else { return reported };
+    let of_others: Vec<&Report> = missing.iter().map(|place| &reports[*place]).collect();
+    match forwarded.keep(&of_others, source).await {
+        Ok(kept) => {
+            for (place, _) in missing.into_iter().zip(kept).filter(|(_, kept)| *kept) {
+                reported[place] = None;
+            }
+        }
+        // They are refused as not logged here, and can be reported again.
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "outcomes cannot be kept for other servers");
+        }
     }
-    predictions.flush().await;
-    let again: Vec<Report> = missing.iter().map(|place| reports[*place].clone()).collect();
-    let found = predictions.outcomes().report(&again, source, now_us()).await?;
-    for (place, found) in missing.into_iter().zip(found) {
-        results[place] = found;
-    }
-    Ok(results)
+    reported
 }
 
 fn decode(outcome: Outcome) -> Result<Report, Violation> {
@@ -193,6 +208,10 @@ fn result(reported: Reported) -> ReportResult {
         _ => return refused(PredictError::Panicked),
     };
     ReportResult { status: status.into(), error: None }
+}
+
+fn kept_for_another() -> ReportResult {
+    ReportResult { status: ReportStatus::Forwarded.into(), error: None }
 }
 
 fn refused(error: PredictError) -> ReportResult {

@@ -7,21 +7,23 @@ use std::{
 
 use ev_proto::ev::registry::v1::{
     Check, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest,
-    GetGatesResponse, GetUploadRequest, GetUploadResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest,
-    ListModelsResponse, ListVersionsRequest, ListVersionsResponse, Model, PinVersionRequest, PinVersionResponse,
-    RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest, SetAliasResponse, SignVersionRequest,
-    SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse,
-    VerifyVersionRequest, VerifyVersionResponse, Version, VersionState, WaiveGateRequest, WaiveGateResponse,
-    WatchEventsRequest, get_gates_request, get_version_request, model_registry_server::ModelRegistry,
-    verify_version_request,
+    GetGatesResponse, GetUploadRequest, GetUploadResponse, GetVersionPolicyRequest, GetVersionPolicyResponse,
+    GetVersionRequest, GetVersionResponse, ListModelsRequest, ListModelsResponse, ListReplicasRequest,
+    ListReplicasResponse, ListVersionsRequest, ListVersionsResponse, Model, PinVersionRequest, PinVersionResponse,
+    RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest, SetAliasResponse, SetVersionPolicyRequest,
+    SetVersionPolicyResponse, SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse,
+    VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, VersionState,
+    WaiveGateRequest, WaiveGateResponse, WatchEventsRequest, get_gates_request, get_version_request,
+    model_registry_server::ModelRegistry, verify_version_request,
 };
 use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Page, Registry, VersionChoice, VersionRecord};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{actor::actor, events, gates::GateService, status, upload};
+use super::{actor::actor, events, fleet, gates::GateService, status, upload};
 use crate::{
     deploy::{Deployer, ModelRoutes, Routes, VersionStatus},
+    fleet::Fleet,
     pipeline::PredictError,
 };
 
@@ -35,6 +37,7 @@ pub(crate) struct RegistryService {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) gates: GateService,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) draining: CancellationToken,
 }
@@ -186,7 +189,10 @@ impl ModelRegistry for RegistryService {
     ) -> Result<Response<DeleteVersionResponse>, Status> {
         let registry = self.registry.on_behalf_of(&actor(&request));
         let DeleteVersionRequest { model, version } = request.into_inner();
-        let references = crate::rollouts::references(&registry).await.map_err(|error| status::of_registry(&error))?;
+        let mut references =
+            crate::rollouts::references(&registry).await.map_err(|error| status::of_registry(&error))?;
+        let asked_for = self.deployer.references().await.map_err(|error| status::of_registry(&error))?;
+        asked_for.into_iter().for_each(|(of, by)| references.entry(of).or_default().extend(by));
         let deleted = registry.delete_version(&model, version, &references, now_ms()).await;
         let deleted = deleted.map_err(|error| status::of_registry(&error))?;
         let version = self.version(&deleted);
@@ -248,6 +254,43 @@ impl ModelRegistry for RegistryService {
         let (registry, draining) = (Arc::clone(&self.registry), self.draining.clone());
         events::watch(registry, after_sequence, model, draining).await.map(Response::new)
     }
+
+    async fn set_version_policy(
+        &self,
+        request: Request<SetVersionPolicyRequest>,
+    ) -> Result<Response<SetVersionPolicyResponse>, Status> {
+        let (actor, request) = (actor(&request), request.into_inner());
+        let model = request.model.clone();
+        let previous = fleet::set_policy(&self.registry, &actor, &self.deployer, request).await?;
+        self.reconcile().await?;
+        let policy = fleet::policy(&self.registry, &self.deployer, &model).await?.policy;
+        let statuses = self.routes.load().models.get(&model).map(|model| model.versions.clone()).unwrap_or_default();
+        let mut versions = Vec::new();
+        for (version, status) in statuses {
+            if status != VersionStatus::Registered {
+                versions.push(self.version(&self.get(&model, Some(VersionChoice::Number(version))).await?));
+            }
+        }
+        let previous = previous.as_ref().map(fleet::encode);
+        Ok(Response::new(SetVersionPolicyResponse { policy, previous, versions }))
+    }
+
+    async fn get_version_policy(
+        &self,
+        request: Request<GetVersionPolicyRequest>,
+    ) -> Result<Response<GetVersionPolicyResponse>, Status> {
+        let GetVersionPolicyRequest { model } = request.into_inner();
+        fleet::policy(&self.registry, &self.deployer, &model).await.map(Response::new)
+    }
+
+    async fn list_replicas(
+        &self,
+        request: Request<ListReplicasRequest>,
+    ) -> Result<Response<ListReplicasResponse>, Status> {
+        let ListReplicasRequest { model } = request.into_inner();
+        let replicas = fleet::replicas(&self.fleet, &model).await;
+        replicas.map(Response::new).map_err(|error| status::of_registry(&error))
+    }
 }
 
 // === impl RegistryService ===
@@ -292,6 +335,7 @@ impl RegistryService {
         let status = routes.and_then(|routes| routes.versions.get(&record.version));
         let (state, state_reason) = match status {
             None | Some(VersionStatus::Registered) => (VersionState::Registered, String::new()),
+            Some(VersionStatus::LeftOut(reason)) => (VersionState::Registered, reason.clone()),
             Some(VersionStatus::Loading) => (VersionState::Loading, String::new()),
             Some(VersionStatus::Ready) => (VersionState::Ready, String::new()),
             Some(VersionStatus::Failed(reason)) => (VersionState::Failed, reason.clone()),

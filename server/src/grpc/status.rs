@@ -412,6 +412,7 @@ fn describe(error: PredictError) -> Described {
         PredictError::UnknownModel { .. } => (Code::NotFound, "UNKNOWN_MODEL", None),
         PredictError::UnknownVersion { .. } => (Code::NotFound, "UNKNOWN_VERSION", None),
         PredictError::UnknownAlias { .. } => (Code::NotFound, "UNKNOWN_ALIAS", None),
+        PredictError::NotServed { .. } => (Code::NotFound, "VERSION_NOT_SERVED", None),
         PredictError::NotServable { .. } => (Code::FailedPrecondition, "NOT_SERVABLE", None),
         PredictError::Loading { .. } => (Code::Unavailable, "LOADING", Some(RETRY_DELAY)),
         PredictError::WrongTask { .. } => (Code::InvalidArgument, "WRONG_TASK", None),

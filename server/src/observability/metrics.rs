@@ -11,12 +11,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{features, predictions, queues, renewals, vehicles};
+use super::{features, predictions, queues, renewals, rollouts, vehicles};
 use crate::{
     deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
     features::VehicleFeatures,
     grpc::MessageMemory,
     renewal::Renewal,
+    rollouts::Rollouts,
 };
 
 /// Every metric as a scrape names it. `docs/metrics.md` explains them, and a test compares the three.
@@ -74,6 +75,16 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_features_redis_failures",
     "ev_features_redis_damaged",
     "ev_features_redis_heard",
+    "ev_rollouts_state",
+    "ev_rollouts_step",
+    "ev_rollouts_percent",
+    "ev_rollouts_requests",
+    "ev_rollouts_guard_value",
+    "ev_rollouts_guard_limit",
+    "ev_rollouts_guard_state",
+    "ev_rollouts_rows_dropped",
+    "ev_rollouts_transitions",
+    "ev_rollouts_comparisons_hung",
 ];
 
 /// Renders `/metrics`.
@@ -121,6 +132,12 @@ impl Metrics {
     /// The same, telling of the prediction log.
     pub(crate) fn with_predictions(mut self, counts: Arc<ev_outcomes::Counts>) -> Metrics {
         self.0.register_collector(Box::new(predictions::Predictions(counts)));
+        self
+    }
+
+    /// The same, telling of rollouts.
+    pub(crate) fn with_rollouts(mut self, rollouts: Arc<Rollouts>) -> Metrics {
+        self.0.register_collector(Box::new(rollouts::Rollouts(rollouts)));
         self
     }
 
@@ -183,7 +200,7 @@ impl Source {
         let mut counts = [("registered", 0i64), ("loading", 0), ("ready", 0), ("failed", 0)];
         for status in snapshot.models.values().flat_map(|model| model.versions.values()) {
             let index = match status {
-                VersionStatus::Registered => 0,
+                VersionStatus::Registered | VersionStatus::LeftOut(_) => 0,
                 VersionStatus::Loading => 1,
                 VersionStatus::Ready => 2,
                 VersionStatus::Failed(_) => 3,

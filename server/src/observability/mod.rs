@@ -6,6 +6,7 @@ mod metrics;
 mod predictions;
 mod queues;
 mod renewals;
+mod rollouts;
 mod traces;
 mod vehicles;
 

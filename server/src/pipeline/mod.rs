@@ -33,4 +33,4 @@ pub(crate) use run::{
 };
 pub(crate) use stored::{Given, StoredFeature, StoredInputs, StoredRow};
 pub(crate) use tap::{Draw, Inputs, Served, Tap};
-pub(crate) use tap::{Observer, Seen};
+pub(crate) use tap::{Observer, Seen, is_shown};

@@ -143,6 +143,18 @@ pub(crate) enum PredictError {
         /// Aliases that exist.
         known: String,
     },
+    /// The version exists, and nobody asked for it to be served.
+    #[error("version {version} of model `{name}` is not served, those that are: {served}; {reason}")]
+    NotServed {
+        /// Model name.
+        name: String,
+        /// Version number.
+        version: u32,
+        /// Versions that are.
+        served: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The version exists but cannot serve.
     #[error("version {version} of model `{name}` does not serve: {reason}")]
     NotServable {

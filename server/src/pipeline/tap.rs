@@ -202,6 +202,11 @@ impl Tap {
     }
 }
 
+/// Whether a prediction is shown to a listener to this share.
+pub(crate) fn is_shown(id: Uuid, share: f64) -> bool {
+    Draw(id.as_u64_pair().1).place() < below(share)
+}
+
 /// The place below which a share of all rows are.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^30, which was clamped")]
 fn below(share: f64) -> u32 {

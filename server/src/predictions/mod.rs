@@ -2,15 +2,19 @@
 //!
 //! `ev-outcomes` writes it and knows no models; here a deployment's predictions become what it writes, on its thread.
 
+mod recent;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use ev_batching::{WorkerPriority, take_place};
 use ev_models_core::{DataType, manifest::OutputKind};
 use ev_outcomes::{
-    Counts, Dropped, Input, InputKind, Outcomes, OutcomesError, Output, Prediction, PredictionLog, Rate, Status, Value,
-    Version,
+    Counts, Dropped, Input, InputKind, Outcomes, OutcomesError, Output, Prediction, PredictionLog, Rate, Report,
+    Reported, Status, Value, Version,
 };
 use tokio::{sync::oneshot, time::timeout};
+
+use self::recent::{Recent, Rows};
 
 use crate::{
     config::PredictionLogConfig,
@@ -26,11 +30,15 @@ const OTHER: &str = "(other)";
 /// Longest wait for what is on its way to the log.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Outcomes of other servers' predictions that are kept or taken at one time.
+pub(crate) const OUTCOMES_AT_ONCE: usize = 500;
+
 /// Logs predictions of deployments, and knows what came of them.
 pub(crate) struct Predictions {
     config: PredictionLogConfig,
     log: Arc<PredictionLog<Logged>>,
     outcomes: Outcomes,
+    recent: Recent,
 }
 
 /// Logs those of one deployment.
@@ -45,6 +53,8 @@ struct About {
     version: Arc<Version>,
     /// The input whose values are cohorts.
     cohort: Option<usize>,
+    /// Where the newest are kept in memory; none of pictures.
+    recent: Option<Arc<Rows>>,
 }
 
 /// A prediction on its way.
@@ -65,14 +75,16 @@ impl Predictions {
         // Whoever waits for an answer comes before who keeps it.
         let begin = || take_place(WorkerPriority::Idle);
         let (log, outcomes) = PredictionLog::start(directory, config.settings(), Arc::new(now_us), begin)?;
-        Ok(Predictions { config: config.clone(), log: Arc::new(log), outcomes })
+        Ok(Predictions { config: config.clone(), log: Arc::new(log), outcomes, recent: Recent::default() })
     }
 
     /// Listens to a deployment, before it serves.
     pub(crate) fn listen(&self, deployment: &Deployment) {
         let share = self.config.share_of(deployment.model());
         if share > 0.0 {
-            let about = Arc::new(About { version: version(deployment), cohort: self.cohort(deployment) });
+            let has_rows = deployment.pictures().is_none();
+            let recent = if has_rows { self.recent.of(deployment.model()) } else { None };
+            let about = Arc::new(About { version: version(deployment), cohort: self.cohort(deployment), recent });
             let rate = Rate::new(self.config.rows_per_second_max);
             let observer = OfDeployment { log: Arc::clone(&self.log), about, rate };
             deployment.tap().listen(NAME, share, Arc::new(observer));
@@ -96,9 +108,39 @@ impl Predictions {
         input
     }
 
+    /// The newest logged rows of a model, the newest last, at most [`recent::ROWS_MAX`]; none from before this process.
+    pub(crate) fn recent(&self, model: &str) -> Vec<Arc<Seen>> {
+        self.recent.of(model).map(|rows| rows.copied()).unwrap_or_default()
+    }
+
+    /// The input whose values are a model's cohorts.
+    pub(crate) fn cohort_input(&self, model: &str) -> Option<&str> {
+        self.config.cohorts.get(model).map(String::as_str)
+    }
+
     /// What happened, and how right predictions were.
     pub(crate) fn outcomes(&self) -> &Outcomes {
         &self.outcomes
+    }
+
+    /// Stores reports. What is not in the log may be on its way there.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be written; some reports may have been stored, and storing them again is safe.
+    pub(crate) async fn report(&self, reports: &[Report], source: &str) -> Result<Vec<Reported>, OutcomesError> {
+        let mut results = self.outcomes.report(reports, source, now_us()).await?;
+        let missing: Vec<usize> = (0..results.len()).filter(|place| results[*place] == Reported::NotLogged).collect();
+        if missing.is_empty() {
+            return Ok(results);
+        }
+        self.flush().await;
+        let again: Vec<Report> = missing.iter().map(|place| reports[*place].clone()).collect();
+        let found = self.outcomes.report(&again, source, now_us()).await?;
+        for (place, found) in missing.into_iter().zip(found) {
+            results[place] = found;
+        }
+        Ok(results)
     }
 
     /// Waits until what was predicted before is in the log.
@@ -168,6 +210,9 @@ fn version(deployment: &Deployment) -> Arc<Version> {
 impl From<Logged> for Prediction {
     fn from(logged: Logged) -> Prediction {
         let Logged { seen, about } = logged;
+        if let Some(recent) = &about.recent {
+            recent.push(&seen);
+        }
         let (status, answer) = match &seen.estimate {
             Estimate::Unknown => (Status::Unknown, Vec::new()),
             _ if !seen.out_of_distribution.is_empty() => (Status::OutOfDistribution, numbers(&seen.estimate)),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ev_registry::{AuditQuery, Registry, RegistryError, audit};
+use ev_registry::{AuditQuery, Registry, RegistryError, SET_VERSION_POLICY, audit};
 use tokio_util::sync::CancellationToken;
 
 use crate::deploy::Deployer;
@@ -39,6 +39,9 @@ async fn take_in(registry: &Registry, deployer: &Deployer, seen: &mut u64) -> Re
             // It may have been repaired since it failed here; pointing an alias at it is a reason to look again.
             if let (audit::SET_ALIAS, Some(version)) = (row.action.as_str(), row.version) {
                 deployer.forgive(&row.model, version);
+            }
+            if row.action == SET_VERSION_POLICY {
+                deployer.forgive_all(&row.model);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! or panics holds up this thread and nothing else.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,6 +29,29 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 const HANGS_AFTER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// Who listens, to the deployments' taps.
 const NAME: &str = "rollout";
+/// Threads of a model that may hang: each holds its two versions and a queue of rows for as long as the process lives.
+pub(super) const HUNG_MAX: usize = 2;
+
+/// Threads that compare, those included whose comparison is over and that do not come back.
+#[derive(Default)]
+pub(super) struct Threads(Mutex<Vec<(String, Arc<Shared>)>>);
+
+/// No thread compares.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// The system gives no thread.
+    #[error("the system gives no thread")]
+    Thread(#[source] std::io::Error),
+    /// Too many hang.
+    #[error(
+        "{hung} threads of this server hang in rows that were run for comparison, and no more are begun; start the \
+         server again"
+    )]
+    Hung {
+        /// How many.
+        hung: usize,
+    },
+}
 
 /// Compares the two versions of one rollout until it is dropped.
 pub(super) struct Comparison {
@@ -36,10 +60,12 @@ pub(super) struct Comparison {
     candidate: Arc<Deployment>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     rows: SyncSender<Arc<Seen>>,
     dropped: AtomicU64,
     ended: AtomicBool,
+    /// The thread has come back.
+    is_gone: AtomicBool,
     /// Rows the candidate ran here that production had answered, and those it failed.
     runs: AtomicU64,
     failures: AtomicU64,
@@ -58,6 +84,30 @@ struct Comparer {
     reruns: [Option<Rerun>; 2],
 }
 
+// === impl Threads ===
+
+impl Threads {
+    /// Threads of a model that hang.
+    pub(super) fn hung(&self, model: &str) -> usize {
+        self.living().iter().filter(|(of, shared)| of == model && shared.hangs().is_some()).count()
+    }
+
+    /// Threads that hang, by model.
+    pub(super) fn all_hung(&self) -> BTreeMap<String, usize> {
+        let mut hung = BTreeMap::new();
+        for (model, _) in self.living().iter().filter(|(_, shared)| shared.hangs().is_some()) {
+            *hung.entry(model.clone()).or_default() += 1;
+        }
+        hung
+    }
+
+    fn living(&self) -> MutexGuard<'_, Vec<(String, Arc<Shared>)>> {
+        let mut threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|(_, shared)| !shared.is_gone.load(Ordering::Relaxed));
+        threads
+    }
+}
+
 // === impl Comparison ===
 
 impl Comparison {
@@ -65,17 +115,23 @@ impl Comparison {
     ///
     /// # Errors
     ///
-    /// When the system gives no thread.
+    /// [`StartError`]: no thread, or too many of the model's hang.
     pub(super) fn start(
         baseline: &Arc<Deployment>,
         candidate: &Arc<Deployment>,
         cohort_by: &str,
-    ) -> std::io::Result<Comparison> {
+        threads: &Threads,
+    ) -> Result<Comparison, StartError> {
+        let hung = threads.hung(baseline.model());
+        if hung >= HUNG_MAX {
+            return Err(StartError::Hung { hung });
+        }
         let (rows, queue) = sync_channel(QUEUE_MAX);
         let shared = Arc::new(Shared {
             rows,
             dropped: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
             runs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             running_since_ms: AtomicU64::new(0),
@@ -89,7 +145,9 @@ impl Comparison {
             cohort_by: cohort_by.to_owned(),
             reruns: [None, None],
         };
-        std::thread::Builder::new().name("compare".to_owned()).spawn(move || comparer.work(&queue))?;
+        let thread = std::thread::Builder::new().name("compare".to_owned());
+        thread.spawn(move || comparer.work(&queue)).map_err(StartError::Thread)?;
+        threads.living().push((baseline.model().to_owned(), Arc::clone(&shared)));
         Ok(Comparison { shared, baseline: Arc::clone(baseline), candidate: Arc::clone(candidate) })
     }
 
@@ -122,9 +180,7 @@ impl Comparison {
 
     /// How long a run has been going on that will not end.
     pub(super) fn hangs(&self) -> Option<Duration> {
-        let since = self.shared.running_since_ms.load(Ordering::Relaxed).checked_sub(1)?;
-        let running = self.shared.started.elapsed().saturating_sub(Duration::from_millis(since));
-        (running > HANGS_AFTER).then_some(running)
+        self.shared.hangs()
     }
 }
 
@@ -149,9 +205,22 @@ impl Observer for Shared {
 }
 
 impl Shared {
+    fn hangs(&self) -> Option<Duration> {
+        let since = self.running_since_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        let running = self.started.elapsed().saturating_sub(Duration::from_millis(since));
+        (running > HANGS_AFTER && !self.is_gone.load(Ordering::Relaxed)).then_some(running)
+    }
+
     fn seen(&self) -> MutexGuard<'_, Observations> {
         // A panic while it was held left counts that are a row short.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Comparer {
+    /// At the end of the thread, a panic included.
+    fn drop(&mut self) {
+        self.shared.is_gone.store(true, Ordering::Relaxed);
     }
 }
 

@@ -5,8 +5,10 @@
 
 mod compare;
 mod document;
+mod gauges;
 #[cfg(test)]
 mod tests;
+mod truths;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,8 +20,15 @@ use ev_rollouts::{Action, Observations, Plan, Readiness, Rollout, RolloutError, 
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::compare::Comparison;
-pub(crate) use self::document::Stored;
+use self::{
+    compare::{Comparison, StartError, Threads},
+    gauges::Gauges,
+};
+pub(crate) use self::{
+    document::Stored,
+    gauges::{Counted, OfModel},
+    truths::OutcomesTeller,
+};
 use crate::deploy::{Deployer, Deployment, Routes, VersionStatus, Wanted};
 
 /// How often rollouts are looked at; another process's promotion is seen within it.
@@ -37,6 +46,8 @@ pub(crate) struct Rollouts {
     /// This process, in what it tells of what it saw.
     replica: String,
     running: Mutex<HashMap<String, Running>>,
+    threads: Threads,
+    gauges: Gauges,
     /// The registry's mark of what was last made of it.
     mark: std::sync::Mutex<Option<u64>>,
     wake: Notify,
@@ -47,6 +58,8 @@ pub(crate) struct Rollouts {
 #[derive(Default)]
 struct Running {
     comparison: Option<Comparison>,
+    /// Why there is none and will be none.
+    refused: Option<String>,
     epoch: Option<u32>,
     /// Requests and failures that each version had counted before.
     baseline_before: Option<(u64, u64)>,
@@ -94,6 +107,8 @@ impl Rollouts {
             routes,
             replica: uuid::Uuid::now_v7().to_string(),
             running: Mutex::default(),
+            threads: Threads::default(),
+            gauges: Gauges::default(),
             mark: std::sync::Mutex::default(),
             wake: Notify::new(),
             changed: watch::Sender::new(0),
@@ -123,6 +138,11 @@ impl Rollouts {
             }
         }
         self.running.lock().await.clear();
+    }
+
+    /// What is to be told of rollouts under way, and of their changes.
+    pub(crate) fn counted(&self) -> Counted {
+        self.gauges.counted(self.threads.all_hung())
     }
 
     /// Counts changes that this process made or saw.
@@ -195,7 +215,8 @@ impl Rollouts {
         let record = self.record(name).await?;
         let stored = Stored::of(&record)?;
         let told = self.registry.rollouts().rollout_observations(&record.id).await?;
-        let replicas = told.iter().map(|told| (told.replica.clone(), told.updated_at_ms)).collect();
+        let processes = told.iter().filter(|told| !truths::is_log(&told.replica));
+        let replicas = processes.map(|told| (told.replica.clone(), told.updated_at_ms)).collect();
         Ok(Status { seen: merged(&stored.rollout, &told), stored, replicas })
     }
 
@@ -255,6 +276,7 @@ impl Rollouts {
             origin: Origin { actor: actor_name(actor), at_ms: now_ms },
         };
         let record = self.registry.rollouts().change_rollout(&change).await?;
+        self.gauges.changed(rollout.phase);
         let reason = rollout.history.last().map_or("", |event| event.reason.as_str());
         let (phase, percent) = (rollout.phase.name(), rollout.share().as_percent());
         tracing::info!(rollout = rollout.id, model = rollout.model, phase, percent, reason, "rollout changed");
@@ -286,6 +308,7 @@ impl Rollouts {
         let active = self.refresh().await?;
         let mut running = self.running.lock().await;
         running.retain(|id, _| active.iter().any(|stored| stored.rollout.id == *id));
+        self.gauges.keep(|model| active.iter().any(|stored| stored.rollout.model == model));
         for stored in &active {
             let known = running.entry(stored.rollout.id.clone()).or_default();
             self.drive(stored, known, now_ms).await?;
@@ -297,10 +320,10 @@ impl Rollouts {
     async fn drive(&self, stored: &Stored, running: &mut Running, now_ms: i64) -> Result<(), RegistryError> {
         let rollout = &stored.rollout;
         let (versions, readiness) = self.loaded(rollout);
-        let readiness = running.hung().map_or(readiness, Readiness::Failed);
         if let Some((baseline, candidate)) = &versions {
-            running.observe(rollout, baseline, candidate);
+            running.observe(rollout, baseline, candidate, &self.threads);
         }
+        let readiness = running.hung().map_or(readiness, Readiness::Failed);
         let store = self.registry.rollouts();
         if let Some(document) = running.untold()? {
             let told = ReplicaObservations { replica: self.replica.clone(), updated_at_ms: now_ms, document };
@@ -308,6 +331,8 @@ impl Rollouts {
             running.told = told.document;
         }
         let seen = merged(rollout, &store.rollout_observations(&rollout.id).await?);
+        let dropped = running.comparison.as_ref().map_or(0, Comparison::dropped);
+        self.gauges.set(rollout, &seen, dropped);
         let production = match self.registry.get(&rollout.model, &VersionChoice::Alias(PRODUCTION.to_owned())).await {
             Ok(version) => Some(version.version),
             Err(RegistryError::NotFound { .. }) => None,
@@ -332,7 +357,9 @@ impl Rollouts {
         let readiness = match model.versions.get(&rollout.candidate) {
             Some(VersionStatus::Ready) => Readiness::Ready,
             Some(VersionStatus::Failed(reason)) => Readiness::Failed(reason.clone()),
-            Some(VersionStatus::Registered | VersionStatus::Loading) | None => Readiness::Loading,
+            Some(VersionStatus::Registered | VersionStatus::LeftOut(_) | VersionStatus::Loading) | None => {
+                Readiness::Loading
+            }
         };
         (versions, readiness)
     }
@@ -343,15 +370,25 @@ impl Rollouts {
 impl Running {
     /// Why the candidate cannot serve though it was loaded.
     fn hung(&self) -> Option<String> {
+        if let Some(refused) = &self.refused {
+            return Some(refused.clone());
+        }
         let hangs = self.comparison.as_ref()?.hangs()?;
         Some(format!("a row that was run for comparison has not come back for {} s", hangs.as_secs()))
     }
 
     /// Counts what was seen since it was looked last.
-    fn observe(&mut self, rollout: &Rollout, baseline: &Arc<Deployment>, candidate: &Arc<Deployment>) {
+    fn observe(
+        &mut self,
+        rollout: &Rollout,
+        baseline: &Arc<Deployment>,
+        candidate: &Arc<Deployment>,
+        threads: &Threads,
+    ) {
         if !self.comparison.as_ref().is_some_and(|comparison| comparison.is_of(baseline, candidate)) {
-            match Comparison::start(baseline, candidate, &rollout.plan.cohort_by) {
+            match Comparison::start(baseline, candidate, &rollout.plan.cohort_by, threads) {
                 Ok(comparison) => *self = Running { comparison: Some(comparison), ..Running::default() },
+                Err(error @ StartError::Hung { .. }) => self.refused = Some(error.to_string()),
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "rows cannot be compared"),
             }
         }
@@ -369,6 +406,7 @@ impl Running {
         (seen.candidate.requests, seen.candidate.errors) = since(own, self.candidate_before);
         (seen.candidate.runs, seen.candidate.run_errors) = since(runs, self.runs_before);
         seen.dropped = comparison.dropped();
+        seen.hung = u64::try_from(threads.hung(&rollout.model)).unwrap_or(u64::MAX);
     }
 
     /// What is to be told, where it is not what was told last.

@@ -14,7 +14,7 @@ use ev_models_core::{
 use ev_rollouts::{ALL, Share};
 use uuid::Uuid;
 
-use super::compare::Comparison;
+use super::compare::{Comparison, HUNG_MAX, Threads};
 use crate::{
     deploy::Deployment,
     pipeline::{Estimate, InputValue, Want, predict_row},
@@ -125,7 +125,7 @@ fn whatever_a_shadow_does_production_answers_as_before() {
     for manner in [Manner::Good, Manner::Slow, Manner::Hangs, Manner::Panics, Manner::Fails] {
         let (production_runs, runs) = (Arc::default(), Arc::default());
         let (production, candidate) = (deployment(1, Manner::Good, &production_runs), deployment(2, manner, &runs));
-        let comparison = Comparison::start(&production, &candidate, "").expect("a thread");
+        let comparison = Comparison::start(&production, &candidate, "", &Threads::default()).expect("a thread");
         comparison.listen(Share::ALL);
         let started = Instant::now();
         for row in 0..ROWS {
@@ -175,7 +175,7 @@ fn whatever_a_shadow_does_production_answers_as_before() {
 fn a_row_of_the_candidate_is_held_against_what_production_would_have_said() {
     let runs = Arc::default();
     let (production, candidate) = (deployment(1, Manner::Good, &runs), deployment(2, Manner::Good, &runs));
-    let comparison = Comparison::start(&production, &candidate, "").expect("a thread");
+    let comparison = Comparison::start(&production, &candidate, "", &Threads::default()).expect("a thread");
     comparison.listen(Share::ALL);
     for row in 0..100u8 {
         ask(&candidate, f32::from(row));
@@ -186,4 +186,30 @@ fn a_row_of_the_candidate_is_held_against_what_production_would_have_said() {
     assert_eq!(comparison.runs(), (0, 0));
     drop(seen);
     drop(comparison);
+}
+
+#[test]
+fn threads_that_hang_are_counted_and_no_more_are_begun() {
+    let (threads, runs) = (Threads::default(), Arc::default());
+    let production = deployment(1, Manner::Good, &runs);
+    let start = |manner| Comparison::start(&production, &deployment(2, manner, &runs), "", &threads);
+    // One that comes back is not counted, however many there were.
+    for _ in 0..=HUNG_MAX {
+        let comparison = start(Manner::Good).expect("a thread");
+        comparison.listen(Share::ALL);
+        ask(&production, 1.0);
+        wait("it is compared", || comparison.seen().pair_count() > 0);
+    }
+    for hung in 0..HUNG_MAX {
+        assert_eq!(threads.hung("adder"), hung);
+        let comparison = start(Manner::Hangs).expect("a thread");
+        comparison.listen(Share::ALL);
+        ask(&production, 1.0);
+        wait("it is noticed", || comparison.hangs().is_some());
+    }
+    // Their comparisons are over, and the threads are still there.
+    assert_eq!(threads.all_hung().get("adder"), Some(&HUNG_MAX));
+    let refused = start(Manner::Good).err().expect("refused").to_string();
+    assert!(refused.starts_with(&format!("{HUNG_MAX} threads of this server hang")), "{refused}");
+    assert_eq!(threads.hung("another"), 0);
 }

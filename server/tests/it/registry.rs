@@ -56,7 +56,8 @@ async fn an_uploaded_copy_serves_under_its_own_name() {
     // Registered, but nobody said it should serve.
     let refused = client.range().predict(tesla("my-range", Some(VersionChoice::Version(1)))).await;
     let refused = refused.map_err(Refusal::from).expect_err("refused");
-    refused.says(Code::FailedPrecondition, "NOT_SERVABLE", &["no alias points at it", "evctl models alias my-range"]);
+    let words = ["those that are: none", "no alias points at it", "evctl models alias my-range", "evctl models serve"];
+    refused.says(Code::NotFound, "VERSION_NOT_SERVED", &words);
 
     let set = set_alias(&registry, "my-range", "production", 1, Some(0)).await.expect("set");
     assert_eq!(set.previous_version, 0);
@@ -101,7 +102,7 @@ async fn requests_follow_an_alias_at_once() {
     }
     // What nothing points at any more does not serve any more.
     let left = client.range().predict(tesla("", Some(VersionChoice::Version(1)))).await.map_err(Refusal::from);
-    assert_eq!(left.expect_err("refused").reason, "NOT_SERVABLE");
+    left.expect_err("refused").says(Code::NotFound, "VERSION_NOT_SERVED", &["version 1", "those that are: 2"]);
     set_alias(&registry, "ev-range", "fallback", 1, None).await.expect("set");
     client.range().predict(tesla("", Some(VersionChoice::Alias("fallback".into())))).await.expect("answered");
     server.stop().await;

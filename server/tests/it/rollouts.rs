@@ -31,7 +31,7 @@ const KEYS: usize = 200;
 
 /// The range model, whose answers are `factor` of what they were: a bias that was corrected, or another unit. Its golden
 /// answers are its own, as those of a model would be that was trained so.
-fn times(factor: f64) -> Model {
+pub(crate) fn times(factor: f64) -> Model {
     let mut model = Model::of("ev-range");
     model.set("description", &format!("Trained anew: {factor}."));
     model.table("linear").insert("intercept".to_owned(), factor.ln().into());
@@ -52,22 +52,22 @@ fn times(factor: f64) -> Model {
     model
 }
 
-async fn registered(server: &TestServer, model: Model) -> Version {
+pub(crate) async fn registered(server: &TestServer, model: Model) -> Version {
     let registry = ModelRegistryClient::new(server.endpoint().channel().await);
     model.upload(&registry).await.expect("registered").version.expect("a version")
 }
 
-fn seconds(milliseconds: i64) -> Option<prost_types::Duration> {
+pub(crate) fn seconds(milliseconds: i64) -> Option<prost_types::Duration> {
     let nanos = i32::try_from(milliseconds % 1_000 * 1_000_000).expect("below a second");
     Some(prost_types::Duration { seconds: milliseconds / 1_000, nanos })
 }
 
-fn step(percent: f64, milliseconds: i64, minimum_requests: u64) -> RolloutStep {
+pub(crate) fn step(percent: f64, milliseconds: i64, minimum_requests: u64) -> RolloutStep {
     RolloutStep { percent, duration: seconds(milliseconds), minimum_requests }
 }
 
 /// A plan of seconds. Latency is another test's matter: many tests share this machine.
-fn plan() -> RolloutPlan {
+pub(crate) fn plan() -> RolloutPlan {
     let guards =
         RolloutGuards { minimum: Some(50), off: vec!["latency_p99_ratio_max".to_owned()], ..RolloutGuards::default() };
     RolloutPlan {
@@ -150,7 +150,7 @@ async fn ask(mut client: RangePredictionClient<Channel>, key: usize) -> PredictR
 }
 
 /// The rollout once it is over, or once `done` says so.
-async fn until(client: &Client, what: &str, done: impl Fn(&Rollout) -> bool) -> Rollout {
+pub(crate) async fn until(client: &Client, what: &str, done: impl Fn(&Rollout) -> bool) -> Rollout {
     let ends = Instant::now() + Duration::from_secs(60);
     loop {
         let rollout = client.rollouts().get("ev-range").await.expect("found");
@@ -162,7 +162,7 @@ async fn until(client: &Client, what: &str, done: impl Fn(&Rollout) -> bool) -> 
     }
 }
 
-fn is_over(rollout: &Rollout) -> bool {
+pub(crate) fn is_over(rollout: &Rollout) -> bool {
     matches!(rollout.state(), RolloutState::Promoted | RolloutState::Aborted | RolloutState::RolledBack)
 }
 

@@ -10,6 +10,8 @@ mod init;
 mod keep;
 mod keygen;
 mod list;
+mod replicas;
+mod serve;
 mod show;
 mod sign;
 mod verify;
@@ -41,6 +43,8 @@ Examples:
   evctl models import demand/ --alias production      and let it serve
   evctl models gates my-model:2                       may version 2 be in production?
   evctl models alias my-model production 1            back to version 1
+  evctl models serve my-model latest:2                the two newest answer whoever names them
+  evctl models replicas                               what does each server really serve?
   evctl import hf atto/ --name photos                 an image classifier from Hugging Face")]
 pub(crate) enum ModelsCommand {
     /// List the models with the versions that serve.
@@ -163,6 +167,20 @@ Example:
         /// NAME, NAME:VERSION or NAME@ALIAS.
         right: VersionRef,
     },
+    Serve(serve::ServeCommand),
+    /// Show the servers that share the registry, and what each of them really serves.
+    #[command(after_help = "\
+A server tells of itself when what it serves changes, and every few seconds; one that has missed three reports is stale.
+
+Examples:
+  evctl models replicas
+  evctl models replicas ev-range           has the promotion reached every server?
+  evctl -o json models replicas | jq '.replicas[] | {address, stale, revision}'")]
+    Replicas {
+        /// Only the versions of this model.
+        #[arg(default_value = "")]
+        name: String,
+    },
     /// Delete a version that neither an alias nor a pin refers to.
     Delete(keep::Numbered),
     /// Keep a version from being deleted.
@@ -190,6 +208,8 @@ impl ModelsCommand {
             ModelsCommand::Init(command) => command.run(output),
             ModelsCommand::Audit(command) => command.run(&global.connect().await?, output).await,
             ModelsCommand::Diff { left, right } => diff::run(&global.connect().await?, output, left, right).await,
+            ModelsCommand::Serve(command) => command.run(&global.connect().await?, output).await,
+            ModelsCommand::Replicas { name } => replicas::run(&global.connect().await?, output, &name).await,
             ModelsCommand::Delete(which) => keep::delete(&global.connect().await?, output, &which).await,
             ModelsCommand::Pin { which, reason } => keep::pin(&global.connect().await?, output, &which, &reason).await,
             ModelsCommand::Unpin(which) => keep::unpin(&global.connect().await?, output, &which).await,

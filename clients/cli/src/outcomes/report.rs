@@ -61,6 +61,7 @@ struct Counts {
     stored: u64,
     known: u64,
     superseded: u64,
+    forwarded: u64,
     refused: u64,
     /// The first refusals.
     refusals: Vec<String>,
@@ -133,6 +134,7 @@ impl Counts {
             ReportStatus::Stored => self.stored += 1,
             ReportStatus::AlreadyReported => self.known += 1,
             ReportStatus::Superseded => self.superseded += 1,
+            ReportStatus::Forwarded => self.forwarded += 1,
             ReportStatus::Refused | ReportStatus::Unspecified => {
                 self.refused += 1;
                 if self.refusals.len() < SHOWN_MAX {
@@ -146,9 +148,15 @@ impl Counts {
     }
 
     fn render(&self) -> String {
-        let Counts { stored, known, superseded, refused, refusals } = self;
-        let all = stored + known + superseded + refused;
-        let parts = [(stored, "stored"), (known, "reported before"), (superseded, "corrected"), (refused, "refused")];
+        let Counts { stored, known, superseded, forwarded, refused, refusals } = self;
+        let all = stored + known + superseded + forwarded + refused;
+        let parts = [
+            (stored, "stored"),
+            (known, "reported before"),
+            (superseded, "corrected"),
+            (forwarded, "kept for the server that made the prediction"),
+            (refused, "refused"),
+        ];
         let parts: Vec<String> =
             parts.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} {what}")).collect();
         let outcomes = if all == 1 { "outcome" } else { "outcomes" };

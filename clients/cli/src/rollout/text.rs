@@ -79,6 +79,9 @@ pub(super) fn page(rollout: &Rollout) -> String {
         facts.extend(left(rollout));
     }
     facts.push(format!("{} rows run by both", rollout.pairs));
+    if rollout.hung_comparisons > 0 {
+        facts.push(format!("{} threads hang in rows of the candidate", rollout.hung_comparisons));
+    }
     if rollout.dropped > 0 {
         facts.push(format!("{} not compared for want of time", rollout.dropped));
     }

@@ -47,6 +47,32 @@ fn every_service_answers() {
 }
 
 #[test]
+fn what_is_served_is_said_and_shown() {
+    let Some(server) = RealServer::start() else { return };
+    let run = evctl(&server.url, &["models", "serve", "ev-range"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("ev-range serves what its aliases and rollouts need, as configured"), "{}", run.stdout);
+    let set = json(&server, &["models", "serve", "ev-range", "latest:1"]);
+    assert_eq!(set["policy"]["latest"], 1);
+    assert_eq!(set["versions"][0]["state"], "VERSION_STATE_READY");
+    let run = evctl(&server.url, &["models", "serve", "ev-range"]);
+    assert!(run.stdout.contains("the newest version") && run.stdout.contains("somebody has set"), "{}", run.stdout);
+    let run = evctl(&server.url, &["models", "serve", "ev-range", "newest"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("expected latest:N, versions:N,N, all, aliases or configured"), "{}", run.stderr);
+    json(&server, &["models", "serve", "ev-range", "configured"]);
+
+    let replicas = json(&server, &["models", "replicas", "ev-range"]);
+    let replica = &replicas["replicas"][0];
+    let versions = replica["versions"].as_array().expect("versions");
+    assert_eq!((versions.len(), &versions[0]["model"]), (1, &Value::from("ev-range")));
+    assert_eq!(versions[0]["aliases"], object!(["production"]));
+    let run = evctl(&server.url, &["models", "replicas"]);
+    let address = replica["address"].as_str().expect("an address");
+    assert!(run.stdout.contains(address) && run.stdout.contains("thermal-risk"), "{}", run.stdout);
+}
+
+#[test]
 fn examples_of_the_help_are_answered() {
     let Some(server) = RealServer::start() else { return };
     for service in ["range", "utilization", "battery", "thermal"] {

@@ -220,17 +220,18 @@ impl Outcomes {
 }
 
 /// A prediction with what happened.
-struct Pair {
-    actual: f64,
-    cohort: i64,
-    status: Status,
-    answer: Vec<f32>,
+pub(super) struct Pair {
+    pub(super) actual: f64,
+    pub(super) cohort: i64,
+    pub(super) status: Status,
+    pub(super) answer: Vec<f32>,
 }
 
 // === impl Pair ===
 
 impl Pair {
-    fn of(row: &SqliteRow) -> Result<Pair, OutcomesError> {
+    /// Of the columns `actual, cohort, status, answer`.
+    pub(super) fn of(row: &SqliteRow) -> Result<Pair, OutcomesError> {
         let read =
             || Ok((row.try_get("actual")?, row.try_get("cohort")?, row.try_get("status")?, row.try_get("answer")?));
         let (actual, cohort, status, answer): (f64, i64, i64, &[u8]) =

@@ -2,6 +2,7 @@
 
 mod append;
 mod compare;
+mod errors;
 mod expire;
 mod report;
 
@@ -14,10 +15,11 @@ use sqlx::{
         SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 pub(crate) use append::{Due, Staged};
 pub use compare::{Comparison, Question};
+pub use errors::{ErrorsQuestion, PAIRS_MAX};
 pub(crate) use expire::expire;
 
 use crate::{
@@ -40,6 +42,8 @@ pub struct Outcomes {
     connect: SqliteConnectOptions,
     /// Whether the file is there and up to date.
     ready: Arc<OnceCell<()>>,
+    /// Counts calls that stored something of what happened.
+    reports: Arc<watch::Sender<u64>>,
 }
 
 // === impl Outcomes ===
@@ -61,7 +65,7 @@ impl Outcomes {
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(connect.clone());
-        Outcomes { pool, connect, ready: Arc::new(OnceCell::new()) }
+        Outcomes { pool, connect, ready: Arc::new(OnceCell::new()), reports: Arc::new(watch::Sender::new(0)) }
     }
 
     /// The database, opened and up to date.
@@ -72,6 +76,22 @@ impl Outcomes {
         };
         self.ready.get_or_try_init(open).await?;
         Ok(&self.pool)
+    }
+
+    /// Changes when something of what happened was stored.
+    #[must_use]
+    pub fn reports(&self) -> watch::Receiver<u64> {
+        self.reports.subscribe()
+    }
+
+    /// The name of this log, for as long as there is its database: whatever process writes it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn log_id(&self) -> Result<String, OutcomesError> {
+        let id = sqlx::query_scalar("SELECT id FROM log").fetch_one(self.pool().await?).await;
+        id.map_err(failed("read the name of the log"))
     }
 
     /// A connection of the log's own.

@@ -36,6 +36,10 @@ impl Outcomes {
                 results.push(store(&mut transaction, &mut versions, report, source, now_us).await?);
             }
             transaction.commit().await.map_err(failed("store outcomes"))?;
+            let first = results.len() - some.len();
+            if results[first..].iter().any(|result| matches!(result, Reported::Stored | Reported::Superseded { .. })) {
+                self.reports.send_modify(|count| *count += 1);
+            }
         }
         Ok(results)
     }

@@ -98,8 +98,10 @@ pub(super) fn index(snapshot: &Snapshot, ready: bool) -> Vec<ModelIndex> {
             let (state, reason) = match status {
                 VersionStatus::Ready => ("READY", String::new()),
                 VersionStatus::Loading => ("LOADING", String::new()),
-                VersionStatus::Registered => ("UNAVAILABLE", "no alias points at it".to_owned()),
-                VersionStatus::Failed(reason) => ("UNAVAILABLE", reason.clone()),
+                VersionStatus::Registered => {
+                    ("UNAVAILABLE", "no alias points at it and no version policy asks for it".to_owned())
+                }
+                VersionStatus::LeftOut(reason) | VersionStatus::Failed(reason) => ("UNAVAILABLE", reason.clone()),
             };
             ModelIndex { name: model.name.clone(), version: version.to_string(), state: state.to_owned(), reason }
         })

@@ -63,6 +63,7 @@ pub(super) fn status(status: &Status, now_ms: i64) -> ProtoRollout {
         candidate: Some(side(&seen.candidate)),
         pairs: seen.pair_count(),
         dropped: seen.dropped,
+        hung_comparisons: seen.hung,
         guards: statuses.iter().map(guard).collect(),
         replicas: replicas.iter().map(replica).collect(),
         ..rollout(stored, now_ms)
