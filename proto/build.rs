@@ -10,6 +10,7 @@ const SOURCES: &[&str] = &[
     "ev/charging/v1/charging.proto",
     "ev/battery/v1/battery.proto",
     "ev/thermal/v1/thermal.proto",
+    "ev/registry/v1/comparison.proto",
     "ev/registry/v1/gates.proto",
     "ev/registry/v1/registry.proto",
     "ev/registry/v1/rollouts.proto",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The long forms of the tests.
 #   scripts/verify.sh               all of them
-#   scripts/verify.sh soak ...      some of: properties, kills, fuzz, soak
+#   scripts/verify.sh soak ...      some of: properties, kills, replicas, fuzz, soak
 # Their lengths are set by FUZZ_SECONDS (1800 a target), PROPTEST_CASES (20000), KILLS (200), SOAK_SECONDS (600).
 # Every part prints a row for docs/verification.md when it has passed, and the commit comes last.
 set -euo pipefail
@@ -53,6 +53,13 @@ kills() {
   passed "kill -9 while gateways stream and resume, $kills times: everything durable is there once, the gap ledger exact"
 }
 
+replicas() {
+  step "three servers on one PostgreSQL: deaths at every step of a rollout, outages of 30 s"
+  cargo build --release --package evctl --package ev-server
+  EVSERVE_TEST_PROCESSES=long matching registry_processes --package ev-server --test it
+  passed "three servers on one PostgreSQL: 28 deaths of a server, 5 outages of 30 s, 20 deaths of the database, 100 races for an alias"
+}
+
 fuzz() {
   command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
   step "fuzzing the json and ubjson loaders and the pictures side by side, $fuzz_seconds s each"
@@ -89,11 +96,11 @@ soak() {
   passed "soak, $rate requests/s for $soak_seconds s: resident memory $before kB, then $after kB"
 }
 
-[ "$#" -gt 0 ] || set -- properties kills fuzz soak
+[ "$#" -gt 0 ] || set -- properties kills replicas fuzz soak
 for part in "$@"; do
   case $part in
-    properties | kills | fuzz | soak) "$part" ;;
-    *) echo "unknown: $part; there are properties, kills, fuzz, soak" >&2; exit 2 ;;
+    properties | kills | replicas | fuzz | soak) "$part" ;;
+    *) echo "unknown: $part; there are properties, kills, replicas, fuzz, soak" >&2; exit 2 ;;
   esac
 done
 printf '\ncommit %s, %s\n\n| what | result |\n|---|---|\n' "$(git rev-parse --short HEAD)" "$(date -u +%F)"

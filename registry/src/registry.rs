@@ -147,6 +147,31 @@ impl Registry {
         Ok(previous)
     }
 
+    /// Whether an alias is where a change of it expects it now, without moving it.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::InvalidAlias`], [`RegistryError::NotFound`] for the model, [`RegistryError::Conflict`] with the
+    /// version it points at, [`RegistryError::Storage`].
+    pub async fn check_move(&self, change: &AliasChange) -> Result<(), RegistryError> {
+        let AliasChange { model, alias, version: _, expected } = change;
+        check_model(model)?;
+        check_alias(alias)?;
+        let found = match self.metadata.get(model, &VersionChoice::Alias(alias.clone())).await {
+            Ok(version) => Some(version.version),
+            Err(RegistryError::NotFound { .. }) => {
+                // Tells a model without the alias from none.
+                self.metadata.list_versions(model, None, 1).await?;
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        if expected.holds(found) {
+            return Ok(());
+        }
+        Err(RegistryError::Conflict { model: model.clone(), alias: alias.clone(), found })
+    }
+
     /// Appends a row about something else to the audit log.
     ///
     /// # Errors

@@ -119,6 +119,16 @@ pub trait RolloutStore: Send + Sync {
     /// As [`RolloutStore::start_rollout`].
     async fn rollouts_mark(&self) -> Result<u64, RegistryError>;
 
+    /// The time by a clock that all processes share, in milliseconds since 1970: the database's, where it has one.
+    /// Without, they are on one machine, and it is `own_ms`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RolloutStore::start_rollout`].
+    async fn time_ms(&self, own_ms: i64) -> Result<i64, RegistryError> {
+        Ok(own_ms)
+    }
+
     /// Changes a rollout that is still at the caller's revision, and moves aliases with it.
     ///
     /// # Errors

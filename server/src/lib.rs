@@ -22,6 +22,7 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 mod bundled;
+mod comparison;
 mod config;
 mod cores;
 mod deploy;

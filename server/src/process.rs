@@ -13,22 +13,28 @@ use ev_alerts::{
 use ev_batching::Budget;
 use ev_registry::Registry;
 use ev_telemetry::Apply;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::{Layer as _, ServiceBuilder};
 
 use crate::{
     Config, ListenError,
+    comparison::Comparer,
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
     features::{FeaturesStartError, VehicleFeatures},
     fleet::{Fleet, Forwarded},
     gates::Gatekeeper,
     grpc::{
-        DeadlineLayer, Dispatch, GateService, Health, INGEST_SIZE_KEY, IngestDispatch, IngestService, MessageMemory,
-        Origins, OutcomesService, Predictor, QueryService, ReasonLayer, RegistryService, Renewals, RolloutsService,
-        ServiceLimits, TraceLayer, WebConfig, WebService, keep_health_current, keep_predictions_current, now_ms,
+        DeadlineLayer, Dispatch, EVENT_WATCHERS_MAX, GateService, Health, INGEST_SIZE_KEY, IngestDispatch,
+        IngestService, MessageMemory, Origins, OutcomesService, Predictor, QueryService, ROLLOUT_WATCHERS_MAX,
+        ReasonLayer, RegistryService, Renewals, RolloutsService, ServiceLimits, TraceLayer, WebConfig, WebService,
+        keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
@@ -239,12 +245,15 @@ impl Server {
             deployer: Arc::clone(&deployer),
             routes: Arc::clone(&routes),
             gates: gates.clone(),
+            comparer: Arc::new(Comparer::new(Arc::clone(&deployer))),
+            watchers: Arc::new(Semaphore::new(EVENT_WATCHERS_MAX)),
             control: tokio::runtime::Handle::current(),
             draining: draining.clone(),
         };
         let rollouts = Arc::new(Rollouts::new(Arc::clone(&registry), Arc::clone(&deployer), Arc::clone(&routes)));
         let rollouts_service = RolloutsService {
             rollouts: Arc::clone(&rollouts),
+            watchers: Arc::new(Semaphore::new(ROLLOUT_WATCHERS_MAX)),
             registry: Arc::clone(&registry),
             gates,
             control: tokio::runtime::Handle::current(),
@@ -328,6 +337,8 @@ impl Server {
         .with_rollouts(Arc::clone(&rollouts));
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
+        // Before the registry is read: what others change while this loads is not missed.
+        let follow = registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone());
         // From here on callers are answered, if only that their model is loading.
         deployer.announce().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
         let health_task = tokio::spawn(keep_health_current(reporter, Arc::clone(&deployer), routes, health_seen));
@@ -343,8 +354,9 @@ impl Server {
             (telemetry_listener, &ingest, config.telemetry.connections_max),
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
-        deployer.reconcile().await.map_err(|source| Box::new(registry::start_error(&config, source)))?;
-        let follow = tokio::spawn(registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone()));
+        let loaded = registry::load(&deployer, config.registry.database_wait).await;
+        loaded.map_err(|source| Box::new(registry::start_error(&config, source)))?;
+        let follow = tokio::spawn(follow);
         let fleet = tokio::spawn(fleet.run(draining.clone()));
         let forwarded = forwarded.map(|forwarded| tokio::spawn(forwarded.run(draining.clone())));
         let tidy = registry::keep_tidy(

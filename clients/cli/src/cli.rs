@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use ev_client::{Client, Config};
 
 use crate::{
+    actor,
     alerts::AlertsCommand,
     completions, doctor,
     exit::{EXIT_CODES, Exit},
@@ -82,6 +83,9 @@ pub(crate) struct GlobalOptions {
     /// Longest time to wait for an answer, such as 500ms or 2m [default: 10s; uploads: 10m].
     #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Global options")]
     pub(crate) timeout: Option<Duration>,
+    /// Who you are, for the server's audit log [default: user@host].
+    #[arg(long, global = true, env = "EVCTL_ACTOR", value_name = "NAME", help_heading = "Global options")]
+    pub(crate) actor: Option<String>,
 }
 
 /// What answers look like.
@@ -183,7 +187,9 @@ impl Command {
 impl GlobalOptions {
     /// Bounds of the client.
     pub(crate) fn config(&self) -> Config {
-        let mut config = Config { user_agent: format!("evctl/{}", env!("CARGO_PKG_VERSION")), ..Config::default() };
+        let user_agent = format!("evctl/{}", env!("CARGO_PKG_VERSION"));
+        let actor = self.actor.clone().unwrap_or_else(actor::whoever_runs_this);
+        let mut config = Config { user_agent, actor, ..Config::default() };
         if let Some(timeout) = self.timeout {
             config.connect_timeout = timeout.min(config.connect_timeout);
             config.deadline = timeout;

@@ -9,6 +9,7 @@
 //!
 //! Not here: checks of a request's values; the server knows them.
 
+mod actor;
 mod alerts;
 mod cli;
 mod completions;

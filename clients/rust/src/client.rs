@@ -19,6 +19,9 @@ use crate::{
 /// How much earlier than ours a server's clock may end a call whose deadline it was told.
 const LATE: Duration = Duration::from_millis(5);
 
+/// Says who calls.
+const ACTOR: &str = "x-evserve-actor";
+
 /// A connection to a server; cheap to clone, and clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -199,6 +202,15 @@ impl Client {
         &self.config
     }
 
+    /// A request that says who calls.
+    pub(crate) fn request<Q>(&self, message: Q) -> Request<Q> {
+        let mut request = Request::new(message);
+        if let Some(actor) = self.config.actor() {
+            request.metadata_mut().insert(ACTOR, actor);
+        }
+        request
+    }
+
     pub(crate) fn error(&self, status: Status) -> Error {
         Error::of_status(&self.endpoint, status)
     }
@@ -245,7 +257,7 @@ impl Client {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut request = Request::new(request);
+        let mut request = self.request(request);
         request.set_timeout(end.saturating_duration_since(Instant::now()));
         let result = tokio::time::timeout_at(end, send(request)).await.ok()?;
         // The server's clock and ours race for the same deadline; some servers call what they end then cancelled.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tonic::metadata::AsciiMetadataValue;
+
 use crate::RetryPolicy;
 
 /// What is in a message beside a photo: its id, the model's name, lengths.
@@ -27,6 +29,8 @@ pub struct Config {
     pub message_size_max_bytes: usize,
     /// Put before `ev-client/<version>` in the `user-agent`; empty for nothing.
     pub user_agent: String,
+    /// Who calls, for the server's audit log, which nobody checks; what a header cannot hold becomes `?`. Empty for nobody.
+    pub actor: String,
     /// When a call is repeated.
     pub retry: RetryPolicy,
 }
@@ -44,6 +48,7 @@ impl Default for Config {
             keepalive_timeout: Duration::from_secs(10),
             message_size_max_bytes: 16 << 20,
             user_agent: String::new(),
+            actor: String::new(),
             retry: RetryPolicy::default(),
         }
     }
@@ -60,7 +65,32 @@ impl Config {
         self.message_size_max_bytes.saturating_add(BESIDE_A_PHOTO_BYTES)
     }
 
+    /// Who calls, as a header says it.
+    pub(crate) fn actor(&self) -> Option<AsciiMetadataValue> {
+        let shown = |letter: char| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
+        let actor: String = self.actor.trim().chars().map(shown).collect();
+        (!actor.is_empty()).then(|| actor.parse().ok()).flatten()
+    }
+
     pub(crate) fn full_user_agent(&self) -> String {
         format!("{} ev-client/{}", self.user_agent, env!("CARGO_PKG_VERSION")).trim_start().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_is_what_a_header_can_hold() {
+        let check = |actor: &str, expected: Option<&str>| {
+            let config = Config { actor: actor.to_owned(), ..Config::default() };
+            assert_eq!(config.actor().as_ref().and_then(|actor| actor.to_str().ok()), expected, "{actor:?}");
+        };
+        check("kim@depot", Some("kim@depot"));
+        check(" kim of the depot ", Some("kim of the depot"));
+        check("josé@ladestation\r\nx: y", Some("jos?@ladestation??x: y"));
+        check("", None);
+        check("  ", None);
     }
 }

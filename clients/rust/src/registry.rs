@@ -3,19 +3,20 @@
 use std::{path::Path, sync::Arc};
 
 use ev_proto::ev::registry::v1::{
-    DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest,
-    GetGatesResponse, GetVersionPolicyRequest, GetVersionPolicyResponse, GetVersionRequest, GetVersionResponse,
-    ListModelsRequest, ListReplicasRequest, ListVersionsRequest, Model, PinVersionRequest, PinVersionResponse,
-    RegisterVersionResponse, Replica, SetAliasRequest, SetAliasResponse, SetVersionPolicyRequest,
-    SetVersionPolicyResponse, SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse,
-    VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, VersionPolicy,
-    WaiveGateRequest, WaiveGateResponse, model_registry_client::ModelRegistryClient,
+    CompareVersionsRequest, CompareVersionsResponse, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest,
+    GetAuditLogResponse, GetGatesRequest, GetGatesResponse, GetVersionPolicyRequest, GetVersionPolicyResponse,
+    GetVersionRequest, GetVersionResponse, ListModelsRequest, ListReplicasRequest, ListVersionsRequest, Model,
+    PinVersionRequest, PinVersionResponse, RegisterVersionResponse, Replica, SetAliasRequest, SetAliasResponse,
+    SetVersionPolicyRequest, SetVersionPolicyResponse, SignVersionRequest, SignVersionResponse, UnpinVersionRequest,
+    UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse,
+    Version, VersionPolicy, WaiveGateRequest, WaiveGateResponse, WatchEventsRequest, WatchEventsResponse,
+    model_registry_client::ModelRegistryClient,
 };
 use tokio::{sync::oneshot, time::Instant};
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, transport::Channel};
 
 use crate::{
-    Client, Error, UploadEvent, VersionRef,
+    Client, Error, Replies, UploadEvent, VersionRef,
     client::Repeat,
     patience::{Cut, Patience},
     upload::{Listener, Rest, Upload},
@@ -256,6 +257,42 @@ impl ModelRegistry {
             .await
     }
 
+    /// What is changed, as it is changed, for as long as the answer is held: rows of the audit log after one, or from now
+    /// on; of one model, or of all where `model` is empty. Who comes again with the `sequence` it saw last misses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] when the request is refused, [`Error::Unreachable`]; later errors come from the replies.
+    pub async fn watch_events(&self, after: Option<u64>, model: &str) -> Result<Replies<WatchEventsResponse>, Error> {
+        let request = WatchEventsRequest { after_sequence: after, model: model.to_owned() };
+        let mut inner = self.inner.clone();
+        let response = inner.watch_events(self.client.request(request)).await;
+        let response = response.map_err(|status| self.client.error(status))?;
+        Ok(Replies::new(self.client.clone(), response.into_inner()))
+    }
+
+    /// Has the server ask two versions the golden requests of both, at most `requests_max` of each (1 to 500; 0: 200).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `NOT_FOUND` for an unknown model, version or alias, `FAILED_PRECONDITION` where a version does
+    /// not load or their answers have no difference; [`Error::Unreachable`].
+    pub async fn compare_versions(
+        &self,
+        left: VersionRef,
+        right: VersionRef,
+        requests_max: u32,
+    ) -> Result<CompareVersionsResponse, Error> {
+        let request = CompareVersionsRequest { left: Some(left.into()), right: Some(right.into()), requests_max };
+        self.client
+            .with_deadline(self.client.config().upload_deadline)
+            .unary(Repeat::Once, request, |request| {
+                let mut inner = self.inner.clone();
+                async move { inner.compare_versions(request).await }
+            })
+            .await
+    }
+
     /// Has the server read the whole audit log again.
     ///
     /// # Errors
@@ -431,7 +468,7 @@ impl ModelRegistry {
         let resumable = matches!(rest, Rest::After(_));
         let deadline = end.saturating_duration_since(Instant::now());
         let (failed, failure) = oneshot::channel();
-        let mut request = Request::new(upload.stream(rest, listener.clone(), failed));
+        let mut request = self.client.request(upload.stream(rest, listener.clone(), failed));
         request.set_timeout(deadline);
         let mut inner = self.inner.clone();
         let call = tokio::time::timeout_at(end, inner.register_version(request));

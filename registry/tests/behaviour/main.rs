@@ -140,6 +140,21 @@ async fn postgres_refuses_to_change_the_audit_log() {
     database.end().await;
 }
 
+/// Processes whose clocks differ by whatever they like go by one: the database's, or that of the machine they share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_have_one_clock() {
+    let sqlite = Sqlite::empty().await.unwrap();
+    assert_eq!(sqlite.open().await.time_ms(7).await.unwrap(), 7);
+    let Some(database) = Postgres::empty().await else { return };
+    let (slow, fast) = (database.open().await, database.open().await);
+    let times = [slow.time_ms(0).await, fast.time_ms(i64::MAX).await, slow.time_ms(0).await].map(Result::unwrap);
+    assert!(times.is_sorted() && times[2] - times[0] < 60_000, "{times:?}");
+    // 2023, which no test runs before.
+    assert!(times[0] > 1_672_531_200_000, "{times:?}");
+    drop((slow, fast));
+    database.end().await;
+}
+
 macro_rules! behaviour {
     ($sqlite:ident, $postgres:ident, $suite:ident: $($test:ident),+ $(,)?) => {
         behaviour! { @ $sqlite, Sqlite, $suite: $($test),+ }

@@ -1,7 +1,8 @@
 //! What holds for any key, any split of observations over replicas, and candidates that differ in nothing.
 
 use ev_rollouts::{
-    Answer, GuardState, Guards, Key, Observations, Phase, Plan, Readiness, Rollout, Share, Split, View, judge,
+    Answer, GuardState, Guards, Key, Observations, Phase, Plan, Readiness, Rollout, ShadowPlan, Share, Split, Step,
+    View, judge,
 };
 use proptest::prelude::*;
 
@@ -80,6 +81,38 @@ proptest! {
         prop_assert_eq!(states(&merged), states(&whole));
     }
 
+    /// Replicas look whenever they like and store what they decided later, by compare-and-set, by one clock that may be
+    /// set back and forth: every phase is entered once, in order, and lasts as long as planned.
+    #[test]
+    fn replicas_that_race_apply_each_transition_once(
+        looks in proptest::collection::vec((0..3usize, -500..4_000i64, any::<bool>()), 1..80),
+    ) {
+        let plan = Plan { compare_percent: 100.0, ..quick() };
+        let mut stored = (1u64, Rollout::start("r", "m", 3, 4, plan, "", 0).expect("a rollout"));
+        let mut decided: [Option<(u64, Rollout)>; 3] = Default::default();
+        let (mut now_ms, mut production) = (0, 3);
+        for (replica, passed_ms, stores) in looks {
+            now_ms += passed_ms;
+            if stores && let Some((revision, rollout)) = decided[replica].take() && revision == stored.0 {
+                let (since_ms, planned_ms) = (stored.1.phase_since_ms, planned_ms(&stored.1));
+                prop_assert!(rollout.phase_since_ms - since_ms >= planned_ms, "{:?}", stored.1.phase);
+                if rollout.phase == Phase::Promoted {
+                    prop_assert_eq!(std::mem::replace(&mut production, 4), 3, "the alias moves once");
+                }
+                stored = (revision + 1, rollout);
+            }
+            let seen = agreeing(&stored.1);
+            let view =
+                View { now_ms, observations: &seen, candidate: &Readiness::Ready, production: Some(production) };
+            decided[replica] = stored.1.tick(&view).map(|transition| (stored.0, transition.rollout));
+        }
+        let phases: Vec<Phase> = stored.1.history.iter().map(|event| event.phase).collect();
+        let whole =
+            [Phase::Pending, Phase::Shadowing, Phase::Canary(0), Phase::Canary(1), Phase::Baking, Phase::Promoted];
+        prop_assert_eq!(phases.as_slice(), &whole[..phases.len()]);
+        prop_assert_eq!(stored.0, phases.len() as u64);
+    }
+
     /// No document, however it was damaged, makes a rollout panic, and an ended one stays where it is.
     #[test]
     fn any_document_can_be_ticked(
@@ -108,6 +141,39 @@ proptest! {
             prop_assert!(transition.rollout.epoch > rollout.epoch);
         }
     }
+}
+
+/// A plan of seconds.
+fn quick() -> Plan {
+    let step = |percent| Step { percent, duration_ms: 2_000, minimum_requests: 10 };
+    Plan {
+        shadow: Some(ShadowPlan { duration_ms: 1_000, minimum_pairs: 10 }),
+        steps: vec![step(5.0), step(50.0)],
+        bake_ms: 3_000,
+        ..Plan::default()
+    }
+}
+
+/// How long a phase of [`quick`] lasts.
+fn planned_ms(rollout: &Rollout) -> i64 {
+    match rollout.phase {
+        Phase::Shadowing => 1_000,
+        Phase::Canary(_) => 2_000,
+        Phase::Baking => 3_000,
+        // Its candidate is loaded; a clock that is set back makes it no shorter.
+        _ => i64::MIN,
+    }
+}
+
+/// As many rows as any phase needs, about which both versions agree.
+fn agreeing(rollout: &Rollout) -> Observations {
+    let mut seen = Observations { epoch: rollout.epoch, ..Observations::default() };
+    for row in 0..10u8 {
+        let value = 100.0 + f64::from(row);
+        seen.compare("", Answer::Value(value).into(), Some(Answer::Value(value).into()));
+    }
+    seen.candidate.requests = 10;
+    seen
 }
 
 /// A candidate that differs in nothing but its noise is not taken back, though it is looked at ten thousand times.

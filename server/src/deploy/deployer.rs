@@ -20,9 +20,12 @@ use ev_registry::{Page, Registry, RegistryError, VersionRecord};
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Deployment, ModelRoutes, QueueConfig, Routes, Signatures, Snapshot, VersionPolicy, Wanted, check_vocabulary,
+    Answer, Deployment, ModelRoutes, NotLoaded, Question, Questions, QueueConfig, Routes, Signatures, Snapshot,
+    VersionPolicy, Wanted, check_vocabulary,
     model_state::ModelState,
+    not_loaded::chain,
     policy::{Allowance, PolicyLimits},
+    questions,
     recent::Rehearsed,
     warmup,
 };
@@ -157,9 +160,16 @@ impl Deployer {
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when the registry cannot be read; then nothing changes.
+    /// [`RegistryError`] when the registry cannot be read; then what is loaded already is published with the next call.
     pub(crate) async fn reconcile(&self) -> Result<(), RegistryError> {
-        let _loading = self.loading.lock().await;
+        let _loading = match self.loading.try_lock() {
+            Ok(loading) => loading,
+            Err(_) => {
+                // An alias that moved to what is loaded does not wait for what another call is loading.
+                self.announce().await?;
+                self.loading.lock().await
+            }
+        };
         loop {
             let loading = self.publish_registry().await?;
             if loading.is_empty() {
@@ -172,7 +182,8 @@ impl Deployer {
                 let of = (record.model.clone(), record.version);
                 match self.load_version(&record).await {
                     Ok(deployment) => drop(self.state().loaded.insert(of, deployment)),
-                    Err(reason) => drop(self.state().failed.insert(of, reason)),
+                    Err(NotLoaded::Refused(reason)) => drop(self.state().failed.insert(of, reason)),
+                    Err(NotLoaded::Unread(error)) => return Err(error),
                 }
             }
         }
@@ -259,7 +270,7 @@ impl Deployer {
         }
     }
 
-    async fn load_version(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {
+    async fn load_version(&self, record: &VersionRecord) -> Result<Arc<Deployment>, NotLoaded> {
         match self.load(record).await {
             Ok(deployment) => {
                 self.config.predictions.listen(&deployment);
@@ -272,15 +283,16 @@ impl Deployer {
                 );
                 Ok(Arc::new(deployment))
             }
-            Err(reason) => {
+            Err(NotLoaded::Refused(reason)) => {
                 tracing::error!(model = record.model, version = record.version, reason, "model version refused");
-                Err(reason)
+                Err(NotLoaded::Refused(reason))
             }
+            Err(unread) => Err(unread),
         }
     }
 
-    /// Reads, loads and warms one version; the error is the reason it is refused, with its code first.
-    async fn load(&self, record: &VersionRecord) -> Result<Deployment, String> {
+    /// Reads, loads and warms one version.
+    async fn load(&self, record: &VersionRecord) -> Result<Deployment, NotLoaded> {
         let (deployment, rehearsed, ()) = self.load_and_warm(record, |_, _, _| ()).await?;
         if rehearsed.refused > 0 {
             tracing::warn!(
@@ -299,8 +311,8 @@ impl Deployer {
     ///
     /// # Errors
     ///
-    /// The reason it would be refused.
-    pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, String> {
+    /// [`NotLoaded`].
+    pub(crate) async fn rehearse(&self, record: &VersionRecord) -> Result<String, NotLoaded> {
         let (deployment, rehearsed, golden) = self.load_and_warm(record, |_, _, golden| golden.len()).await?;
         let Rehearsed { answered, refused, refusal } = rehearsed;
         let logged = match (answered, refused) {
@@ -311,16 +323,50 @@ impl Deployer {
         Ok(format!("{golden} golden requests{logged}; {}", deployment.runtime_description()))
     }
 
+    /// The golden requests of a version, at most `max` of them.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLoaded`].
+    pub(crate) async fn questions(&self, record: &VersionRecord, max: usize) -> Result<Questions, NotLoaded> {
+        let manifest = self.registry.manifest(record).await?;
+        let artifact = self.registry.fetch(record).await?;
+        let reading = tokio::task::spawn_blocking(move || Questions::read(manifest, &artifact, max));
+        let questions = reading.await.unwrap_or_else(|_| Err("reading its golden requests panicked".to_owned()));
+        questions.map_err(|problem| NotLoaded::Refused(format!("FAILED_PRECONDITION: {problem}")))
+    }
+
+    /// What a version answers to each of the questions, as far as it comes in `time`. Loads it for them alone: whether it
+    /// serves or not, its requests and its counts notice nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLoaded`].
+    pub(crate) async fn answers(
+        &self,
+        record: &VersionRecord,
+        questions: Arc<[Question]>,
+        time: Duration,
+    ) -> Result<Vec<Result<Answer, String>>, NotLoaded> {
+        let ask = move |deployment: &Deployment, _: &ArtifactDir, _: &[GoldenCase]| {
+            questions::put(deployment, &questions, Instant::now() + time)
+        };
+        self.load_and_warm(record, ask).await.map(|(_, _, answers)| answers)
+    }
+
     /// Loads and warms a version without letting it serve, and holds it against the gates.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] when its manifest cannot be read. A version that does not load is judged as such.
+    /// [`RegistryError`] when the registry cannot be read. A version that does not load is judged as such.
     pub(crate) async fn judge(&self, record: &VersionRecord) -> Result<Examined, RegistryError> {
         let manifest = self.registry.manifest(record).await?;
         let (results, refusal) = match self.load_and_warm(record, crate::gates::judge).await {
             Ok((_, _, results)) => (results, None),
-            Err(reason) => (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason)),
+            Err(NotLoaded::Unread(error)) => return Err(error),
+            Err(NotLoaded::Refused(reason)) => {
+                (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason))
+            }
         };
         Ok(Examined { results, refusal })
     }
@@ -330,17 +376,17 @@ impl Deployer {
         &self,
         record: &VersionRecord,
         examine: impl FnOnce(&Deployment, &ArtifactDir, &[GoldenCase]) -> T + Send + 'static,
-    ) -> Result<(Deployment, Rehearsed, T), String> {
+    ) -> Result<(Deployment, Rehearsed, T), NotLoaded> {
         self.config.signatures.check(&self.registry, record).await?;
-        let manifest = self.registry.manifest(record).await.map_err(|error| reason(&error))?;
-        check_vocabulary(&manifest).map_err(|error| format!("FAILED_PRECONDITION: {error}"))?;
-        let artifact = self.registry.fetch(record).await.map_err(|error| reason(&error))?;
+        let manifest = self.registry.manifest(record).await?;
+        check_vocabulary(&manifest).map_err(|error| NotLoaded::Refused(format!("FAILED_PRECONDITION: {error}")))?;
+        let artifact = self.registry.fetch(record).await?;
         let backends = &self.config.backends;
         let wanted = &manifest.model.backend;
         let backend = backends.iter().find(|backend| backend.name() == wanted).cloned().ok_or_else(|| {
             let available: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
             let missing = LoadError::BackendMissing { backend: wanted.clone(), available: available.join(", ") };
-            format!("FAILED_PRECONDITION: {missing}")
+            NotLoaded::Refused(format!("FAILED_PRECONDITION: {missing}"))
         })?;
         let (version, digest, core_count) = (record.version, record.digest.to_string(), self.config.core_count);
         let batching = self.config.batching.of(&manifest.model.name, manifest.preprocessing.is_some());
@@ -367,7 +413,8 @@ impl Deployer {
             settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
             Ok((deployment, rehearsed, examined))
         });
-        loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
+        let loaded = loading.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()));
+        loaded.map_err(NotLoaded::Refused)
     }
 
     async fn model_names(&self) -> Result<BTreeSet<String>, RegistryError> {
@@ -391,24 +438,4 @@ impl Deployer {
             page.token = Some(next);
         }
     }
-}
-
-/// A registry failure as status and log show it.
-fn reason(error: &RegistryError) -> String {
-    let code = match error {
-        RegistryError::Corrupt { .. } | RegistryError::Lost { .. } | RegistryError::Tampered { .. } => "DATA_LOSS",
-        _ => "FAILED_PRECONDITION",
-    };
-    format!("{code}: {}", chain(error))
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -5,8 +5,10 @@
 mod deployer;
 mod deployment;
 mod model_state;
+mod not_loaded;
 mod policies;
 mod policy;
+mod questions;
 mod queue;
 mod recent;
 mod signatures;
@@ -24,6 +26,8 @@ pub(crate) use signatures::{Signatures, Signed};
 pub(crate) use snapshot::VersionStatus;
 
 pub(crate) use deployment::{Deployment, enter_core};
+pub(crate) use not_loaded::NotLoaded;
+pub(crate) use questions::{Answer, Question, Questions};
 pub(crate) use queue::{Queue, QueueConfig};
 pub(crate) use snapshot::{ModelRoutes, Routes, Snapshot, VersionChoice};
 pub(crate) use split::{Asker, Wanted};

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use ev_models_core::Digest;
-use ev_registry::{Registry, VersionRecord, VersionSignature};
+use ev_registry::{Registry, RegistryError, VersionRecord, VersionSignature};
 use ev_signing::{KeyError, PublicKey, Signature};
 
+use super::NotLoaded;
 use crate::config::{RegistryConfig, SignaturePolicy};
 
 /// What a version's signatures must be to be loaded.
@@ -77,18 +78,21 @@ impl Signatures {
     /// # Errors
     ///
     /// Why not, with its code and reason first.
-    pub(crate) async fn check(&self, registry: &Registry, record: &VersionRecord) -> Result<(), String> {
+    pub(crate) async fn check(&self, registry: &Registry, record: &VersionRecord) -> Result<(), NotLoaded> {
         if self.policy == SignaturePolicy::Off {
             return Ok(());
         }
-        let signatures =
-            registry.signatures(record).await.map_err(|error| format!("DATA_LOSS: BAD_SIGNATURE: {error}"));
-        let signed = self.of(&record.model, &record.digest, &signatures?);
+        let unread = |error: RegistryError| match NotLoaded::from(error) {
+            NotLoaded::Refused(reason) => NotLoaded::Refused(format!("DATA_LOSS: BAD_SIGNATURE: {reason}")),
+            unread @ NotLoaded::Unread(_) => unread,
+        };
+        let signatures = registry.signatures(record).await.map_err(unread)?;
+        let signed = self.of(&record.model, &record.digest, &signatures);
         let refusal = signed.refusal();
         let refused =
             refusal.is_some() && (self.policy == SignaturePolicy::Require || matches!(signed, Signed::Bad(_)));
         match refusal {
-            Some(reason) if refused => Err(reason),
+            Some(reason) if refused => Err(NotLoaded::Refused(reason)),
             Some(reason) => {
                 let (model, version) = (&record.model, record.version);
                 tracing::warn!(model, version, reason, "model version is not signed by a trusted key");

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use ev_models_core::{
     ArtifactDir, DataType,
     manifest::{GoldenAnswer, GoldenCase, GoldenFile, Manifest},
@@ -63,7 +64,7 @@ pub(super) fn warm_up(
     Ok((cases, rehearsed))
 }
 
-fn read_golden(manifest: &Manifest, artifact: &ArtifactDir) -> Result<Option<GoldenFile>, String> {
+pub(super) fn read_golden(manifest: &Manifest, artifact: &ArtifactDir) -> Result<Option<GoldenFile>, String> {
     let Some(golden) = &manifest.golden else { return Ok(None) };
     let path = artifact.path(&golden.file).map_err(|error| error.to_string())?;
     let size = fs_err::metadata(path).map_err(|error| error.to_string())?.len();
@@ -94,8 +95,9 @@ fn reproduce_picture(
     if !case.inputs.is_empty() || !case.columns.is_empty() {
         return Err(format!("names the picture `{file}` beside `inputs` or `columns`, expected one of the two"));
     }
-    let (outcome, margin) = rehearse_picture(deployment, pictures, &read_picture(artifact, file)?)
-        .map_err(|error| format!("the picture `{file}`: {error}"))?;
+    let picture = Picture::File(read_picture(artifact, file)?);
+    let (outcome, margin) =
+        rehearse_picture(deployment, pictures, &picture).map_err(|error| format!("the picture `{file}`: {error}"))?;
     if let Some(expected) = &case.margin {
         let expected: Vec<f64> = expected.iter().copied().map(f64::from).collect();
         if !all_close(&margin, &expected, tolerance) {
@@ -116,14 +118,14 @@ fn wrong_recipe(file: &str, pictures: &Pictures, problem: &str) -> String {
     )
 }
 
-fn read_picture(artifact: &ArtifactDir, file: &str) -> Result<Picture, String> {
+pub(super) fn read_picture(artifact: &ArtifactDir, file: &str) -> Result<Bytes, String> {
     let path =
         artifact.path(file).map_err(|_| format!("names the picture `{file}`, which is not among `[[files]]`"))?;
     let size = fs_err::metadata(path).map_err(|error| error.to_string())?.len();
     if size > PICTURE_MAX_BYTES {
         return Err(format!("`{file}` has {size} bytes, expected at most {PICTURE_MAX_BYTES}"));
     }
-    Ok(Picture::File(fs_err::read(path).map_err(|error| error.to_string())?.into()))
+    Ok(fs_err::read(path).map_err(|error| error.to_string())?.into())
 }
 
 /// Whether an answer is the golden one.
@@ -188,7 +190,16 @@ fn all_close(found: &[f32], expected: &[f64], tolerance: f64) -> bool {
     found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| close(*found, *expected))
 }
 
-fn predict(deployment: &Deployment, inputs: &BTreeMap<String, serde_json::Value>) -> Result<Outcome, String> {
+/// The answer to a picture, of a version that takes some.
+pub(super) fn predict_picture(deployment: &Deployment, picture: Picture) -> Result<Outcome, String> {
+    let Some(pictures) = deployment.pictures() else { return Err("the version takes no pictures".to_owned()) };
+    rehearse_picture(deployment, pictures, &picture).map(|(outcome, _)| outcome).map_err(|error| error.to_string())
+}
+
+pub(super) fn predict(
+    deployment: &Deployment,
+    inputs: &BTreeMap<String, serde_json::Value>,
+) -> Result<Outcome, String> {
     predict_row(deployment, Want::EstimateAndRaw, |row| fill(deployment, inputs, row))
         .map_err(|error| error.to_string())
 }

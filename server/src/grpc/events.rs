@@ -3,11 +3,12 @@
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use ev_proto::ev::registry::v1::{
-    AuditEvent, GetAuditLogRequest, GetAuditLogResponse, VerifyAuditLogResponse, WatchEventsResponse,
+    AuditEvent, GetAuditLogRequest, GetAuditLogResponse, VerifyAuditLogResponse, WatchEventsRequest,
+    WatchEventsResponse,
 };
 use ev_registry::{AuditOrder, AuditQuery, AuditRecord, AuditVerification, Registry};
 use futures_util::{Stream, stream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -17,6 +18,8 @@ use super::status;
 const PAGE_ROWS: u32 = 100;
 /// Rows that a watcher holds: it reads no more before these are sent.
 const WATCH_ROWS: u32 = 100;
+/// Callers that watch at one time: each asks the database whenever anything has changed.
+pub(crate) const WATCHERS_MAX: usize = 256;
 
 pub(super) type Watching = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
 
@@ -28,6 +31,7 @@ struct Watcher {
     model: Option<String>,
     after: u64,
     ready: VecDeque<AuditRecord>,
+    _place: OwnedSemaphorePermit,
 }
 
 /// A page of rows, or those of a time.
@@ -70,17 +74,20 @@ pub(super) fn verified(verification: AuditVerification) -> VerifyAuditLogRespons
 /// Rows after one as they come; none: those to come.
 pub(super) async fn watch(
     registry: Arc<Registry>,
-    after: Option<u64>,
-    model: String,
+    WatchEventsRequest { after_sequence, model }: WatchEventsRequest,
+    place: OwnedSemaphorePermit,
     draining: CancellationToken,
 ) -> Result<Watching, Status> {
     let changes = registry.changes();
-    let after = match after {
-        Some(after) => after,
-        None => registry.audit_head().await.map_err(|error| status::of_registry(&error))?.sequence,
-    };
+    let newest = registry.audit_head().await.map_err(|error| status::of_registry(&error))?.sequence;
+    let after = after_sequence.unwrap_or(newest);
+    if after > newest {
+        // It would wait in silence for rows that were written long ago in another log.
+        let description = format!("is {after}, expected at most {newest}, the number of the newest row");
+        return Err(status::invalid("after_sequence", "OUT_OF_RANGE", description));
+    }
     let model = (!model.is_empty()).then_some(model);
-    let watcher = Watcher { registry, changes, draining, model, after, ready: VecDeque::new() };
+    let watcher = Watcher { registry, changes, draining, model, after, ready: VecDeque::new(), _place: place };
     Ok(Box::pin(stream::unfold(Some(watcher), |watcher| async move {
         let mut watcher = watcher?;
         match watcher.next().await {

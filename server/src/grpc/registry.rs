@@ -6,25 +6,26 @@ use std::{
 };
 
 use ev_proto::ev::registry::v1::{
-    Check, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest,
-    GetGatesResponse, GetUploadRequest, GetUploadResponse, GetVersionPolicyRequest, GetVersionPolicyResponse,
-    GetVersionRequest, GetVersionResponse, ListModelsRequest, ListModelsResponse, ListReplicasRequest,
-    ListReplicasResponse, ListVersionsRequest, ListVersionsResponse, Model, PinVersionRequest, PinVersionResponse,
-    RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest, SetAliasResponse, SetVersionPolicyRequest,
-    SetVersionPolicyResponse, SignVersionRequest, SignVersionResponse, UnpinVersionRequest, UnpinVersionResponse,
-    VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse, Version, VersionState,
-    WaiveGateRequest, WaiveGateResponse, WatchEventsRequest, get_gates_request, get_version_request,
-    model_registry_server::ModelRegistry, verify_version_request,
+    Check, CompareVersionsRequest, CompareVersionsResponse, DeleteVersionRequest, DeleteVersionResponse,
+    GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest, GetGatesResponse, GetUploadRequest, GetUploadResponse,
+    GetVersionPolicyRequest, GetVersionPolicyResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest,
+    ListModelsResponse, ListReplicasRequest, ListReplicasResponse, ListVersionsRequest, ListVersionsResponse, Model,
+    PinVersionRequest, PinVersionResponse, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest,
+    SetAliasResponse, SetVersionPolicyRequest, SetVersionPolicyResponse, SignVersionRequest, SignVersionResponse,
+    UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest,
+    VerifyVersionResponse, Version, VersionState, WaiveGateRequest, WaiveGateResponse, WatchEventsRequest,
+    get_gates_request, get_version_request, model_registry_server::ModelRegistry, verify_version_request,
 };
 use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Page, Registry, VersionChoice, VersionRecord};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{actor::actor, events, fleet, gates::GateService, status, upload};
+use super::{actor::actor, comparison, events, fleet, gates::GateService, status, upload};
 use crate::{
-    deploy::{Deployer, ModelRoutes, Routes, VersionStatus},
+    comparison::Comparer,
+    deploy::{Deployer, ModelRoutes, NotLoaded, Routes, VersionStatus},
     fleet::Fleet,
-    pipeline::PredictError,
 };
 
 /// Most of a pin's reason.
@@ -37,6 +38,9 @@ pub(crate) struct RegistryService {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) gates: GateService,
+    pub(crate) comparer: Arc<Comparer>,
+    /// Places of callers that watch events.
+    pub(crate) watchers: Arc<Semaphore>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) draining: CancellationToken,
@@ -119,12 +123,20 @@ impl ModelRegistry for RegistryService {
         if checks.iter().all(|check| check.ok) {
             let (ok, detail) = match self.rehearse(&record).await {
                 Ok(detail) => (true, detail),
-                Err(reason) => (false, reason),
+                Err(NotLoaded::Refused(reason)) => (false, reason),
+                Err(NotLoaded::Unread(error)) => return Err(status::of_registry(&error)),
             };
             checks.push(Check { name: "loads and reproduces its golden requests".to_owned(), ok, detail });
         }
         let ok = checks.iter().all(|check| check.ok);
         Ok(Response::new(VerifyVersionResponse { version: Some(self.version(&record)), ok, checks }))
+    }
+
+    async fn compare_versions(
+        &self,
+        request: Request<CompareVersionsRequest>,
+    ) -> Result<Response<CompareVersionsResponse>, Status> {
+        comparison::compare(&self.registry, &self.comparer, request.into_inner()).await.map(Response::new)
     }
 
     async fn set_alias(&self, request: Request<SetAliasRequest>) -> Result<Response<SetAliasResponse>, Status> {
@@ -142,6 +154,9 @@ impl ModelRegistry for RegistryService {
             self.reconcile().await?;
             return Ok(Response::new(SetAliasResponse { version: None, previous_version: previous.unwrap_or(0) }));
         }
+        let change = AliasChange::set(model.as_str(), alias.as_str(), version, expected);
+        // Before anything is loaded or judged for it; it is looked at once more when the alias moves.
+        registry.check_move(&change).await.map_err(|error| status::of_registry(&error))?;
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
         if alias == PRODUCTION {
             self.gates.admit(&record).await?;
@@ -150,7 +165,6 @@ impl ModelRegistry for RegistryService {
         }
         // A failed version may have been repaired since; pointing an alias at it is a reason to look again.
         self.deployer.forgive(&model, version);
-        let change = AliasChange::set(model.as_str(), alias, version, expected);
         let previous = registry.move_alias(&change, now_ms()).await.map_err(|error| status::of_registry(&error))?;
         self.reconcile().await?;
         let record = self.get(&model, Some(VersionChoice::Number(version))).await?;
@@ -250,9 +264,9 @@ impl ModelRegistry for RegistryService {
         &self,
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let WatchEventsRequest { after_sequence, model } = request.into_inner();
         let (registry, draining) = (Arc::clone(&self.registry), self.draining.clone());
-        events::watch(registry, after_sequence, model, draining).await.map(Response::new)
+        let place = status::place_of_watcher(&self.watchers, events::WATCHERS_MAX)?;
+        events::watch(registry, request.into_inner(), place, draining).await.map(Response::new)
     }
 
     async fn set_version_policy(
@@ -307,16 +321,15 @@ impl RegistryService {
         if self.routes.load().models.get(&record.model).is_some_and(loaded) {
             return Ok(());
         }
-        let refused =
-            |reason| PredictError::NotServable { name: record.model.clone(), version: record.version, reason };
-        self.rehearse(record).await.map(|_| ()).map_err(|reason| status::of_predict(refused(reason)))
+        let rehearsed = self.rehearse(record).await.map(|_| ());
+        rehearsed.map_err(|error| status::of_not_loaded(&record.model, record.version, error))
     }
 
-    /// Loads and warms a version on the control runtime without letting it serve; what was found, or the reason it is refused.
-    async fn rehearse(&self, record: &VersionRecord) -> Result<String, String> {
+    /// Loads and warms a version on the control runtime without letting it serve, and says what was found.
+    async fn rehearse(&self, record: &VersionRecord) -> Result<String, NotLoaded> {
         let (deployer, record) = (Arc::clone(&self.deployer), record.clone());
         let rehearsal = self.control.spawn(async move { deployer.rehearse(&record).await });
-        rehearsal.await.unwrap_or_else(|_| Err("INTERNAL: loading it panicked".to_owned()))
+        rehearsal.await.unwrap_or_else(|_| Err(NotLoaded::Refused("INTERNAL: loading it panicked".to_owned())))
     }
 
     /// Makes what is loaded match the registry, on the control runtime and even when the caller goes away.

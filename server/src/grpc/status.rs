@@ -1,6 +1,6 @@
 //! The only place that makes a `Status` or a row error of an error.
 
-use std::{collections::HashMap, error::Error, time::Duration};
+use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
 
 use ev_domain::Problem;
 use ev_features::{StoreError, WriteError};
@@ -9,10 +9,13 @@ use ev_proto::ev::common::v1::{FieldViolation, RowError};
 use ev_registry::RegistryError;
 use ev_rollouts::RolloutError;
 use ev_telemetry::{SubmitError, TelemetryError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
+    comparison::ComparisonError,
+    deploy::NotLoaded,
     gates::GateError,
     pipeline::{PredictError, Violation},
     rollouts::RolloutsError,
@@ -26,6 +29,9 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// When an upload may try again that found no room beside others: some end within.
 const STAGING_DELAY: Duration = Duration::from_secs(10);
+
+/// When a caller may try again to watch: others watch for long.
+const WATCHERS_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// An error as every edge shows it.
 struct Described {
@@ -124,6 +130,28 @@ pub(super) fn of_rollouts(error: &RolloutsError) -> Status {
     };
     let retry = (code == Code::Aborted).then_some(RETRY_DELAY);
     Described { code, reason, message: error.to_string(), violations: Vec::new(), retry }.into_status()
+}
+
+/// The status of versions that cannot be compared.
+#[cold]
+pub(super) fn of_comparison(error: ComparisonError) -> Status {
+    let message = error.to_string();
+    let (code, reason) = match error {
+        ComparisonError::NotAlike { .. } => (Code::FailedPrecondition, "NOT_COMPARABLE"),
+        ComparisonError::NoRequests => (Code::FailedPrecondition, "NO_GOLDEN_REQUESTS"),
+        ComparisonError::ShuttingDown => return of_registry(&RegistryError::ShuttingDown),
+        ComparisonError::NotLoaded { model, version, source } => return of_not_loaded(&model, version, source),
+    };
+    Described { code, reason, message, violations: Vec::new(), retry: None }.into_status()
+}
+
+/// The status of a version that was not loaded.
+#[cold]
+pub(super) fn of_not_loaded(model: &str, version: u32, error: NotLoaded) -> Status {
+    match error {
+        NotLoaded::Unread(error) => of_registry(&error),
+        NotLoaded::Refused(reason) => of_predict(PredictError::NotServable { name: model.to_owned(), version, reason }),
+    }
 }
 
 /// The status of a version that may not be in production.
@@ -277,6 +305,19 @@ pub(super) fn too_soon(wait: Duration) -> Status {
     let (code, reason, seconds) = (Code::ResourceExhausted, "TOO_SOON", wait.as_secs_f64());
     let message = format!("a stream of this connection was ended for what it sent; open the next in {seconds:.1} s");
     Described { code, reason, message, violations: Vec::new(), retry: Some(wait) }.into_status()
+}
+
+/// A place among those who watch, of which there are so many.
+///
+/// # Errors
+///
+/// `RESOURCE_EXHAUSTED` when all are taken.
+pub(super) fn place_of_watcher(places: &Arc<Semaphore>, max: usize) -> Result<OwnedSemaphorePermit, Status> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| {
+        let message = format!("{max} callers watch already, the most at one time; try again, or ask now and then");
+        let (code, reason, retry) = (Code::ResourceExhausted, "TOO_MANY_WATCHERS", Some(WATCHERS_RETRY_DELAY));
+        Described { code, reason, message, violations: Vec::new(), retry }.into_status()
+    })
 }
 
 /// Something that does not exist.

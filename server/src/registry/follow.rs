@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ev_registry::{AuditQuery, Registry, RegistryError, SET_VERSION_POLICY, audit};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::deploy::Deployer;
@@ -10,10 +11,25 @@ use crate::deploy::Deployer;
 /// Between two attempts to read a registry that fails.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Makes what is loaded match the registry whenever it has changed. While it cannot be read, what serves goes on serving.
-pub(crate) async fn follow(registry: Arc<Registry>, deployer: Arc<Deployer>, draining: CancellationToken) {
+/// Makes what is loaded match the registry whenever it has changed since this was called, also before it is awaited.
+/// While it cannot be read, what serves goes on serving.
+pub(crate) fn follow(
+    registry: Arc<Registry>,
+    deployer: Arc<Deployer>,
+    draining: CancellationToken,
+) -> impl Future<Output = ()> {
     let mut changes = registry.changes();
-    let mut seen = *changes.borrow_and_update();
+    let seen = *changes.borrow_and_update();
+    follow_from(seen, changes, registry, deployer, draining)
+}
+
+async fn follow_from(
+    mut seen: u64,
+    mut changes: watch::Receiver<u64>,
+    registry: Arc<Registry>,
+    deployer: Arc<Deployer>,
+    draining: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = draining.cancelled() => return,

@@ -3,6 +3,8 @@
 mod follow;
 mod tidy;
 
+use std::time::{Duration, Instant};
+
 use ev_registry::{Registry, RegistryError, VersionRecord};
 
 pub(crate) use follow::follow;
@@ -11,8 +13,12 @@ pub(crate) use tidy::keep_tidy;
 use crate::{
     Config, bundled,
     config::{DatabaseUrl, RegistryConfig},
+    deploy::Deployer,
     grpc::now_ms,
 };
+
+/// Between two attempts to load what the registry asks for, while its database is away.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The registry cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +81,20 @@ pub(crate) async fn open(config: &Config) -> Result<(Registry, Vec<VersionRecord
         tracing::info!(created, "bundled models registered");
     }
     Ok((registry, imported.into_iter().map(|version| version.version).collect()))
+}
+
+/// Loads what the registry asks for. A database that goes away meanwhile is waited for, as one that is away before.
+pub(crate) async fn load(deployer: &Deployer, wait: Duration) -> Result<(), RegistryError> {
+    let until = Instant::now() + wait;
+    loop {
+        match deployer.reconcile().await {
+            Err(error @ RegistryError::Unreachable { .. }) if Instant::now() < until => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the registry's database");
+                tokio::time::sleep(PAUSE).await;
+            }
+            loaded => return loaded,
+        }
+    }
 }
 
 pub(crate) fn start_error(config: &Config, source: RegistryError) -> RegistryStartError {

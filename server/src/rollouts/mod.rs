@@ -10,7 +10,14 @@ mod gauges;
 mod tests;
 mod truths;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ev_registry::{
     AliasChange, AuditEntry, ExpectedVersion, NewRollout, Origin, PRODUCTION, ROLLOUT, References, Registry,
@@ -35,6 +42,8 @@ use crate::deploy::{Deployer, Deployment, Routes, VersionStatus, Wanted};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Tries of a change that others are quicker with.
 const TRIES: usize = 8;
+/// Longest name that is looked for: models' are shorter, and ids have 36 letters.
+const NAME_BYTES_MAX: usize = 64;
 /// The alias of the version that was production before.
 const FALLBACK: &str = "fallback";
 
@@ -46,12 +55,23 @@ pub(crate) struct Rollouts {
     /// This process, in what it tells of what it saw.
     replica: String,
     running: Mutex<HashMap<String, Running>>,
+    /// Held while routes are made of what the registry says, so that none are made of what it said before.
+    published: Mutex<Published>,
+    /// Versions are to be loaded, and nobody is at it.
+    unloaded: Arc<AtomicBool>,
     threads: Threads,
     gauges: Gauges,
-    /// The registry's mark of what was last made of it.
-    mark: std::sync::Mutex<Option<u64>>,
     wake: Notify,
     changed: watch::Sender<u64>,
+}
+
+/// What routes were last made of.
+#[derive(Default)]
+struct Published {
+    /// The registry's mark.
+    mark: Option<u64>,
+    /// Whether that came to nothing, since the registry went away meanwhile.
+    is_stale: bool,
 }
 
 /// What this process knows of a rollout that is under way.
@@ -95,6 +115,8 @@ pub(crate) struct Status {
     pub(crate) seen: Observations,
     /// Processes that told what they saw, and when, in milliseconds since 1970.
     pub(crate) replicas: Vec<(String, i64)>,
+    /// When that was so, by the clock that all processes share.
+    pub(crate) now_ms: i64,
 }
 
 // === impl Rollouts ===
@@ -107,9 +129,10 @@ impl Rollouts {
             routes,
             replica: uuid::Uuid::now_v7().to_string(),
             running: Mutex::default(),
+            published: Mutex::default(),
+            unloaded: Arc::default(),
             threads: Threads::default(),
             gauges: Gauges::default(),
-            mark: std::sync::Mutex::default(),
             wake: Notify::new(),
             changed: watch::Sender::new(0),
         }
@@ -166,7 +189,8 @@ impl Rollouts {
         let production = self.registry.get(model, &VersionChoice::Alias(PRODUCTION.to_owned())).await?;
         let candidate = self.registry.get(model, &VersionChoice::Number(version)).await?;
         let id = uuid::Uuid::now_v7().to_string();
-        let rollout = Rollout::start(&id, model, production.version, version, plan, by, now_ms)?;
+        let shared_ms = self.time_ms(now_ms).await?;
+        let rollout = Rollout::start(&id, model, production.version, version, plan, by, shared_ms)?;
         let entry = entry(&rollout, "start").version(candidate.version, &candidate.digest);
         let origin = Origin { actor: actor_name(by), at_ms: now_ms };
         let new = NewRollout { id, model: model.to_owned(), document: document::text(&rollout)?, entry, origin };
@@ -193,7 +217,7 @@ impl Rollouts {
     ) -> Result<Stored, RolloutsError> {
         for _ in 0..TRIES {
             let stored = Stored::of(&self.record(name).await?)?;
-            let transition = stored.rollout.act(action, reason, by, now_ms)?;
+            let transition = stored.rollout.act(action, reason, by, self.time_ms(now_ms).await?)?;
             match self.change(&stored, transition, action.name(), by, now_ms).await {
                 Ok(changed) => {
                     self.refresh().await?;
@@ -211,13 +235,23 @@ impl Rollouts {
     /// # Errors
     ///
     /// [`RegistryError`].
-    pub(crate) async fn status(&self, name: &str) -> Result<Status, RegistryError> {
+    pub(crate) async fn status(&self, name: &str, now_ms: i64) -> Result<Status, RegistryError> {
         let record = self.record(name).await?;
         let stored = Stored::of(&record)?;
         let told = self.registry.rollouts().rollout_observations(&record.id).await?;
         let processes = told.iter().filter(|told| !truths::is_log(&told.replica));
         let replicas = processes.map(|told| (told.replica.clone(), told.updated_at_ms)).collect();
-        Ok(Status { seen: merged(&stored.rollout, &told), stored, replicas })
+        let now_ms = self.time_ms(now_ms).await?;
+        Ok(Status { seen: merged(&stored.rollout, &told), stored, replicas, now_ms })
+    }
+
+    /// The time by the clock that all processes share: a phase lasts as long as planned, whoever looks at it.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`].
+    pub(crate) async fn time_ms(&self, own_ms: i64) -> Result<i64, RegistryError> {
+        self.registry.rollouts().time_ms(own_ms).await
     }
 
     /// Rollouts, newest first.
@@ -236,6 +270,11 @@ impl Rollouts {
     }
 
     async fn record(&self, name: &str) -> Result<RolloutRecord, RegistryError> {
+        if !is_name(name) {
+            // Not one that a database need be asked for, or takes.
+            let name: String = name.chars().filter(|char| !char.is_control()).take(NAME_BYTES_MAX).collect();
+            return Err(RegistryError::NotFound { what: format!("rollout `{name}`") });
+        }
         let rollouts = self.registry.rollouts();
         match rollouts.rollout(name).await {
             Err(RegistryError::NotFound { what }) => {
@@ -285,41 +324,71 @@ impl Rollouts {
 
     /// Makes routes of what the registry says of rollouts now, without waiting for what has to be loaded.
     async fn refresh(&self) -> Result<Vec<Stored>, RegistryError> {
+        let mut published = self.published.lock().await;
         let mark = self.registry.rollouts().rollouts_mark().await?;
         let active = self.registry.rollouts().active_rollouts().await?;
         let active: Vec<Stored> = active.iter().filter_map(readable).collect();
         let is_other = self.deployer.want(active.iter().map(|stored| wanted(&stored.rollout)).collect());
-        let known = self.mark.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(mark);
-        if is_other || known.is_some_and(|known| known != mark) {
+        let known = published.mark.replace(mark);
+        published.is_stale |= is_other || known.is_some_and(|known| known != mark);
+        if published.is_stale {
             self.deployer.announce().await?;
-            let deployer = Arc::clone(&self.deployer);
-            tokio::spawn(async move {
-                if let Err(error) = deployer.reconcile().await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a rollout's versions cannot be loaded");
-                }
-            });
+            published.is_stale = false;
+            self.unloaded.store(true, Ordering::Relaxed);
+            self.load();
             self.changed.send_modify(|count| *count += 1);
             self.wake.notify_one();
         }
         Ok(active)
     }
 
+    /// Loads what is to be loaded, without waiting for it. What cannot be read now is tried again at the next look.
+    fn load(&self) {
+        if !self.unloaded.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let (deployer, unloaded) = (Arc::clone(&self.deployer), Arc::clone(&self.unloaded));
+        tokio::spawn(async move {
+            if let Err(error) = deployer.reconcile().await {
+                unloaded.store(true, Ordering::Relaxed);
+                tracing::warn!(error = &error as &dyn std::error::Error, "a rollout's versions cannot be loaded yet");
+            }
+        });
+    }
+
     async fn step(&self, now_ms: i64) -> Result<(), RegistryError> {
         let active = self.refresh().await?;
+        self.load();
+        if active.is_empty() {
+            self.running.lock().await.clear();
+            return Ok(());
+        }
+        let shared_ms = self.time_ms(now_ms).await?;
         let mut running = self.running.lock().await;
         running.retain(|id, _| active.iter().any(|stored| stored.rollout.id == *id));
         self.gauges.keep(|model| active.iter().any(|stored| stored.rollout.model == model));
         for stored in &active {
             let known = running.entry(stored.rollout.id.clone()).or_default();
-            self.drive(stored, known, now_ms).await?;
+            self.drive(stored, known, (now_ms, shared_ms)).await?;
         }
         Ok(())
     }
 
-    /// Tells what this process saw of a rollout, reads what all saw, and lets it go on.
-    async fn drive(&self, stored: &Stored, running: &mut Running, now_ms: i64) -> Result<(), RegistryError> {
+    /// Tells what this process saw of a rollout, reads what all saw, and lets it go on. It is told the time by its own
+    /// clock, and by the one that all share.
+    async fn drive(
+        &self,
+        stored: &Stored,
+        running: &mut Running,
+        (own_ms, now_ms): (i64, i64),
+    ) -> Result<(), RegistryError> {
         let rollout = &stored.rollout;
         let (versions, readiness) = self.loaded(rollout);
+        let readiness = match readiness {
+            // Deleted between being asked for and being loaded, it never will be.
+            Readiness::Loading => self.deleted(rollout).await?.unwrap_or(Readiness::Loading),
+            known => known,
+        };
         if let Some((baseline, candidate)) = &versions {
             running.observe(rollout, baseline, candidate, &self.threads);
         }
@@ -340,10 +409,19 @@ impl Rollouts {
         };
         let view = View { now_ms, observations: &seen, candidate: &readiness, production };
         let Some(transition) = rollout.tick(&view) else { return Ok(()) };
-        match self.change(stored, transition, "advance", "", now_ms).await {
+        match self.change(stored, transition, "advance", "", own_ms).await {
             Ok(_) => self.refresh().await.map(|_| ()),
             // Another process was first, or somebody moved the alias just now: it is looked at again.
             Err(RegistryError::RolloutMoved { .. } | RegistryError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What becomes of a candidate that the registry does not know any more.
+    async fn deleted(&self, rollout: &Rollout) -> Result<Option<Readiness>, RegistryError> {
+        match self.registry.get(&rollout.model, &VersionChoice::Number(rollout.candidate)).await {
+            Ok(_) => Ok(None),
+            Err(RegistryError::NotFound { .. }) => Ok(Some(Readiness::Failed("it was deleted".to_owned()))),
             Err(error) => Err(error),
         }
     }
@@ -415,6 +493,11 @@ impl Running {
         let document = document::text(&*comparison.seen())?;
         Ok(Some(document).filter(|document| *document != self.told))
     }
+}
+
+/// Whether a text may be the id of a rollout, or the name of its model.
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
 /// Versions that rollouts under way need, and which rollouts.

@@ -1,6 +1,7 @@
 //! What the integration tests share: real servers, real requests, and a close look at refusals.
 
 pub(crate) mod booster;
+pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod fleet;
 pub(crate) mod golden;

@@ -94,12 +94,49 @@ impl Postgres {
         self.run("pg_ctl", &["--mode", mode, "--wait", "--silent", "stop"]).await;
     }
 
+    /// SIGKILL to all of its processes at once, in the middle of whatever they do.
+    pub(crate) async fn kill(&self) {
+        let file = self.directory.path().join("data/postmaster.pid");
+        let pid = fs_err::read_to_string(&file).expect("it runs");
+        let parent = pid.lines().next().expect("its number").to_owned();
+        // While they are counted the parent makes no more of them, and when they die it does not start anew.
+        let stopped = Command::new("kill").args(["-STOP", &parent]).status().await;
+        assert!(stopped.is_ok_and(|status| status.success()));
+        let mut processes = vec![parent.clone()];
+        for entry in fs_err::read_dir("/proc").expect("Linux").flatten() {
+            let status = fs_err::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let of = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            if of.is_some_and(|of| of.trim() == parent) {
+                processes.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        let killed = Command::new("kill").arg("-KILL").args(&processes).stderr(Stdio::null()).status().await;
+        killed.expect("kill");
+        let is_there = |process: &String| PathBuf::from("/proc").join(process).join("exe").exists();
+        super::assert_eventually!(!processes.iter().any(is_there), "PostgreSQL does not die");
+        // Until somebody has waited for the parent, its number looks taken to the one that is started next.
+        let socket = self.directory.path().join(format!(".s.PGSQL.{}.lock", self.port));
+        for file in [file, socket] {
+            fs_err::remove_file(file).expect("removed");
+        }
+    }
+
+    /// Asks the database something, past every evserve.
+    pub(crate) async fn ask(&self, sql: &str) -> String {
+        let mut command = Command::new(self.programs.join("psql"));
+        command.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql]).arg(self.url());
+        let Output { status, stdout, stderr } = command.output().await.expect("psql runs");
+        assert!(status.success(), "{sql}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8_lossy(&stdout).trim().to_owned()
+    }
+
     async fn run(&self, program: &str, arguments: &[&str]) {
         let mut command = Command::from(self.command(program));
         // What it starts keeps them open.
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let Output { status, .. } = command.output().await.expect("PostgreSQL's programs run");
-        assert!(status.success(), "{program} {arguments:?}: {status}");
+        let log = fs_err::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        assert!(status.success(), "{program} {arguments:?}: {status}: {log}");
     }
 
     fn command(&self, program: &str) -> std::process::Command {

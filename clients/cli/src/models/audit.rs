@@ -105,7 +105,7 @@ fn render_verified(found: &VerifyAuditLogResponse) -> String {
 /// Characters of a row's detail that a table shows; JSON output has all of it.
 const DETAIL_CHARACTERS: usize = 100;
 
-fn short_detail(detail_json: &str) -> String {
+pub(super) fn short_detail(detail_json: &str) -> String {
     if detail_json == "{}" {
         return String::new();
     }

@@ -4,12 +4,14 @@ use ev_client::{
     Client, VersionRef,
     proto::ev::registry::v1::{GetVersionResponse, Version},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::answers::{self, Answers};
 use crate::{
     exit::Exit,
     failure::Failure,
+    json::Json,
     output::Output,
     style::{BOLD, DIM, WARN},
     table::{Cell, Table},
@@ -21,6 +23,11 @@ struct Diff {
     left: String,
     right: String,
     differences: Vec<Difference>,
+    /// Answers to golden requests, as the API has them; null where they cannot be compared.
+    #[serde(serialize_with = "as_message")]
+    answers: Answers,
+    /// Why not.
+    not_compared: Option<String>,
 }
 
 /// One place of the manifest.
@@ -39,10 +46,12 @@ pub(crate) async fn run(
     left: VersionRef,
     right: VersionRef,
 ) -> Result<Exit, Failure> {
-    let (left, right) = (shown(client, left).await?, shown(client, right).await?);
+    let (shown_left, shown_right) = (shown(client, left.clone()).await?, shown(client, right.clone()).await?);
     let mut differences = Vec::new();
-    compare("", &left.1, &right.1, &mut differences);
-    let diff = Diff { left: left.0, right: right.0, differences };
+    compare("", &shown_left.1, &shown_right.1, &mut differences);
+    let answers = answers::ask(client, left, right).await?;
+    let not_compared = answers.as_ref().err().cloned();
+    let diff = Diff { left: shown_left.0, right: shown_right.0, differences, answers, not_compared };
     output.answer(&diff, || render(&diff))?;
     Ok(Exit::Ok)
 }
@@ -95,7 +104,20 @@ fn compare(place: &str, left: &Value, right: &Value, found: &mut Vec<Difference>
     }
 }
 
+fn as_message<S: Serializer>(answers: &Answers, serializer: S) -> Result<S::Ok, S::Error> {
+    let message = |answers| Json::new("ev.registry.v1.CompareVersionsResponse", answers);
+    answers.as_ref().ok().map(message).serialize(serializer)
+}
+
 fn render(diff: &Diff) -> String {
+    let answers = match &diff.answers {
+        Ok(answers) => answers::render(answers),
+        Err(problem) => format!("{WARN}answers are not compared:{WARN:#} {problem}\n"),
+    };
+    format!("{}\n\n{answers}", render_manifests(diff).trim_end())
+}
+
+fn render_manifests(diff: &Diff) -> String {
     if diff.differences.is_empty() {
         return format!("{BOLD}{}{BOLD:#} and {BOLD}{}{BOLD:#} say the same", diff.left, diff.right);
     }

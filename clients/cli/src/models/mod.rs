@@ -1,6 +1,7 @@
 //! `evctl models`: the versioned model registry.
 
 mod alias;
+mod answers;
 mod audit;
 mod diff;
 mod gates;
@@ -15,6 +16,7 @@ mod serve;
 mod show;
 mod sign;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -157,10 +159,14 @@ Example:
     },
     Init(init::InitCommand),
     Audit(audit::AuditCommand),
-    /// Show what two versions differ in: signature, metrics, files, side by side.
+    Watch(watch::WatchCommand),
+    /// Show what two versions differ in, side by side: signature, metrics, files, and what they answer.
     #[command(after_help = "\
-Example:
-  evctl models diff ev-range:3 ev-range@production")]
+The server asks both versions the golden requests of both. A version that does not serve is loaded for that alone.
+
+Examples:
+  evctl models diff ev-range:3 ev-range@production
+  evctl -o json models diff ev-range:3 ev-range@production | jq .answers.difference_max")]
     Diff {
         /// NAME, NAME:VERSION or NAME@ALIAS.
         left: VersionRef,
@@ -207,6 +213,7 @@ impl ModelsCommand {
             }
             ModelsCommand::Init(command) => command.run(output),
             ModelsCommand::Audit(command) => command.run(&global.connect().await?, output).await,
+            ModelsCommand::Watch(command) => command.run(&global.connect().await?, output).await,
             ModelsCommand::Diff { left, right } => diff::run(&global.connect().await?, output, left, right).await,
             ModelsCommand::Serve(command) => command.run(&global.connect().await?, output).await,
             ModelsCommand::Replicas { name } => replicas::run(&global.connect().await?, output, &name).await,

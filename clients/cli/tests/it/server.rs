@@ -252,3 +252,47 @@ fn a_hugging_face_directory_from_download_to_photo() {
     assert_eq!(evctl(&server.url, &import).code, 2, "the manifest that is there goes first");
     assert_eq!(json(&server, &["models", "import", &directory])["created"], false, "the same content");
 }
+
+#[test]
+fn changes_name_who_made_them_and_are_watched() {
+    let Some(server) = RealServer::start() else { return };
+    let move_to = |alias: &str, more: &[&str]| {
+        json(&server, &[&["models", "alias", "ev-range", alias, "1"], more].concat());
+    };
+    move_to("fallback", &["--actor", "kim of the depot"]);
+    move_to("shadow", &[]);
+    let log = json(&server, &["models", "audit", "ev-range", "--limit", "2"]);
+    let actor = |row: usize| log["events"][row]["actor"].as_str().expect("an actor").to_owned();
+    assert_eq!(actor(1), "kim of the depot from 127.0.0.1");
+    // user@host, or as much of it as is known here.
+    assert!(actor(0).ends_with("from 127.0.0.1") || actor(0) == "127.0.0.1", "{}", actor(0));
+    let first = log["events"][1]["sequence"].as_u64().expect("a number");
+    let after = (first - 1).to_string();
+
+    let watch = ["models", "watch", "ev-range", "--after", after.as_str(), "--count", "2"];
+    let run = evctl(&server.url, &watch);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!((run.code, lines.len()), (0, 2), "{}", run.stderr);
+    assert!(lines[0].contains("set_alias  ev-range:1 fallback  by kim of the depot from 127.0.0.1"), "{}", lines[0]);
+    let run = evctl(&server.url, &[&["-o", "json"], &watch[..]].concat());
+    let event: Value = serde_json::from_str(run.stdout.lines().nth(1).expect("a line")).expect("JSON");
+    assert_eq!(event["event"]["alias"], "shadow");
+    let run = evctl(&server.url, &["models", "watch", "--after", "1000000"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("after_sequence"), "{}", run.stderr);
+}
+
+#[test]
+fn answers_of_two_versions_are_shown_side_by_side() {
+    let Some(server) = RealServer::start() else { return };
+    let same = json(&server, &["models", "diff", "ev-range", "ev-range:1"]);
+    assert_eq!((&same["answers"]["difference_max"], &same["answers"]["unit"]), (&0.0.into(), &"km".into()));
+    assert_eq!((&same["differences"], &same["not_compared"]), (&object!([]), &Value::Null));
+    let run = evctl(&server.url, &["models", "diff", "ev-range", "ev-range:1"]);
+    assert!(run.stdout.contains("largest difference 0 km, median 0 km"), "{}", run.stdout);
+    let other = json(&server, &["models", "diff", "ev-range", "thermal-risk"]);
+    assert_eq!(other["answers"], Value::Null);
+    assert!(other["not_compared"].as_str().is_some_and(|why| why.contains("quantiles")), "{other}");
+    let run = evctl(&server.url, &["models", "diff", "ev-range", "thermal-risk"]);
+    assert!(run.code == 0 && run.stdout.contains("answers are not compared: "), "{}", run.stdout);
+}

@@ -96,6 +96,14 @@ impl RolloutStore for PostgresMetadataStore {
         u64::try_from(mark).map_err(|error| malformed(&sqlx::Error::Decode(Box::new(error))))
     }
 
+    async fn time_ms(&self, _: i64) -> Result<i64, RegistryError> {
+        let row = sqlx::query("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("read the database's clock"))?;
+        row.try_get(0).map_err(|error| malformed(&error))
+    }
+
     async fn change_rollout(&self, change: &RolloutChange) -> Result<RolloutRecord, RegistryError> {
         let RolloutChange { id, expected_revision, is_active, document, aliases, entry, origin } = change;
         let mut transaction = self.write().await?;

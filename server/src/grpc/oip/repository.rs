@@ -4,7 +4,7 @@ use ev_proto::{
     ev::registry::v1::{SetAliasRequest, model_registry_server::ModelRegistry as _},
     inference::{RepositoryModelLoadRequest, RepositoryModelUnloadRequest},
 };
-use ev_registry::{PRODUCTION, Page, VersionChoice};
+use ev_registry::{PRODUCTION, Page, RegistryError, VersionChoice};
 use tonic::{Request, Status};
 
 use crate::grpc::{registry::RegistryService, status};
@@ -23,7 +23,7 @@ pub(super) async fn load(
     let choice = VersionChoice::Alias(PRODUCTION.to_owned());
     let (version, expected) = match registry.registry.get(&model_name, &choice).await {
         Ok(production) => (production.version, production.version),
-        Err(_) => {
+        Err(RegistryError::NotFound { .. }) => {
             let newest = registry.registry.list_versions(&model_name, &Page { size: 1, token: None }).await;
             let newest = newest.map_err(|error| status::of_registry(&error))?.items;
             let Some(newest) = newest.first() else {
@@ -31,6 +31,7 @@ pub(super) async fn load(
             };
             (newest.version, 0)
         }
+        Err(error) => return Err(status::of_registry(&error)),
     };
     let alias = PRODUCTION.to_owned();
     let request = SetAliasRequest { model: model_name, alias, version, expected_version: Some(expected) };

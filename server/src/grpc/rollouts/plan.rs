@@ -5,7 +5,7 @@ use ev_rollouts::{Guards, Plan, ShadowPlan, Step, StickyKey};
 use prost_types::Duration as ProtoDuration;
 use tonic::Status;
 
-use super::super::status;
+use super::super::{duration, status};
 
 /// A plan with its defaults; the whole default where there is none.
 ///
@@ -14,10 +14,14 @@ use super::super::status;
 /// `INVALID_ARGUMENT` naming a duration or a name that is none. Everything else is checked where the rollout is made.
 pub(super) fn of_proto(plan: Option<RolloutPlan>) -> Result<Plan, Status> {
     let Some(plan) = plan else { return Ok(Plan::default()) };
-    let sticky_key = match plan.sticky_key() {
-        ProtoStickyKey::Unspecified | ProtoStickyKey::Vehicle => StickyKey::Vehicle,
-        ProtoStickyKey::Call => StickyKey::Call,
-        ProtoStickyKey::None => StickyKey::None,
+    let sticky_key = match ProtoStickyKey::try_from(plan.sticky_key) {
+        Ok(ProtoStickyKey::Unspecified | ProtoStickyKey::Vehicle) => StickyKey::Vehicle,
+        Ok(ProtoStickyKey::Call) => StickyKey::Call,
+        Ok(ProtoStickyKey::None) => StickyKey::None,
+        Err(_) => {
+            let description = format!("is {}, expected 0 to 3: vehicle, call or none", plan.sticky_key);
+            return Err(status::invalid("plan.sticky_key", "UNKNOWN_VALUE", description));
+        }
     };
     let RolloutPlan { shadow, steps, bake, sticky_key: _, compare_percent, cohort_by, guards } = plan;
     let shadow = match shadow {
@@ -117,8 +121,8 @@ fn by_name(guards: &mut Guards) -> [(&'static str, &mut Option<f64>); 10] {
 
 fn milliseconds(field: &str, duration: Option<ProtoDuration>) -> Result<u64, Status> {
     let Some(found) = duration else { return Ok(0) };
-    let duration = std::time::Duration::try_from(found)
-        .map_err(|_| status::invalid(field, "OUT_OF_RANGE", "is negative, expected a duration of at least 0"))?;
+    let duration = duration::of_proto(found)
+        .ok_or_else(|| status::invalid(field, "OUT_OF_RANGE", "is negative, expected a duration of at least 0"))?;
     Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -50,8 +50,8 @@ pub(super) fn rollout(stored: &Stored, now_ms: i64) -> ProtoRollout {
 }
 
 /// A rollout with what was seen of it.
-pub(super) fn status(status: &Status, now_ms: i64) -> ProtoRollout {
-    let Status { stored, seen, replicas } = status;
+pub(super) fn status(status: &Status) -> ProtoRollout {
+    let Status { stored, seen, replicas, now_ms } = status;
     let (had, needed) = stored.rollout.progress(seen);
     let statuses = judge(&stored.rollout.plan.guards, seen);
     let replica =
@@ -66,7 +66,7 @@ pub(super) fn status(status: &Status, now_ms: i64) -> ProtoRollout {
         hung_comparisons: seen.hung,
         guards: statuses.iter().map(guard).collect(),
         replicas: replicas.iter().map(replica).collect(),
-        ..rollout(stored, now_ms)
+        ..rollout(stored, *now_ms)
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{encode, query};
-use crate::grpc::status;
+use crate::grpc::{duration, status};
 
 /// Messages that wait for a watcher to read them; after that it begins to miss batches.
 const WAITING_MAX: usize = 64;
@@ -51,8 +51,8 @@ impl Wanted {
         }
         let vehicle = |(index, id): (usize, &String)| query::vehicle(&format!("vehicle_ids[{index}]"), id);
         let vehicles = vehicle_ids.iter().enumerate().map(vehicle).collect::<Result<_, _>>()?;
-        let interval = interval_min.map_or(Ok(Duration::ZERO), |interval| Duration::try_from(*interval));
-        let interval = interval.map_err(|_| status::invalid("interval_min", "OUT_OF_RANGE", "is below zero"))?;
+        let interval = interval_min.map_or(Some(Duration::ZERO), |interval| duration::of_proto(*interval));
+        let interval = interval.ok_or_else(|| status::invalid("interval_min", "OUT_OF_RANGE", "is below zero"))?;
         let interval_us = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX);
         Ok(Wanted { vehicles, signals, interval_us, last_us: HashMap::new() })
     }

@@ -1,0 +1,185 @@
+//! `evctl models watch`: changes of the registry as they happen.
+
+use std::time::Duration;
+
+use clap::Args;
+use ev_client::{
+    Client, Code, Error,
+    proto::ev::registry::v1::{AuditEvent, GetAuditLogRequest, WatchEventsResponse},
+};
+
+use super::audit::short_detail;
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    json::Json,
+    output::Output,
+    style::{ACCENT, BOLD, DIM},
+    telemetry::time,
+};
+
+/// Between two tries to be connected again: the first, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Show whatever changes in the registry as it happens, until interrupted.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A line for each change: versions that are registered, aliases that move, rollouts that go on, and who did it.
+-o json prints a line for each, as the API sends it. A connection that is lost is made again, and no change is
+missed meanwhile.
+
+Examples:
+  evctl models watch
+  evctl models watch ev-range --after 0               everything that ever happened to it, and what comes
+  evctl -o json models watch | jq -r 'select(.event.alias == \"production\").event.version'")]
+pub(crate) struct WatchCommand {
+    /// Model name; none: all models.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// From the change after this row of the audit log on, instead of from now on.
+    #[arg(long, value_name = "ROW")]
+    after: Option<u64>,
+    /// End after so many changes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+}
+
+/// How far it has come.
+struct Watch<'a> {
+    client: &'a Client,
+    output: &'a Output,
+    model: String,
+    after: u64,
+    left: Option<u64>,
+    pause: Duration,
+}
+
+// === impl WatchCommand ===
+
+impl WatchCommand {
+    pub(super) async fn run(self, client: &Client, output: &Output) -> Result<Exit, Failure> {
+        let after = match self.after {
+            Some(after) => after,
+            // What happens before the first answer is not missed either.
+            None => newest(client).await?,
+        };
+        let model = self.name.unwrap_or_default();
+        let mut watch = Watch { client, output, model, after, left: self.count, pause: PAUSE_MIN };
+        loop {
+            match watch.connected().await {
+                Ok(()) if watch.left == Some(0) => return Ok(Exit::Ok),
+                Err(Failure::Client(error)) if is_passing(&error) => {
+                    let pause = watch.pause;
+                    output.advise(&format!("{error}; trying again in {pause:?}"));
+                    tokio::time::sleep(pause).await;
+                    watch.pause = (pause * 2).min(PAUSE_MAX);
+                }
+                ended => {
+                    ended?;
+                    tokio::time::sleep(PAUSE_MIN).await;
+                }
+            }
+        }
+    }
+}
+
+// === impl Watch ===
+
+impl Watch<'_> {
+    /// Shows changes as long as the connection holds.
+    async fn connected(&mut self) -> Result<(), Failure> {
+        let mut replies = self.client.registry().watch_events(Some(self.after), &self.model).await?;
+        while self.left != Some(0)
+            && let Some(reply) = replies.next().await?
+        {
+            self.pause = PAUSE_MIN;
+            self.output.json_line(&Json::new("ev.registry.v1.WatchEventsResponse", &reply))?;
+            let WatchEventsResponse { event: Some(event) } = reply else { continue };
+            self.output.text(|| line(&event))?;
+            self.after = event.sequence;
+            self.left = self.left.map(|left| left.saturating_sub(1));
+        }
+        Ok(())
+    }
+}
+
+/// The number of the audit log's newest row.
+async fn newest(client: &Client) -> Result<u64, Failure> {
+    let request = GetAuditLogRequest { page_size: 1, ..GetAuditLogRequest::default() };
+    let log = client.registry().audit_log(request).await?;
+    Ok(log.events.first().map_or(0, |event| event.sequence))
+}
+
+/// Whether the same may be answered later: the server, or its database, is away.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } => true,
+        Error::Call(call) => matches!(call.code, Code::Unavailable | Code::ResourceExhausted),
+        _ => false,
+    }
+}
+
+fn line(event: &AuditEvent) -> String {
+    let AuditEvent { sequence, time, actor, action, model, version, alias, detail_json, .. } = event;
+    let when = time.as_ref().map_or_else(String::new, |time| time::text(time::microseconds(time)));
+    let mut what = model.clone();
+    if *version > 0 {
+        what.push_str(&format!(":{version}"));
+    }
+    if !alias.is_empty() {
+        what.push_str(&format!(" {ACCENT}{alias}{ACCENT:#}"));
+    }
+    let detail = short_detail(detail_json);
+    let mut line = format!("{DIM}{sequence}  {when}{DIM:#}  {BOLD}{action}{BOLD:#}");
+    for part in [what, format!("by {actor}"), detail] {
+        if !part.is_empty() {
+            line.push_str("  ");
+            line.push_str(&part);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+    use ev_client::CallError;
+
+    use super::*;
+
+    #[test]
+    fn changes_are_lines() {
+        let check = |event: AuditEvent, expected: &str| {
+            let event =
+                AuditEvent { sequence: 7, time: Some(time::timestamp(std::time::SystemTime::UNIX_EPOCH)), ..event };
+            assert_eq!(strip_str(&line(&event)).to_string(), format!("7  1970-01-01T00:00:00Z  {expected}"));
+        };
+        let event = |action: &str, model: &str| AuditEvent {
+            action: action.to_owned(),
+            model: model.to_owned(),
+            actor: "kim@depot from 10.0.0.7".to_owned(),
+            detail_json: "{}".to_owned(),
+            ..AuditEvent::default()
+        };
+        let moved = AuditEvent {
+            version: 2,
+            alias: "production".to_owned(),
+            detail_json: r#"{"previous_version":1}"#.to_owned(),
+            ..event("set_alias", "ev-range")
+        };
+        check(moved, r#"set_alias  ev-range:2 production  by kim@depot from 10.0.0.7  {"previous_version":1}"#);
+        check(event("collect_garbage", ""), "collect_garbage  by kim@depot from 10.0.0.7");
+    }
+
+    #[test]
+    fn what_passes_is_tried_again() {
+        let check = |code: Code, expected: bool| {
+            assert_eq!(is_passing(&Error::Call(Box::new(CallError::new(code, "")))), expected, "{code:?}");
+        };
+        check(Code::Unavailable, true);
+        check(Code::ResourceExhausted, true);
+        check(Code::NotFound, false);
+        check(Code::InvalidArgument, false);
+    }
+}
