@@ -15,6 +15,17 @@ pub struct RegistryConfig {
     pub artifacts: Option<PathBuf>,
     /// What one version may hold.
     pub limits: Limits,
+    /// What may lie of uploads that have not ended.
+    pub staged: StagedLimits,
+}
+
+/// What may lie of uploads that have not ended, and that come over several connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StagedLimits {
+    /// Bytes of all files together, those counted that have yet to come.
+    pub max_bytes: u64,
+    /// Number of files.
+    pub max_files: usize,
 }
 
 /// What one version may hold.
@@ -34,7 +45,13 @@ impl RegistryConfig {
     /// A registry in this directory, with the default limits.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> RegistryConfig {
-        RegistryConfig { directory: directory.into(), database: None, artifacts: None, limits: Limits::default() }
+        RegistryConfig {
+            directory: directory.into(),
+            database: None,
+            artifacts: None,
+            limits: Limits::default(),
+            staged: StagedLimits::default(),
+        }
     }
 }
 
@@ -56,5 +73,20 @@ impl Default for Limits {
             max_total_bytes: Self::MAX_TOTAL_BYTES,
             max_files: Self::MAX_FILES,
         }
+    }
+}
+
+// === impl StagedLimits ===
+
+impl StagedLimits {
+    /// 8 GiB: four of the largest versions.
+    pub const MAX_BYTES: u64 = 8 << 30;
+    /// Eight of the versions with the most files.
+    pub const MAX_FILES: usize = 2048;
+}
+
+impl Default for StagedLimits {
+    fn default() -> StagedLimits {
+        StagedLimits { max_bytes: Self::MAX_BYTES, max_files: Self::MAX_FILES }
     }
 }

@@ -101,6 +101,24 @@ pub enum RegistryError {
         /// The limit.
         max: usize,
     },
+    /// Bytes of a file that comes over several connections are not there: ask what has come, and go on from there.
+    #[error("bytes {received} to {expected} of `{file}` have not come; ask what has, and go on from there")]
+    Gap {
+        /// Path in the manifest.
+        file: String,
+        /// Bytes that have come.
+        received: u64,
+        /// Bytes that should have.
+        expected: u64,
+    },
+    /// There is no room for more of uploads that have not ended; there will be when some end or are given up.
+    #[error("uploads that have not ended hold all of the {max} {what} they may; try again when some have")]
+    StagingFull {
+        /// `bytes` or `files`.
+        what: &'static str,
+        /// The limit.
+        max: u64,
+    },
     /// The upload failed before: drop it and begin another.
     #[error("the upload has failed before and takes nothing more")]
     UploadFailed,

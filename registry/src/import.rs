@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Imported, NewVersion, Registry, RegistryError, Staged,
+    artifacts::check_content,
     blocking::blocking,
     garbage::InStore,
     plan::{Package, Plan, README},
@@ -49,6 +50,7 @@ impl Bundle {
             plan.expects(path)?;
             let size = bytes.len() as u64;
             plan.check_size(path, size, total)?;
+            check_content(path, bytes)?;
             total += size;
             let entry = FileEntry { path: path.clone(), sha256: Digest::of(bytes), size };
             plan.check(&entry)?;

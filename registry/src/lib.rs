@@ -70,16 +70,17 @@ mod page;
 mod plan;
 mod record;
 mod registry;
+mod resume;
 mod rollout;
 mod source;
 mod trust;
 mod upload;
 
-pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Staged, Staging, StoredFile};
+pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Partials, Staged, Staging, StoredFile};
 pub use audit::{
     AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,
 };
-pub use config::{Limits, RegistryConfig};
+pub use config::{Limits, RegistryConfig, StagedLimits};
 pub use error::RegistryError;
 pub use fleet::{
     FleetStore, KeptOutcome, OUTCOMES_MAX, PolicyChange, PolicyRecord, REPLICAS_MAX, ReplicaRecord, SET_VERSION_POLICY,
@@ -92,6 +93,7 @@ pub use record::{
     AliasChange, ExpectedVersion, Imported, ModelRecord, NewVersion, PRODUCTION, VersionChoice, VersionRecord,
 };
 pub use registry::{Check, Registry};
+pub use resume::ResumableUpload;
 pub use rollout::{
     NewRollout, REPLICAS_KEPT, ROLLOUT, ROLLOUTS_KEPT, ReplicaObservations, RolloutChange, RolloutRecord, RolloutStore,
 };

@@ -20,6 +20,22 @@ pub(crate) struct Plan {
     limits: Limits,
 }
 
+/// Two paths that are one on some file system, so that a copy of the version would lose a file: paths are ASCII, so that
+/// they can only differ in case, or one can be a folder of the other.
+fn clash(paths: &BTreeSet<String>) -> Option<(String, String)> {
+    let mut lower: BTreeMap<String, &str> = BTreeMap::from([(README.to_ascii_lowercase(), README)]);
+    for path in paths {
+        if let Some(other) = lower.insert(path.to_ascii_lowercase(), path).filter(|other| other != path) {
+            return Some((path.clone(), format!("`{other}` differs from it in case only")));
+        }
+    }
+    let folders = |path: &'_ str| path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect::<Vec<_>>();
+    lower.keys().find_map(|path| {
+        let folder = folders(path).into_iter().find(|folder| lower.contains_key(folder))?;
+        Some((lower[path].to_owned(), format!("it lies in `{}`, which is a file", lower[&folder])))
+    })
+}
+
 /// A version ready to be stored and registered.
 #[derive(Debug)]
 pub(crate) struct Package {
@@ -48,6 +64,9 @@ impl Plan {
             let problem = "it leads out of the model's directory".to_owned();
             return Err(RegistryError::RefusedFile { file: path.clone(), problem });
         }
+        if let Some((path, problem)) = clash(&required) {
+            return Err(RegistryError::RefusedFile { file: path, problem });
+        }
         let plan = Plan { manifest, required, limits };
         if let Some(file) = plan.manifest.files.iter().find(|file| file.size > limits.max_file_bytes) {
             return Err(plan.file_too_large(&file.path));
@@ -75,6 +94,25 @@ impl Plan {
             Ok(())
         } else {
             Err(RegistryError::UnknownFile { file: clip(path) })
+        }
+    }
+
+    /// Refuses files that are not those of the version, by what is said of them before any of their bytes come.
+    pub(crate) fn expected(&self, files: Vec<FileEntry>) -> Result<BTreeMap<String, FileEntry>, RegistryError> {
+        let (mut entries, mut total) = (BTreeMap::new(), 0);
+        for file in files {
+            self.expects(&file.path)?;
+            self.check_size(&file.path, file.size, total)?;
+            self.check(&file)?;
+            total += file.size;
+            let path = file.path.clone();
+            if entries.insert(path.clone(), file).is_some() {
+                return Err(RegistryError::OutOfOrder { file: path });
+            }
+        }
+        match self.required.iter().find(|path| !entries.contains_key(*path)) {
+            Some(file) => Err(RegistryError::MissingFile { file: file.clone() }),
+            None => Ok(entries),
         }
     }
 

@@ -60,7 +60,7 @@ impl Registry {
         })
         .await?;
         let artifacts = config.artifacts.clone().unwrap_or_else(|| config.directory.join("artifacts"));
-        let artifacts = DirectoryArtifactStore::open(artifacts).await?;
+        let artifacts = DirectoryArtifactStore::open(artifacts, config.staged).await?;
         let metadata: Arc<dyn MetadataStore> = match &config.database {
             Some(database) => Arc::new(PostgresMetadataStore::open(database.clone()).await?),
             None => Arc::new(SqliteMetadataStore::open(&config.directory.join("registry.db")).await?),

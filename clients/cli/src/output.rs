@@ -55,6 +55,11 @@ impl Output {
         }
     }
 
+    /// A handle for what goes on beside the command.
+    pub(crate) fn notes(&self) -> Output {
+        Output { format: self.format }
+    }
+
     /// Prints advice that is not part of the answer; scripts have it in the answer.
     pub(crate) fn advise(&self, text: &str) {
         if self.format != Format::Json {

@@ -16,8 +16,10 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Longest time of one unary call, its retries included; the server is told. 10 s.
     pub deadline: Duration,
-    /// Longest time of one upload or verification of a model version. 10 min.
+    /// Longest time of one upload, its interruptions included, or verification of a model version. 10 min.
     pub upload_deadline: Duration,
+    /// How long an upload that is cut off tries to go on while no byte gets through. 1 min.
+    pub upload_patience: Duration,
     /// How often an idle connection is checked. 30 s.
     pub keepalive_interval: Duration,
     /// How long the answer to such a check may take. 10 s.
@@ -41,6 +43,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(5),
             deadline: Duration::from_secs(10),
             upload_deadline: Duration::from_secs(600),
+            upload_patience: Duration::from_secs(60),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             message_size_max_bytes: 16 << 20,

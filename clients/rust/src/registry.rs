@@ -1,6 +1,6 @@
 //! The model registry.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use ev_proto::ev::registry::v1::{
     CompareVersionsRequest, CompareVersionsResponse, DeleteVersionRequest, DeleteVersionResponse, GetAuditLogRequest,
@@ -12,13 +12,14 @@ use ev_proto::ev::registry::v1::{
     Version, VersionPolicy, WaiveGateRequest, WaiveGateResponse, WatchEventsRequest, WatchEventsResponse,
     model_registry_client::ModelRegistryClient,
 };
-use tokio::sync::oneshot;
-use tonic::transport::Channel;
+use tokio::{sync::oneshot, time::Instant};
+use tonic::{Code, transport::Channel};
 
 use crate::{
-    Client, Error, Replies, VersionRef,
+    Client, Error, Replies, UploadEvent, VersionRef,
     client::Repeat,
-    upload::{Progress, Upload},
+    patience::{Cut, Patience},
+    upload::{Listener, Rest, Upload},
 };
 
 const PAGE_SIZE: u32 = 1000;
@@ -369,7 +370,9 @@ impl ModelRegistry {
     }
 
     /// Registers the version in a directory: its `manifest.toml`, every file that names, and `README.md` if there is one.
-    /// `progress` is called as pieces are handed to the connection.
+    ///
+    /// Files that the server has are not sent. Where the upload is cut off it goes on by itself, as long as bytes get
+    /// through now and then: see [`crate::Config::upload_patience`]. `listener` is told what happens.
     ///
     /// # Errors
     ///
@@ -377,17 +380,17 @@ impl ModelRegistry {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future abandons the upload; the server keeps nothing of it.
+    /// Dropping the future ends the upload; the server keeps what has come for a while, and the next call goes on with it.
     pub async fn register_directory(
         &self,
         directory: impl AsRef<Path>,
-        progress: impl FnMut(Progress<'_>) + Send + 'static,
+        listener: impl FnMut(UploadEvent<'_>) + Send + 'static,
     ) -> Result<RegisterVersionResponse, Error> {
-        self.register(Upload::open(directory.as_ref()).await?, progress).await
+        self.register(Upload::open(directory.as_ref()).await?, Listener::new(listener)).await
     }
 
     /// Registers files of a directory under a manifest that is not among them: every file it names, and `README.md` if
-    /// there is one. Nothing is written to the directory. `progress` is called as pieces are handed to the connection.
+    /// there is one. Nothing is written to the directory. Otherwise as [`ModelRegistry::register_directory`].
     ///
     /// # Errors
     ///
@@ -395,34 +398,91 @@ impl ModelRegistry {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future abandons the upload; the server keeps nothing of it.
+    /// As [`ModelRegistry::register_directory`].
     pub async fn register_files(
         &self,
         directory: impl AsRef<Path>,
         manifest_toml: String,
-        progress: impl FnMut(Progress<'_>) + Send + 'static,
+        listener: impl FnMut(UploadEvent<'_>) + Send + 'static,
     ) -> Result<RegisterVersionResponse, Error> {
-        self.register(Upload::with_manifest(directory.as_ref(), manifest_toml).await?, progress).await
+        self.register(Upload::with_manifest(directory.as_ref(), manifest_toml).await?, Listener::new(listener)).await
     }
 
-    async fn register(
+    async fn register(&self, upload: Upload, listener: Listener) -> Result<RegisterVersionResponse, Error> {
+        let config = self.client.config();
+        let end = Instant::now() + config.upload_deadline;
+        let upload = Arc::new(upload);
+        let mut patience = Patience::new(config.upload_patience);
+        loop {
+            let (error, received) = match self.received(&upload, end).await {
+                Ok(rest) => {
+                    let received_bytes = rest.received_bytes();
+                    patience.saw(received_bytes);
+                    if received_bytes > 0 {
+                        listener.tell(UploadEvent::Resumed { received_bytes, total_bytes: upload.total_bytes() });
+                    }
+                    match self.send(&upload, rest, &listener, end).await {
+                        Ok(response) => return Ok(response),
+                        Err(cut) => (cut, received_bytes),
+                    }
+                }
+                Err(cut) => (cut, 0),
+            };
+            let Cut { error, passing } = error;
+            let delay = match patience.delay(&error, passing, received, &config.retry) {
+                Some(delay) if Instant::now() + delay < end => delay,
+                _ => return Err(error),
+            };
+            listener.tell(UploadEvent::Interrupted { error: &error, delay });
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// How much of an upload the server has.
+    async fn received(&self, upload: &Upload, end: Instant) -> Result<Rest, Cut> {
+        let deadline = end.saturating_duration_since(Instant::now()).min(self.client.config().deadline);
+        let client = self.client.with_deadline(deadline);
+        let asked = client.unary(Repeat::Once, upload.question(), |request| {
+            let mut inner = self.inner.clone();
+            async move { inner.get_upload(request).await }
+        });
+        match asked.await {
+            Ok(answer) => Ok(Rest::After(answer.files.iter().map(|file| file.received_bytes).collect())),
+            // A server from before uploads could be gone on with.
+            Err(error) if error.code() == Some(Code::Unimplemented) => Ok(Rest::All),
+            Err(error) => {
+                let passing =
+                    matches!(error, Error::Unreachable { .. }) || error.code() == Some(Code::DeadlineExceeded);
+                Err(Cut { error, passing })
+            }
+        }
+    }
+
+    async fn send(
         &self,
-        upload: Upload,
-        progress: impl FnMut(Progress<'_>) + Send + 'static,
-    ) -> Result<RegisterVersionResponse, Error> {
-        let deadline = self.client.config().upload_deadline;
+        upload: &Arc<Upload>,
+        rest: Rest,
+        listener: &Listener,
+        end: Instant,
+    ) -> Result<RegisterVersionResponse, Cut> {
+        let resumable = matches!(rest, Rest::After(_));
+        let deadline = end.saturating_duration_since(Instant::now());
         let (failed, failure) = oneshot::channel();
-        let mut request = self.client.request(upload.into_stream(progress, failed));
+        let mut request = self.client.request(upload.stream(rest, listener.clone(), failed));
         request.set_timeout(deadline);
         let mut inner = self.inner.clone();
-        let call = tokio::time::timeout(deadline, inner.register_version(request));
+        let call = tokio::time::timeout_at(end, inner.register_version(request));
         tokio::select! {
             // A file that could not be read: the call is dropped, so that the server never takes a part for the whole.
-            Ok(error) = failure => Err(Error::Upload(error)),
+            Ok(error) = failure => Err(Cut { error: Error::Upload(error), passing: false }),
             result = call => match result {
                 Ok(Ok(response)) => Ok(response.into_inner()),
-                Ok(Err(status)) => Err(self.client.error(status)),
-                Err(_) => Err(Error::deadline(deadline)),
+                Ok(Err(status)) => {
+                    // What the server says has no source; what the connection's end makes up has.
+                    let passing = resumable && std::error::Error::source(&status).is_some();
+                    Err(Cut { error: self.client.error(status), passing })
+                }
+                Err(_) => Err(Cut { error: Error::deadline(self.client.config().upload_deadline), passing: false }),
             },
         }
     }

@@ -1,28 +1,60 @@
-//! A version's directory as a stream of pieces.
+//! A version's directory as a stream of pieces, which goes on where one before it was cut off.
 
 use std::{
     collections::BTreeSet,
-    io,
+    io::{self, SeekFrom},
     path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use ev_proto::ev::registry::v1::{FileChunk, RegisterVersionRequest, register_version_request::Part};
+use ev_proto::ev::registry::v1::{
+    FileChunk, GetUploadRequest, RegisterVersionRequest, UploadFile, UploadStart, register_version_request::Part,
+};
 use fs_err::tokio as fs;
 use futures_core::Stream;
 use futures_util::stream;
-use tokio::{io::AsyncReadExt as _, sync::oneshot};
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+    sync::oneshot,
+};
+
+use crate::Error;
 
 const CHUNK_SIZE_BYTES: usize = 256 << 10;
 const MANIFEST: &str = "manifest.toml";
 /// The model card, part of the version where there is one.
 const CARD: &str = "README.md";
 
+/// What happens to an upload.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UploadEvent<'a> {
+    /// Another piece was handed to the connection.
+    Sent(Progress<'a>),
+    /// It goes on where an upload before it was cut off, or the server has some of the files already.
+    Resumed {
+        /// Bytes that need not be sent again.
+        received_bytes: u64,
+        /// Bytes of all files.
+        total_bytes: u64,
+    },
+    /// It was cut off, and goes on by itself.
+    Interrupted {
+        /// Why.
+        error: &'a Error,
+        /// After so long.
+        delay: Duration,
+    },
+}
+
 /// How far an upload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// The file being sent, as the manifest has it.
     pub file: &'a str,
-    /// Bytes of all files handed to the connection.
+    /// Bytes of all files that the server has or that were handed to the connection.
     pub sent_bytes: u64,
     /// Bytes of all files.
     pub total_bytes: u64,
@@ -67,12 +99,28 @@ pub enum UploadError {
 pub(crate) struct Upload {
     directory: PathBuf,
     manifest: String,
-    files: Vec<(String, u64)>,
+    files: Vec<UploadFile>,
 }
 
-struct Sending<P> {
-    upload: Upload,
-    progress: P,
+/// Whom an upload tells what happens to it.
+#[derive(Clone)]
+pub(crate) struct Listener(Arc<Mutex<Listening>>);
+
+type Listening = dyn FnMut(UploadEvent<'_>) + Send;
+
+/// Which bytes of an upload's files are sent.
+#[derive(Debug, Clone)]
+pub(crate) enum Rest {
+    /// All, to a server that keeps nothing of an upload that is cut off.
+    All,
+    /// Those that it does not have: of each file, it has so many.
+    After(Vec<u64>),
+}
+
+struct Sending {
+    upload: Arc<Upload>,
+    rest: Rest,
+    listener: Listener,
     failed: Option<oneshot::Sender<UploadError>>,
     at: At,
     sent_bytes: u64,
@@ -82,7 +130,7 @@ enum At {
     Manifest,
     /// Before the file of this index.
     File(usize),
-    /// In the file of this index, with so many bytes left.
+    /// In the file of this index, at this byte.
     Inside(usize, fs::File, u64),
 }
 
@@ -111,20 +159,29 @@ impl Upload {
                 return Err(UploadError::Outside { file });
             }
             let path = directory.join(&file);
-            let metadata =
-                fs::metadata(&path).await.map_err(|source| UploadError::Unreadable { path: path.clone(), source })?;
-            files.push((file, metadata.len()));
+            let (sha256, size_bytes) = digest_of(path.clone())
+                .await
+                .map_err(|source| UploadError::Unreadable { path: path.clone(), source })?;
+            files.push(UploadFile { path: file, sha256, size_bytes });
         }
         Ok(Upload { directory: directory.to_owned(), manifest, files })
     }
 
+    /// What a server is asked that may have some of it.
+    pub(crate) fn question(&self) -> GetUploadRequest {
+        GetUploadRequest { files: self.files.clone() }
+    }
+
     /// The messages of the upload. After an error they stop without an end, and the error goes to `failed`.
-    pub(crate) fn into_stream(
-        self,
-        progress: impl FnMut(Progress<'_>) + Send + 'static,
+    pub(crate) fn stream(
+        self: &Arc<Upload>,
+        rest: Rest,
+        listener: Listener,
         failed: oneshot::Sender<UploadError>,
     ) -> impl Stream<Item = RegisterVersionRequest> + Send + 'static {
-        let sending = Sending { upload: self, progress, failed: Some(failed), at: At::Manifest, sent_bytes: 0 };
+        let sent_bytes = rest.received_bytes();
+        let upload = Arc::clone(self);
+        let sending = Sending { upload, rest, listener, failed: Some(failed), at: At::Manifest, sent_bytes };
         stream::unfold(sending, |mut sending| async move {
             match sending.next().await {
                 Ok(part) => part.map(|part| (RegisterVersionRequest { part: Some(part) }, sending)),
@@ -139,57 +196,114 @@ impl Upload {
         })
     }
 
-    fn total_bytes(&self) -> u64 {
-        self.files.iter().map(|(_, size)| size).sum()
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size_bytes).sum()
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    pub(crate) fn new(listener: impl FnMut(UploadEvent<'_>) + Send + 'static) -> Listener {
+        Listener(Arc::new(Mutex::new(listener)))
+    }
+
+    pub(crate) fn tell(&self, event: UploadEvent<'_>) {
+        let mut listener = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        listener(event);
+    }
+}
+
+// === impl Rest ===
+
+impl Rest {
+    pub(crate) fn received_bytes(&self) -> u64 {
+        match self {
+            Rest::All => 0,
+            Rest::After(received) => received.iter().sum(),
+        }
+    }
+
+    /// Where the file of this index goes on.
+    fn of(&self, index: usize) -> u64 {
+        match self {
+            Rest::All => 0,
+            Rest::After(received) => received.get(index).copied().unwrap_or(0),
+        }
     }
 }
 
 // === impl Sending ===
 
-impl<P: FnMut(Progress<'_>)> Sending<P> {
+impl Sending {
     async fn next(&mut self) -> Result<Option<Part>, UploadError> {
         loop {
             match &mut self.at {
                 At::Manifest => {
                     self.at = At::File(0);
-                    return Ok(Some(Part::ManifestToml(self.upload.manifest.clone())));
+                    let (manifest_toml, files) = (self.upload.manifest.clone(), self.upload.files.clone());
+                    return Ok(Some(match self.rest {
+                        Rest::All => Part::ManifestToml(manifest_toml),
+                        Rest::After(_) => Part::Start(UploadStart { manifest_toml, files }),
+                    }));
                 }
                 At::File(index) => {
                     let index = *index;
-                    let Some((file, size)) = self.upload.files.get(index) else { return Ok(None) };
-                    let path = self.upload.directory.join(file);
-                    let opened =
-                        fs::File::open(&path).await.map_err(|source| UploadError::Unreadable { path, source })?;
-                    let (file, size) = (file.clone(), *size);
-                    self.at = At::Inside(index, opened, size);
-                    if size == 0 {
+                    let Some(file) = self.upload.files.get(index) else { return Ok(None) };
+                    let offset_bytes = self.rest.of(index);
+                    if matches!(self.rest, Rest::After(_)) && offset_bytes >= file.size_bytes {
                         self.at = At::File(index + 1);
-                        return Ok(Some(Part::Chunk(FileChunk { path: file, data: Vec::new() })));
+                        continue;
                     }
+                    let path = self.upload.directory.join(&file.path);
+                    let unreadable = |source| UploadError::Unreadable { path: path.clone(), source };
+                    let mut opened = fs::File::open(&path).await.map_err(unreadable)?;
+                    if offset_bytes > 0 {
+                        opened.seek(SeekFrom::Start(offset_bytes)).await.map_err(unreadable)?;
+                    }
+                    if file.size_bytes == 0 {
+                        self.at = At::File(index + 1);
+                        return Ok(Some(Part::Chunk(FileChunk { path: file.path.clone(), ..FileChunk::default() })));
+                    }
+                    self.at = At::Inside(index, opened, offset_bytes);
                 }
-                At::Inside(index, _, 0) => self.at = At::File(*index + 1),
+                At::Inside(index, _, at) if *at == self.upload.files[*index].size_bytes => {
+                    self.at = At::File(*index + 1);
+                }
                 At::Inside(..) => return self.chunk().await.map(Some),
             }
         }
     }
 
     async fn chunk(&mut self) -> Result<Part, UploadError> {
-        let At::Inside(index, reader, left_bytes) = &mut self.at else { unreachable!("called inside a file") };
-        let file = &self.upload.files[*index].0;
+        let At::Inside(index, reader, at) = &mut self.at else { unreachable!("called inside a file") };
+        let UploadFile { path: file, size_bytes, .. } = &self.upload.files[*index];
         let path = || self.upload.directory.join(file);
         let mut data = vec![0; CHUNK_SIZE_BYTES];
         let read =
             reader.read(&mut data).await.map_err(|source| UploadError::Unreadable { path: path(), source })? as u64;
-        if read == 0 || read > *left_bytes {
+        if read == 0 || read > *size_bytes - *at {
             return Err(UploadError::Changed { path: path() });
         }
         data.truncate(usize::try_from(read).expect("at most CHUNK_SIZE_BYTES"));
-        *left_bytes -= read;
+        // Without the first message that announces it, a place in the file means nothing to a server.
+        let offset_bytes = if matches!(self.rest, Rest::All) { 0 } else { *at };
+        *at += read;
         self.sent_bytes += read;
         let total_bytes = self.upload.total_bytes();
-        (self.progress)(Progress { file, sent_bytes: self.sent_bytes, total_bytes });
-        Ok(Part::Chunk(FileChunk { path: file.clone(), data }))
+        self.listener.tell(UploadEvent::Sent(Progress { file, sent_bytes: self.sent_bytes, total_bytes }));
+        Ok(Part::Chunk(FileChunk { path: file.clone(), data, offset_bytes }))
     }
+}
+
+/// A file's digest and size; the work is done where it may block.
+async fn digest_of(path: PathBuf) -> io::Result<(String, u64)> {
+    let digest = tokio::task::spawn_blocking(move || {
+        let (mut file, mut hasher) = (fs_err::File::open(path)?, Sha256::new());
+        let size = io::copy(&mut file, &mut hasher)?;
+        Ok((format!("sha256:{:x}", hasher.finalize()), size))
+    });
+    digest.await.map_err(io::Error::other)?
 }
 
 /// Files a manifest names: of heads, of variants' heads, of the preprocessing, of the golden requests, and those it lists.
@@ -221,8 +335,6 @@ fn is_inside(file: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use futures_util::StreamExt as _;
 
     use super::*;
@@ -247,6 +359,24 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         fs_err::write(directory.path().join(MANIFEST), manifest).expect("written");
         directory
+    }
+
+    /// What is sent, and what is told of it: bytes sent, of how many.
+    async fn sent(upload: &Arc<Upload>, rest: Rest) -> (Vec<RegisterVersionRequest>, Vec<(u64, u64)>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (failed, _failure) = oneshot::channel();
+        let told = Arc::clone(&seen);
+        let listener = Listener::new(move |event| {
+            let UploadEvent::Sent(Progress { sent_bytes, total_bytes, .. }) = event else { panic!("{event:?}") };
+            told.lock().expect("lock").push((sent_bytes, total_bytes));
+        });
+        let parts = upload.stream(rest, listener, failed).collect().await;
+        let seen = seen.lock().expect("lock").clone();
+        (parts, seen)
+    }
+
+    fn names(upload: &Upload) -> Vec<(&str, u64)> {
+        upload.files.iter().map(|file| (file.path.as_str(), file.size_bytes)).collect()
     }
 
     #[test]
@@ -279,14 +409,8 @@ mod tests {
         fs_err::write(directory.path().join("b"), &long).expect("written");
         fs_err::write(directory.path().join("a"), b"").expect("written");
 
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (failed, _failure) = oneshot::channel();
-        let upload = Upload::open(directory.path()).await.expect("opened");
-        let progress = Arc::clone(&seen);
-        let parts: Vec<_> = upload
-            .into_stream(move |step| progress.lock().expect("lock").push((step.sent_bytes, step.total_bytes)), failed)
-            .collect()
-            .await;
+        let upload = Arc::new(Upload::open(directory.path()).await.expect("opened"));
+        let (parts, seen) = sent(&upload, Rest::All).await;
 
         let mut sent = Vec::new();
         let mut paths = Vec::new();
@@ -299,7 +423,47 @@ mod tests {
         assert_eq!((paths[0], paths[paths.len() - 1]), ("a", "b"));
         assert_eq!(sent, long);
         let total = long.len() as u64;
-        assert_eq!(seen.lock().expect("lock").last(), Some(&(total, total)));
+        assert_eq!(seen.last(), Some(&(total, total)));
+    }
+
+    #[tokio::test]
+    async fn what_the_server_has_is_not_sent_again() {
+        let directory = directory("[[heads]]\nfile = \"b\"\n[golden]\nfile = \"a\"\n[[files]]\npath = \"c\"\n");
+        let long: Vec<u8> = (0..CHUNK_SIZE_BYTES + 5).map(|byte| u8::try_from(byte % 251).expect("small")).collect();
+        fs_err::write(directory.path().join("a"), "whole").expect("written");
+        fs_err::write(directory.path().join("b"), &long).expect("written");
+        fs_err::write(directory.path().join("c"), "").expect("written");
+        let upload = Arc::new(Upload::open(directory.path()).await.expect("opened"));
+        let question = upload.question();
+        let total = long.len() as u64 + 5;
+        let check = async |received: [u64; 3], expected: &[(&str, u64, usize)]| {
+            let (parts, seen) = sent(&upload, Rest::After(received.to_vec())).await;
+            let Some(Part::Start(start)) = &parts[0].part else { panic!("the start") };
+            assert_eq!(start.files, question.files);
+            let mut pieces = Vec::new();
+            for request in &parts[1..] {
+                let Some(Part::Chunk(chunk)) = &request.part else { panic!("a chunk") };
+                let at = usize::try_from(chunk.offset_bytes).expect("small");
+                assert!(chunk.path != "b" || chunk.data == long[at..at + chunk.data.len()]);
+                pieces.push((chunk.path.as_str(), chunk.offset_bytes, chunk.data.len()));
+            }
+            assert_eq!(pieces, expected, "{received:?}");
+            assert!(seen.is_empty() || seen.last() == Some(&(total, total)), "{seen:?}");
+        };
+        let size = long.len() as u64;
+        check([5, size, 0], &[]).await;
+        check([5, 3, 0], &[("b", 3, CHUNK_SIZE_BYTES), ("b", 3 + CHUNK_SIZE_BYTES as u64, 2)]).await;
+        check([2, size - 1, 0], &[("a", 2, 3), ("b", size - 1, 1)]).await;
+    }
+
+    #[tokio::test]
+    async fn digests_are_those_of_the_bytes() {
+        let directory = directory("[[heads]]\nfile = \"b\"\n");
+        fs_err::write(directory.path().join("b"), "abc").expect("written");
+        let upload = Upload::open(directory.path()).await.expect("opened");
+        // FIPS 180-2, appendix B.1.
+        let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!((upload.files[0].sha256.as_str(), upload.total_bytes()), (digest, 3));
     }
 
     #[tokio::test]
@@ -309,7 +473,7 @@ mod tests {
             fs_err::write(directory.path().join(file), file).expect("written");
         }
         let upload = Upload::open(directory.path()).await.expect("opened");
-        assert_eq!(upload.files, [("README.md".to_owned(), 9), ("b".to_owned(), 1)]);
+        assert_eq!(names(&upload), [("README.md", 9), ("b", 1)]);
     }
 
     #[tokio::test]
@@ -318,7 +482,7 @@ mod tests {
         fs_err::write(directory.path().join("b"), "1").expect("written");
         let manifest = "[[heads]]\nfile = \"b\"\n".to_owned();
         let upload = Upload::with_manifest(directory.path(), manifest.clone()).await.expect("opened");
-        assert_eq!((upload.manifest, upload.files), (manifest, vec![("b".to_owned(), 1)]));
+        assert_eq!((&upload.manifest, names(&upload)), (&manifest, vec![("b", 1)]));
     }
 
     #[tokio::test]
@@ -338,11 +502,11 @@ mod tests {
     async fn a_file_that_shrinks_stops_the_upload_without_an_end() {
         let directory = directory("[[heads]]\nfile = \"b\"\n");
         fs_err::write(directory.path().join("b"), vec![1u8; 100]).expect("written");
-        let upload = Upload::open(directory.path()).await.expect("opened");
+        let upload = Arc::new(Upload::open(directory.path()).await.expect("opened"));
         fs_err::write(directory.path().join("b"), b"").expect("written");
 
         let (failed, failure) = oneshot::channel();
-        let mut stream = std::pin::pin!(upload.into_stream(|_| (), failed));
+        let mut stream = std::pin::pin!(upload.stream(Rest::All, Listener::new(|_| ()), failed));
         assert!(stream.next().await.is_some(), "the manifest");
         tokio::select! {
             _ = stream.next() => panic!("the stream went on"),

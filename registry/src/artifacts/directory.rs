@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 use fs_err::File;
 
-use super::{ArtifactStore, Staged, Staging, StoredFile, staging::Area};
-use crate::{RegistryError, blocking::blocking};
+use super::{ArtifactStore, Partials, Staged, Staging, StoredFile, staging::Area};
+use crate::{RegistryError, StagedLimits, blocking::blocking};
 
 /// Artifacts as read-only files `<root>/sha256/<first two digits>/<digest>`.
 ///
@@ -23,6 +23,7 @@ pub struct DirectoryArtifactStore {
     // `<root>/sha256`.
     files: PathBuf,
     area: Arc<Area>,
+    partials: Partials,
 }
 
 // === impl DirectoryArtifactStore ===
@@ -33,7 +34,7 @@ impl DirectoryArtifactStore {
     /// # Errors
     ///
     /// [`RegistryError::NotWritable`] naming the path, and [`RegistryError::Storage`].
-    pub async fn open(root: impl Into<PathBuf>) -> Result<DirectoryArtifactStore, RegistryError> {
+    pub async fn open(root: impl Into<PathBuf>, staged: StagedLimits) -> Result<DirectoryArtifactStore, RegistryError> {
         let root = root.into();
         blocking(move || {
             let files = root.join("sha256");
@@ -41,9 +42,10 @@ impl DirectoryArtifactStore {
             for folder in [&files, &staging] {
                 fs_err::create_dir_all(folder).map_err(|error| RegistryError::unwritable(folder, error))?;
             }
+            let partials = Partials::open(root.join("partial"), staged)?;
             sync_folder(&root)?;
             let area = Arc::new(Area::open(&staging)?);
-            Ok(DirectoryArtifactStore { files, area })
+            Ok(DirectoryArtifactStore { files, area, partials })
         })
         .await
     }
@@ -54,6 +56,10 @@ impl ArtifactStore for DirectoryArtifactStore {
     async fn stage(&self, file: &str, max_bytes: u64) -> Result<Staging, RegistryError> {
         let (area, file) = (self.area.clone(), file.to_owned());
         blocking(move || Staging::create(&area, &file, max_bytes)).await
+    }
+
+    fn partials(&self) -> &Partials {
+        &self.partials
     }
 
     async fn commit(&self, staged: Vec<Staged>) -> Result<(), RegistryError> {

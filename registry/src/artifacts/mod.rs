@@ -1,6 +1,8 @@
 //! Where the bytes lie.
 
+mod content;
 mod directory;
+mod partial;
 mod staging;
 
 use std::{collections::BTreeSet, path::PathBuf};
@@ -8,8 +10,11 @@ use std::{collections::BTreeSet, path::PathBuf};
 use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 
+pub(crate) use content::check as check_content;
 pub use directory::DirectoryArtifactStore;
 pub(crate) use directory::sync_folder;
+pub use partial::Partials;
+pub(crate) use partial::{Come, Partial};
 pub use staging::{Staged, Staging};
 
 use crate::RegistryError;
@@ -25,6 +30,9 @@ pub trait ArtifactStore: Send + Sync {
     ///
     /// [`RegistryError::NotWritable`], [`RegistryError::DiskFull`] and [`RegistryError::Storage`].
     async fn stage(&self, file: &str, max_bytes: u64) -> Result<Staging, RegistryError>;
+
+    /// Where files lie that come over several connections.
+    fn partials(&self) -> &Partials;
 
     /// Makes staged bytes readable. When it returns, they survive a power cut.
     /// Bytes that are stored already are replaced by these, whole or corrupt as they may be, and are as new.

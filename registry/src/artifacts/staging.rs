@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 use ev_models_core::{Digest, manifest::FileEntry};
 use fs_err::File;
-use sha2::{Digest as _, Sha256};
 
+use super::content::Content;
 use crate::{RegistryError, blocking::blocking, lock::FileLock};
 
 const LOCK: &str = "lock";
@@ -38,20 +38,27 @@ pub struct Staging {
     open: Option<Open>,
 }
 
-/// A file that was taken whole and is safe on disk, but not readable yet. Dropping it removes it.
+/// A file that was taken whole and is safe on disk, but not readable yet. Dropping it removes it, but for one that came
+/// over several connections.
 #[derive(Debug)]
 pub struct Staged {
     digest: Digest,
     size: u64,
-    temporary: Temporary,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Temporary(Temporary),
+    /// A file that came over several connections, under its lock: nobody else moves or removes it.
+    Partial(PathBuf, File),
 }
 
 #[derive(Debug)]
 struct Open {
     name: String,
     file: File,
-    hasher: Sha256,
-    size: u64,
+    content: Content,
     max_bytes: u64,
     temporary: Temporary,
 }
@@ -114,7 +121,7 @@ impl Staging {
         let path = area.folder.join(area.next.fetch_add(1, Ordering::Relaxed).to_string());
         let file = File::create_new(&path).map_err(|error| RegistryError::unwritable(&path, error))?;
         let temporary = Temporary { path, moved: false, _area: area.clone() };
-        let open = Open { name: name.to_owned(), file, hasher: Sha256::new(), size: 0, max_bytes, temporary };
+        let open = Open { name: name.to_owned(), file, content: Content::new(name), max_bytes, temporary };
         Ok(Staging { open: Some(open) })
     }
 
@@ -173,13 +180,18 @@ impl Staging {
     /// Bytes taken so far.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.open.as_ref().map_or(0, |open| open.size)
+        self.open.as_ref().map_or(0, |open| open.content.size())
     }
 }
 
 // === impl Staged ===
 
 impl Staged {
+    /// A file that came over several connections, verified, synced and locked.
+    pub(super) fn of_partial(file: &FileEntry, path: PathBuf, locked: File) -> Staged {
+        Staged { digest: file.sha256, size: file.size, place: Place::Partial(path, locked) }
+    }
+
     /// Digest of its bytes.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -193,10 +205,19 @@ impl Staged {
     }
 
     /// Moves it to its place, replacing what is there in one step.
-    pub(super) fn move_to(mut self, place: &Path) -> Result<(), RegistryError> {
-        fs_err::rename(&self.temporary.path, place)
-            .map_err(|error| RegistryError::storage("move a file into the store")(error.into()))?;
-        self.temporary.moved = true;
+    pub(super) fn move_to(self, place: &Path) -> Result<(), RegistryError> {
+        let failed = |error: std::io::Error| RegistryError::storage("move a file into the store")(error.into());
+        match self.place {
+            Place::Temporary(mut temporary) => {
+                fs_err::rename(&temporary.path, place).map_err(failed)?;
+                temporary.moved = true;
+            }
+            Place::Partial(path, file) => {
+                fs_err::rename(path, place).map_err(failed)?;
+                // Only now: what is cut off before this must be writable for the next connection.
+                read_only(&file).map_err(failed)?;
+            }
+        }
         Ok(())
     }
 }
@@ -205,24 +226,20 @@ impl Staged {
 
 impl Open {
     fn write(&mut self, bytes: &[u8]) -> Result<(), RegistryError> {
-        let size = self.size.saturating_add(bytes.len() as u64);
-        if size > self.max_bytes {
+        if self.content.size().saturating_add(bytes.len() as u64) > self.max_bytes {
             let what = format!("`{}`", self.name);
             return Err(RegistryError::TooLarge { what, max_bytes: self.max_bytes });
         }
-        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
-        self.hasher.update(bytes);
-        self.size = size;
-        Ok(())
+        // Looked at before it is written: what is refused takes no room.
+        self.content.update(bytes)?;
+        self.file.write_all(bytes).map_err(|error| self.failed(error))
     }
 
     fn finish(self) -> Result<Staged, RegistryError> {
-        let mut permissions = self.file.metadata().map_err(|error| self.failed(error))?.permissions();
-        permissions.set_readonly(true);
-        self.file.set_permissions(permissions).map_err(|error| self.failed(error))?;
+        read_only(&self.file).map_err(|error| self.failed(error))?;
         self.file.sync_all().map_err(|error| self.failed(error))?;
-        let digest = digest_of(self.hasher);
-        Ok(Staged { digest, size: self.size, temporary: self.temporary })
+        let (digest, size) = (self.content.digest(), self.content.size());
+        Ok(Staged { digest, size, place: Place::Temporary(self.temporary) })
     }
 
     fn failed(&self, error: std::io::Error) -> RegistryError {
@@ -241,11 +258,8 @@ impl Drop for Temporary {
     }
 }
 
-fn digest_of(hasher: Sha256) -> Digest {
-    use std::fmt::Write as _;
-    let mut text = "sha256:".to_owned();
-    for byte in hasher.finalize() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.parse().expect("64 hex digits were written")
+fn read_only(file: &File) -> std::io::Result<()> {
+    let mut permissions = file.metadata()?.permissions();
+    permissions.set_readonly(true);
+    file.set_permissions(permissions)
 }

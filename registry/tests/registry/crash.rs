@@ -12,7 +12,8 @@ use ev_registry::{
     AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, DirectoryArtifactStore,
     FleetStore, Imported, KeptOutcome, Limits, MetadataStore, ModelRecord, NewRollout, NewVersion, Origin, Page,
     PolicyChange, PolicyRecord, Registry, RegistryConfig, RegistryError, ReplicaObservations, ReplicaRecord,
-    RolloutChange, RolloutRecord, RolloutStore, SqliteMetadataStore, Stored, VersionChoice, VersionRecord,
+    RolloutChange, RolloutRecord, RolloutStore, SqliteMetadataStore, StagedLimits, Stored, VersionChoice,
+    VersionRecord,
 };
 
 use tokio::sync::watch;
@@ -176,7 +177,8 @@ impl MetadataStore for Failing {
 #[tokio::test]
 async fn what_was_stored_but_not_registered_is_invisible_and_used_by_the_next_import() {
     let fixture = Fixture::new().await;
-    let artifacts = DirectoryArtifactStore::open(fixture.dir.path().join("artifacts")).await.unwrap();
+    let artifacts =
+        DirectoryArtifactStore::open(fixture.dir.path().join("artifacts"), StagedLimits::default()).await.unwrap();
     let metadata = SqliteMetadataStore::open(&fixture.dir.path().join("registry.db")).await.unwrap();
     let failing = Registry::with_stores(Arc::new(artifacts), Arc::new(Failing(metadata)), Limits::default());
     let (text, files) = (manifest("adder", ""), [("model.ubj", &b"trees"[..])]);

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use ev_registry::PostgresOptions;
+use bytesize::ByteSize;
+use ev_registry::{Limits, PostgresOptions, StagedLimits};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, DatabaseUrl, invalid};
@@ -25,6 +26,13 @@ pub struct RegistryConfig {
     /// How long a file stays that no version names.
     #[serde(with = "humantime_serde")]
     pub keep_unnamed_files: Duration,
+    /// Bytes that may lie of uploads which have not ended.
+    pub staged_max: ByteSize,
+    /// Files of such uploads.
+    pub staged_files_max: usize,
+    /// How long a file of such an upload stays that nobody goes on with.
+    #[serde(with = "humantime_serde")]
+    pub keep_staged: Duration,
     /// What becomes of versions that no trusted key has signed.
     pub signatures: SignaturePolicy,
     /// Public keys whose signatures count: base64, or files with PEM.
@@ -63,6 +71,11 @@ impl RegistryConfig {
         (!directory.as_os_str().is_empty()).then(|| directory.clone())
     }
 
+    /// What may lie of uploads that have not ended.
+    pub(crate) fn staged(&self) -> StagedLimits {
+        StagedLimits { max_bytes: self.staged_max.as_u64(), max_files: self.staged_files_max }
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let url = &self.database_url;
         if self.database().is_some_and(|database| !url.is_postgres() || database.check().is_err()) {
@@ -82,6 +95,20 @@ impl RegistryConfig {
         if age < Duration::from_secs(3_600) || age > Duration::from_secs(100 * 366 * 86_400) {
             let expected = "expected 1h, longer than any upload takes, to 100 years";
             return Err(invalid(format!("registry.keep_unnamed_files is {age:?}, {expected}")));
+        }
+        let (staged, least) = (self.staged_max, ByteSize(Limits::MAX_TOTAL_BYTES));
+        if staged < least {
+            let expected = format!("expected at least {least}, the largest version");
+            return Err(invalid(format!("registry.staged_max is {staged}, {expected}")));
+        }
+        let files = self.staged_files_max;
+        if !(Limits::MAX_FILES..=100_000).contains(&files) {
+            let expected = format!("expected {}, the most files of a version, to 100000", Limits::MAX_FILES);
+            return Err(invalid(format!("registry.staged_files_max is {files}, {expected}")));
+        }
+        let age = self.keep_staged;
+        if age < Duration::from_secs(600) || age > Duration::from_secs(366 * 86_400) {
+            return Err(invalid(format!("registry.keep_staged is {age:?}, expected 10m to a year")));
         }
         Ok(())
     }

@@ -7,29 +7,26 @@ use std::{
 
 use ev_proto::ev::registry::v1::{
     Check, CompareVersionsRequest, CompareVersionsResponse, DeleteVersionRequest, DeleteVersionResponse,
-    GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest, GetGatesResponse, GetVersionPolicyRequest,
-    GetVersionPolicyResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest, ListModelsResponse,
-    ListReplicasRequest, ListReplicasResponse, ListVersionsRequest, ListVersionsResponse, Model, PinVersionRequest,
-    PinVersionResponse, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest, SetAliasResponse,
-    SetVersionPolicyRequest, SetVersionPolicyResponse, SignVersionRequest, SignVersionResponse, UnpinVersionRequest,
-    UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest, VerifyVersionResponse,
-    Version, VersionState, WaiveGateRequest, WaiveGateResponse, WatchEventsRequest, get_gates_request,
-    get_version_request, model_registry_server::ModelRegistry, register_version_request::Part, verify_version_request,
+    GetAuditLogRequest, GetAuditLogResponse, GetGatesRequest, GetGatesResponse, GetUploadRequest, GetUploadResponse,
+    GetVersionPolicyRequest, GetVersionPolicyResponse, GetVersionRequest, GetVersionResponse, ListModelsRequest,
+    ListModelsResponse, ListReplicasRequest, ListReplicasResponse, ListVersionsRequest, ListVersionsResponse, Model,
+    PinVersionRequest, PinVersionResponse, RegisterVersionRequest, RegisterVersionResponse, SetAliasRequest,
+    SetAliasResponse, SetVersionPolicyRequest, SetVersionPolicyResponse, SignVersionRequest, SignVersionResponse,
+    UnpinVersionRequest, UnpinVersionResponse, VerifyAuditLogRequest, VerifyAuditLogResponse, VerifyVersionRequest,
+    VerifyVersionResponse, Version, VersionState, WaiveGateRequest, WaiveGateResponse, WatchEventsRequest,
+    get_gates_request, get_version_request, model_registry_server::ModelRegistry, verify_version_request,
 };
 use ev_registry::{AliasChange, ExpectedVersion, PRODUCTION, Page, Registry, VersionChoice, VersionRecord};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{actor::actor, comparison, events, fleet, gates::GateService, status};
+use super::{actor::actor, comparison, events, fleet, gates::GateService, status, upload};
 use crate::{
     comparison::Comparer,
     deploy::{Deployer, ModelRoutes, NotLoaded, Routes, VersionStatus},
     fleet::Fleet,
 };
-
-/// Largest piece of a file in one message.
-const CHUNK_MAX_BYTES: usize = 1024 * 1024;
 
 /// Most of a pin's reason.
 const REASON_MAX_CHARS: usize = 1000;
@@ -58,37 +55,17 @@ impl ModelRegistry for RegistryService {
         request: Request<Streaming<RegisterVersionRequest>>,
     ) -> Result<Response<RegisterVersionResponse>, Status> {
         let registry = self.registry.on_behalf_of(&actor(&request));
-        let mut parts = request.into_inner();
-        let Some(Part::ManifestToml(manifest_toml)) = parts.message().await?.and_then(|message| message.part) else {
-            return Err(status::invalid("manifest_toml", "MISSING_FIELD", "is missing: the first message carries it"));
-        };
-        let manifest = ev_models_core::Manifest::parse(&manifest_toml)
-            .map_err(|error| status::of_registry(&ev_registry::RegistryError::InvalidManifest(error)))?;
-        crate::deploy::check_vocabulary(&manifest)
-            .map_err(|error| status::of_registry(&ev_registry::RegistryError::InvalidManifest(error)))?;
-        let mut upload = registry.begin_upload(&manifest_toml).await.map_err(|error| status::of_registry(&error))?;
-        while let Some(message) = parts.message().await? {
-            match message.part {
-                Some(Part::Chunk(chunk)) if chunk.data.len() <= CHUNK_MAX_BYTES => {
-                    upload.write(&chunk.path, chunk.data.into()).await.map_err(|error| status::of_registry(&error))?;
-                }
-                Some(Part::Chunk(chunk)) => {
-                    let description = format!("has {} bytes, expected at most {CHUNK_MAX_BYTES}", chunk.data.len());
-                    return Err(status::invalid("chunk.data", "TOO_LONG", description));
-                }
-                Some(Part::ManifestToml(_)) => {
-                    return Err(status::invalid("manifest_toml", "OUT_OF_ORDER", "comes once, in the first message"));
-                }
-                None => return Err(status::invalid("part", "MISSING_FIELD", "is missing, expected a chunk")),
-            }
-        }
-        let imported = upload.finish(now_ms()).await.map_err(|error| status::of_registry(&error))?;
+        let imported = upload::take(&registry, request.into_inner()).await?;
         self.reconcile().await?;
         Ok(Response::new(RegisterVersionResponse {
             version: Some(self.version(&imported.version)),
             created: imported.created,
             gates: self.gates.judge(&imported.version).await,
         }))
+    }
+
+    async fn get_upload(&self, request: Request<GetUploadRequest>) -> Result<Response<GetUploadResponse>, Status> {
+        upload::received(&self.registry, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {

@@ -27,6 +27,9 @@ const DOMAIN: &str = "evserve";
 /// When a caller may try again what was refused for a passing reason.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// When an upload may try again that found no room beside others: some end within.
+const STAGING_DELAY: Duration = Duration::from_secs(10);
+
 /// When a caller may try again to watch: others watch for long.
 const WATCHERS_RETRY_DELAY: Duration = Duration::from_secs(5);
 
@@ -78,6 +81,8 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::TooLarge { .. } => (Code::ResourceExhausted, "TOO_LARGE"),
         RegistryError::TooManyFiles { .. } => (Code::ResourceExhausted, "TOO_MANY_FILES"),
         RegistryError::DiskFull { .. } => (Code::ResourceExhausted, "DISK_FULL"),
+        RegistryError::StagingFull { .. } => (Code::ResourceExhausted, "STAGING_FULL"),
+        RegistryError::Gap { .. } => (Code::Aborted, "UPLOAD_GAP"),
         RegistryError::UploadFailed => (Code::Aborted, "UPLOAD_FAILED"),
         RegistryError::Conflict { .. } => (Code::Aborted, "ALIAS_MOVED"),
         RegistryError::RolloutUnderWay { .. } => (Code::FailedPrecondition, "ROLLOUT_UNDER_WAY"),
@@ -102,7 +107,10 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
     if let RegistryError::InvalidManifest(source) = error {
         message = format!("{message}: {source}");
     }
-    let retry = (code == Code::Unavailable).then_some(RETRY_DELAY);
+    let retry = match reason {
+        "STAGING_FULL" => Some(STAGING_DELAY),
+        _ => matches!(code, Code::Unavailable).then_some(RETRY_DELAY),
+    };
     Described { code, reason, message, violations: Vec::new(), retry }.into_status()
 }
 

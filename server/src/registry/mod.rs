@@ -65,6 +65,7 @@ pub(crate) async fn open(config: &Config) -> Result<(Registry, Vec<VersionRecord
     let place = ev_registry::RegistryConfig {
         database: config.registry.database(),
         artifacts: config.registry.artifacts(),
+        staged: config.registry.staged(),
         ..ev_registry::RegistryConfig::new(config.data.directory.join("registry"))
     };
     let registry = Registry::open(&place).await.map_err(|source| start_error(config, source))?;

@@ -1,4 +1,4 @@
-//! Old versions and files that no version names are deleted in the background.
+//! Old versions, files that no version names, and files of uploads that were given up are deleted in the background.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,12 +31,13 @@ pub(crate) async fn keep_tidy(
 }
 
 async fn tidy(deployer: &Deployer, registry: &Registry, config: &RegistryConfig) -> Result<(), RegistryError> {
+    let ago_ms = |age: Duration| now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    registry.sweep_uploads(ago_ms(config.keep_staged)).await?;
     if config.keep_versions > 0 {
         let mut references = crate::rollouts::references(registry).await?;
         deployer.references().await?.into_iter().for_each(|(of, by)| references.entry(of).or_default().extend(by));
         registry.retain(config.keep_versions, &references, now_ms()).await?;
     }
-    let age_ms = i64::try_from(config.keep_unnamed_files.as_millis()).unwrap_or(i64::MAX);
-    registry.collect_garbage(now_ms().saturating_sub(age_ms), now_ms()).await?;
+    registry.collect_garbage(ago_ms(config.keep_unnamed_files), now_ms()).await?;
     Ok(())
 }

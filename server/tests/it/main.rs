@@ -53,6 +53,7 @@ mod registry_misuse;
 mod registry_postgres;
 mod registry_processes;
 mod registry_refusals;
+mod registry_resume;
 mod replicas;
 mod rollouts;
 mod rollouts_outcomes;

@@ -136,3 +136,39 @@ async fn a_file_that_is_not_what_the_manifest_lists_is_refused() {
         &["`point.ubj` has the digest sha256:", "its manifest says sha256:0000"],
     );
 }
+
+#[tokio::test]
+async fn pickles_and_archives_are_refused_by_their_bytes_whatever_they_are_called() {
+    let check = async |content: &[u8], words: &str| {
+        let mut model = copy();
+        model.files.insert("point.ubj".into(), content.to_vec());
+        refused(model.parts(7)).await.says(Code::InvalidArgument, "REFUSED_FILE", &["`point.ubj` is refused", words]);
+    };
+    check(b"\x80\x04\x95\x1a\0\0\0\0\0\0\0\x8c\x05posix\x94", "it is a pickle").await;
+    check(b"cposix\nsystem\n(S'id'\ntR.", "it is a pickle").await;
+    check(b"ZF0x1a             ", "joblib").await;
+    check(b"PK\x03\x04\x14\0\0\0\x08\0", "it is a ZIP archive").await;
+    check(b"\x1f\x8b\x08\0\0\0\0\0\0\xff", "it is gzip").await;
+}
+
+#[tokio::test]
+async fn claims_and_names_are_refused_before_files_come() {
+    let with_listed = |path: &str, size: i64| {
+        let mut model = copy();
+        let mut listed = toml::Table::new();
+        listed.insert("path".into(), path.into());
+        listed.insert("sha256".into(), format!("sha256:{}", "0".repeat(64)).into());
+        listed.insert("size".into(), size.into());
+        model.manifest.insert("files".into(), toml::Value::Array(vec![listed.into()]));
+        vec![model.first()]
+    };
+    let huge = refused(with_listed("point.ubj", 10 << 30)).await;
+    huge.says(Code::ResourceExhausted, "TOO_LARGE", &["`point.ubj` has more than 536870912 bytes"]);
+    let case = refused(with_listed("Point.ubj", 0)).await;
+    case.says(Code::InvalidArgument, "REFUSED_FILE", &["differs from it in case only"]);
+    let inside = refused(with_listed("point.ubj/inner", 0)).await;
+    inside.says(Code::InvalidArgument, "REFUSED_FILE", &["which is a file"]);
+    for path in ["../x", "/x", "a\0b", "", "mod\u{e8}le"] {
+        refused(with_listed(path, 0)).await.says(Code::InvalidArgument, "INVALID_MANIFEST", &["files"]);
+    }
+}

@@ -8,6 +8,7 @@ pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod raw;
 #[allow(dead_code, reason = "the suites of the feature store ask for more")]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]

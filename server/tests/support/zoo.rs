@@ -121,7 +121,9 @@ impl Model {
 
 /// One piece of a file.
 pub(crate) fn piece(path: &str, data: &[u8]) -> RegisterVersionRequest {
-    RegisterVersionRequest { part: Some(Part::Chunk(FileChunk { path: path.to_owned(), data: data.to_vec() })) }
+    RegisterVersionRequest {
+        part: Some(Part::Chunk(FileChunk { path: path.to_owned(), data: data.to_vec(), offset_bytes: 0 })),
+    }
 }
 
 /// Sends the parts of an upload.

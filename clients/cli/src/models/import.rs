@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ev_client::{
-    Client, Error, Progress,
+    Client, Error, UploadEvent,
     proto::ev::registry::v1::{RegisterVersionResponse, Version},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -27,8 +27,8 @@ struct Imported {
     failed_gates: Vec<String>,
 }
 
-/// Told how far an upload is.
-pub(crate) type OnProgress = Box<dyn FnMut(Progress<'_>) + Send>;
+/// Told what happens to an upload.
+pub(crate) type OnProgress = Box<dyn FnMut(UploadEvent<'_>) + Send>;
 
 pub(crate) async fn run(
     client: &Client,
@@ -60,11 +60,12 @@ pub(crate) async fn register(
     upload: impl AsyncFnOnce(OnProgress) -> Result<RegisterVersionResponse, Error>,
 ) -> Result<Exit, Failure> {
     let progress = progress_bar();
-    let bar = progress.clone();
-    let result = upload(Box::new(move |step| {
-        bar.set_length(step.total_bytes);
-        bar.set_position(step.sent_bytes);
-        bar.set_message(if step.sent_bytes == step.total_bytes { "checking".to_owned() } else { step.file.to_owned() });
+    let (bar, notes) = (progress.clone(), output.notes());
+    let result = upload(Box::new(move |event| {
+        show(&bar, &event);
+        if let Some(note) = note(&event) {
+            bar.suspend(|| notes.advise(&note));
+        }
     }))
     .await;
     progress.finish_and_clear();
@@ -85,6 +86,43 @@ pub(crate) async fn register(
         output.advise(&not_serving(&version));
     }
     Ok(Exit::Ok)
+}
+
+fn show(bar: &ProgressBar, event: &UploadEvent<'_>) {
+    match event {
+        UploadEvent::Sent(step) => {
+            bar.set_length(step.total_bytes);
+            bar.set_position(step.sent_bytes);
+            let done = step.sent_bytes == step.total_bytes;
+            bar.set_message(if done { "checking".to_owned() } else { step.file.to_owned() });
+        }
+        UploadEvent::Resumed { received_bytes, total_bytes } => {
+            bar.set_length(*total_bytes);
+            bar.set_position(*received_bytes);
+            // Speed and time left are those of what is sent now.
+            bar.reset_eta();
+        }
+        UploadEvent::Interrupted { .. } => bar.set_message("interrupted"),
+        _ => {}
+    }
+}
+
+/// What a person is told of an upload that does not run from its first byte to its last.
+fn note(event: &UploadEvent<'_>) -> Option<String> {
+    match event {
+        UploadEvent::Resumed { received_bytes, total_bytes } if received_bytes == total_bytes => {
+            Some("the server has every byte of it already".to_owned())
+        }
+        UploadEvent::Resumed { received_bytes, total_bytes } => {
+            let (received, total) = (size_text(*received_bytes), size_text(*total_bytes));
+            Some(format!("going on after {received} of {total}, which the server has already"))
+        }
+        UploadEvent::Interrupted { error, delay } => {
+            let seconds = delay.as_secs_f64();
+            Some(format!("the upload was interrupted ({error}); going on with it in {seconds:.1} s"))
+        }
+        _ => None,
+    }
 }
 
 fn render(version: &Version, created: bool) -> String {
@@ -123,16 +161,39 @@ fn not_serving(version: &Version) -> String {
 
 /// On standard error, and only on a terminal.
 fn progress_bar() -> ProgressBar {
-    let template = "{bar:32.cyan/dim} {binary_bytes} of {binary_total_bytes}  {msg}";
+    let template =
+        "{bar:32.cyan/dim} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {msg}";
     let style = ProgressStyle::with_template(template).expect("the template is valid");
     ProgressBar::new(0).with_style(style.progress_chars("██·"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use anstream::adapter::strip_str;
+    use ev_client::{CallError, Code, Progress};
 
     use super::*;
+
+    #[test]
+    fn an_upload_that_is_cut_off_says_so() {
+        let check = |event: UploadEvent<'_>, expected: Option<&str>| assert_eq!(note(&event).as_deref(), expected);
+        let error = Error::Call(Box::new(CallError::new(Code::Unavailable, "gone")));
+        check(
+            UploadEvent::Interrupted { error: &error, delay: Duration::from_millis(250) },
+            Some("the upload was interrupted (UNAVAILABLE: gone); going on with it in 0.2 s"),
+        );
+        check(
+            UploadEvent::Resumed { received_bytes: 3 << 20, total_bytes: 4 << 20 },
+            Some("going on after 3.00 MiB of 4.00 MiB, which the server has already"),
+        );
+        check(
+            UploadEvent::Resumed { received_bytes: 4, total_bytes: 4 },
+            Some("the server has every byte of it already"),
+        );
+        check(UploadEvent::Sent(Progress { file: "a", sent_bytes: 1, total_bytes: 2 }), None);
+    }
 
     #[test]
     fn what_does_not_serve_says_how_it_would() {
