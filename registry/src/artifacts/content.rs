@@ -7,6 +7,8 @@ use crate::RegistryError;
 
 /// Bytes at a file's beginning that are looked at: a tar archive shows itself at byte 257.
 const HEAD_BYTES: usize = 512;
+/// Bytes that tell a safetensors file from others.
+const TELLING_BYTES: usize = 9;
 /// Longest header of a safetensors file that is believed: the format's own limit.
 const SAFETENSORS_HEADER_MAX_BYTES: u64 = 100_000_000;
 const PICKLE: &str = "it is a pickle (joblib's are too), which runs arbitrary code when it is loaded; save XGBoost \
@@ -80,7 +82,9 @@ impl Content {
 pub(crate) fn check(name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
     let head = &bytes[..bytes.len().min(HEAD_BYTES)];
     let refused = |problem: String| Err(RegistryError::RefusedFile { file: name.to_owned(), problem });
-    if is_safetensors(head) {
+    // With fewer bytes, the length of a safetensors file's header cannot be told from the beginning of something else; and
+    // no pickle or archive of so few holds a model.
+    if head.len() < TELLING_BYTES || is_safetensors(head) {
         return Ok(());
     }
     // A model card is text, which may begin as it likes.
@@ -103,9 +107,9 @@ fn is_safetensors(head: &[u8]) -> bool {
     length.is_some_and(|length| length <= SAFETENSORS_HEADER_MAX_BYTES) && head.get(8) == Some(&b'{')
 }
 
-/// Protocols 2 to 5. Nine bytes tell them from a safetensors file; a pickle with fewer holds no model.
+/// Protocols 2 to 5.
 fn is_pickle(head: &[u8]) -> bool {
-    matches!(head, [0x80, 2..=5, ..]) && head.len() >= 9
+    matches!(head, [0x80, 2..=5, ..])
 }
 
 /// Protocols 0 and 1: an empty container and its number in the memo, or a module and a name, each on a line.
@@ -158,11 +162,11 @@ mod tests {
         check(b"(dp0\nS'a'\n", Some("pickle"));
         check(b"}q\0X\x01\0\0\0a", Some("pickle"));
         check(b"(iposix\nsystem\n(", Some("pickle"));
-        check(b"\x78\x9c\x6b\x60", Some("zlib"));
+        check(b"\x78\x9c\x6b\x60\x60\x60\0\0\0\x04", Some("zlib"));
         check(b"ZF0x1a             ", Some("joblib"));
-        check(b"PK\x03\x04\x14\0", Some("ZIP"));
-        check(b"\x1f\x8b\x08", Some("gzip"));
-        check(b"\x28\xb5\x2f\xfd\x04", Some("zstd"));
+        check(b"PK\x03\x04\x14\0\0\0\x08", Some("ZIP"));
+        check(b"\x1f\x8b\x08\0\0\0\0\0\0", Some("gzip"));
+        check(b"\x28\xb5\x2f\xfd\x04\0\x09\0\0", Some("zstd"));
         check(&tar, Some("tar"));
         check(b"{L\x07learner", None);
         check(b"{\"learner\": {}}", None);
@@ -171,7 +175,7 @@ mod tests {
         check(b"# A card\n\nof a model", None);
         assert!(
             self::check("README.md", b"x^2 and cposix\nsystem\n(").is_ok()
-                && self::check("README.md", b"PK\x03\x04").is_err()
+                && self::check("README.md", b"PK\x03\x04\x14\0\0\0\x08").is_err()
         );
         check(b"cars\nand more of them\n(many)", None);
         check(b"car\n", None);
