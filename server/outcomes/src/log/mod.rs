@@ -182,6 +182,13 @@ impl<T> PredictionLog<T> {
     }
 }
 
+impl<T> Drop for PredictionLog<T> {
+    /// Whoever opens the log next, in this process too, finds it closed.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 fn run<T: Into<Prediction>>(mut writer: Writer, queue: &Receiver<T>, commands: &Receiver<Command>) {
     loop {
         let command = writer.wait(commands);
