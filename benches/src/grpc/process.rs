@@ -1,6 +1,7 @@
 //! A server as a process: started, asked for its use of processors and memory, killed.
 
 use std::{
+    ffi::OsStr,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -78,13 +79,29 @@ impl Process {
     ///
     /// What `evctl models import` says.
     pub fn import_as(&self, model: &Path, alias: &str) -> anyhow::Result<()> {
+        let arguments = [OsStr::new("import"), OsStr::new("--alias"), OsStr::new(alias), model.as_os_str()];
+        self.evctl(arguments)
+    }
+
+    /// Makes the first version of a model `production` that these promotion gates are right to refuse: it is measured only.
+    ///
+    /// # Errors
+    ///
+    /// What `evctl` says.
+    pub fn import_waiving(&self, model: &Path, name: &str, gates: &[&str]) -> anyhow::Result<()> {
+        self.import_as(model, "candidate")?;
+        let waivers = gates.iter().flat_map(|gate| ["--waive".to_owned(), format!("{gate}=measured, not believed")]);
+        self.evctl(["alias", name, "production", "1"].map(str::to_owned).into_iter().chain(waivers))
+    }
+
+    fn evctl(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> anyhow::Result<()> {
         let output = Command::new(sibling("evctl")?)
-            .args(["--server", &self.grpc.to_string(), "models", "import", "--alias", alias])
-            .arg(model)
+            .args(["--server", &self.grpc.to_string(), "models"])
+            .args(arguments)
             .output()
             .context("cannot run evctl")?;
         if !output.status.success() {
-            bail!("evctl models import: {}", String::from_utf8_lossy(&output.stderr));
+            bail!("evctl models: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(())
     }
