@@ -8,7 +8,7 @@ use ev_client::{
     proto::ev::registry::v1::{AuditEvent, GetAuditLogRequest, WatchEventsResponse},
 };
 
-use super::audit::short_detail;
+use super::detail::words;
 use crate::{
     exit::Exit,
     failure::Failure,
@@ -130,7 +130,7 @@ fn line(event: &AuditEvent) -> String {
     if !alias.is_empty() {
         what.push_str(&format!(" {ACCENT}{alias}{ACCENT:#}"));
     }
-    let detail = short_detail(detail_json);
+    let detail = words(action, detail_json);
     let mut line = format!("{DIM}{sequence}  {when}{DIM:#}  {BOLD}{action}{BOLD:#}");
     for part in [what, format!("by {actor}"), detail] {
         if !part.is_empty() {
@@ -168,7 +168,14 @@ mod tests {
             detail_json: r#"{"previous_version":1}"#.to_owned(),
             ..event("set_alias", "ev-range")
         };
-        check(moved, r#"set_alias  ev-range:2 production  by kim@depot from 10.0.0.7  {"previous_version":1}"#);
+        check(moved, "set_alias  ev-range:2 production  by kim@depot from 10.0.0.7  from version 1");
+        let judged = AuditEvent {
+            version: 2,
+            detail_json: r#"{"gates":[{"gate":"synthetic","state":"failed","measured":"`nature` is synthetic"}]}"#
+                .to_owned(),
+            ..event("judge", "ev-range")
+        };
+        check(judged, "judge  ev-range:2  by kim@depot from 10.0.0.7  1 gate, 1 failed: synthetic");
         check(event("collect_garbage", ""), "collect_garbage  by kim@depot from 10.0.0.7");
     }
 

@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 
 use crate::{
     interval::share_bar,
-    style::{ACCENT, BAD, BOLD, DIM, GOOD, PLAIN, WARN},
+    style::{ACCENT, BAD, BOLD, DIM, GOOD, PLAIN, WARN, harmless},
     table::{Cell, Table},
     telemetry::time,
 };
@@ -172,11 +172,6 @@ fn left(rollout: &Rollout) -> Option<String> {
 
 pub(super) fn moment(moment: Option<&Timestamp>) -> String {
     moment.map(|moment| time::text(time::microseconds(moment) / 1_000_000 * 1_000_000)).unwrap_or_default()
-}
-
-/// What somebody else wrote, unable to move the cursor or change colours.
-pub(super) fn harmless(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 #[cfg(test)]
