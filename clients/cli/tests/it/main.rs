@@ -9,3 +9,4 @@ mod rendering;
 mod server;
 mod support;
 mod telemetry;
+mod watch;

@@ -8,7 +8,9 @@ use std::{
 
 pub(crate) mod fake;
 mod fake_vision;
+pub(crate) mod model;
 pub(crate) mod real;
+pub(crate) mod watching;
 
 /// What a run of `evctl` left.
 #[derive(Debug)]
