@@ -4,6 +4,7 @@ mod alerts;
 mod by_vehicle;
 mod features;
 mod image;
+mod import;
 mod outcomes;
 mod rendering;
 mod server;

@@ -54,6 +54,17 @@ impl Watching {
         while !found().contains(words) {}
     }
 
+    /// As `kill -9` does it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// What is left of its notes when it has ended.
+    pub(crate) fn notes_left(&self) -> Vec<String> {
+        self.notes.iter().collect()
+    }
+
     /// What is left of its answer when it has ended by itself, and with which code.
     pub(crate) fn end(mut self) -> (i32, Vec<String>) {
         let mut lines = Vec::new();
