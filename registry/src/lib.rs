@@ -76,7 +76,9 @@ mod source;
 mod trust;
 mod upload;
 
-pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Partials, Staged, Staging, StoredFile};
+pub use artifacts::{
+    ArtifactStore, DirectoryArtifactStore, Partials, Staged, StagedCounts, Staging, StoredFile, Swept,
+};
 pub use audit::{
     AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,
 };

@@ -335,7 +335,8 @@ impl Server {
         )
         .with_renewal(renewal)
         .with_predictions(Arc::clone(predictions.counts()))
-        .with_rollouts(Arc::clone(&rollouts));
+        .with_rollouts(Arc::clone(&rollouts))
+        .with_uploads(registry.staged_counts());
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
         // Before the registry is read: what others change while this loads is not missed.
@@ -367,6 +368,7 @@ impl Server {
             draining.clone(),
         );
         let tidy = tokio::spawn(tidy);
+        let uploads = tokio::spawn(registry::count_uploads(Arc::clone(&registry), draining.clone()));
         health.send_replace(Health::Serving);
         tracing::info!(
             grpc = %grpc_address,
@@ -392,7 +394,7 @@ impl Server {
             journal,
             features,
             predictions,
-            background: [http_task, health_task, rollouts_task, teller, follow, fleet, tidy]
+            background: [http_task, health_task, rollouts_task, teller, follow, fleet, tidy, uploads]
                 .into_iter()
                 .chain(forwarded)
                 .collect(),

@@ -1,6 +1,7 @@
 //! Where the bytes lie.
 
 mod content;
+mod counts;
 mod directory;
 mod partial;
 mod staging;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 
 pub(crate) use content::check as check_content;
+pub use counts::{StagedCounts, Swept};
 pub use directory::DirectoryArtifactStore;
 pub(crate) use directory::sync_folder;
 pub use partial::Partials;
