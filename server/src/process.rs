@@ -27,7 +27,7 @@ use crate::{
     comparison::Comparer,
     cores::serving_cores,
     deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
-    features::{FeaturesStartError, VehicleFeatures},
+    features::{FeaturesStartError, Past, VehicleFeatures},
     fleet::{Fleet, Forwarded},
     gates::Gatekeeper,
     grpc::{
@@ -38,7 +38,7 @@ use crate::{
     },
     http::{self, HttpState},
     journal::{self, AlertJournal, AlertJournalError},
-    lane::{Lane, Predicted},
+    lane::{Lane, Predicted, Remembering},
     libraries,
     observability::{Metrics, Traces},
     pipeline::PredictionIds,
@@ -204,7 +204,10 @@ impl Server {
             vec![Arc::clone(&lane) as _, Arc::clone(&features) as _, Arc::clone(&renewal) as _];
         let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, apply).await?;
         let (replayed, stored) = (Arc::clone(&features), Arc::clone(telemetry.ingestor.store()));
-        telemetry.handle().spawn(async move { replayed.replay(&*stored).await });
+        let remembering = Remembering::new(Arc::clone(&lane));
+        telemetry.handle().spawn(async move {
+            replayed.replay(&Past { store: &*stored, beside: &remembering }).await;
+        });
         Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
         Lane::log(alerts.subscribe(), &telemetry.handle());
         let journal = AlertJournal::open(&config.data.directory.join("alerts"), &config.alerts.webhooks)?;
