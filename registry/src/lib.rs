@@ -76,7 +76,9 @@ mod source;
 mod trust;
 mod upload;
 
-pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Partials, Staged, Staging, StoredFile};
+pub use artifacts::{
+    ArtifactStore, DirectoryArtifactStore, Located, LocatedFiles, Partials, Staged, Staging, StoredFile,
+};
 pub use audit::{
     AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,
 };
