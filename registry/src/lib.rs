@@ -77,7 +77,8 @@ mod trust;
 mod upload;
 
 pub use artifacts::{
-    ArtifactStore, DirectoryArtifactStore, Partials, Staged, StagedCounts, Staging, StoredFile, Swept,
+    ArtifactStore, DirectoryArtifactStore, Located, LocatedFiles, Partials, Staged, StagedCounts, Staging, StoredFile,
+    Swept,
 };
 pub use audit::{
     AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,

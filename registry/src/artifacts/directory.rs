@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 use fs_err::File;
 
-use super::{ArtifactStore, Partials, Staged, Staging, StoredFile, staging::Area};
+use super::{ArtifactStore, Located, Partials, Staged, Staging, StoredFile, staging::Area};
 use crate::{RegistryError, StagedLimits, blocking::blocking};
 
 /// Artifacts as read-only files `<root>/sha256/<first two digits>/<digest>`.
@@ -68,15 +68,12 @@ impl ArtifactStore for DirectoryArtifactStore {
     }
 
     async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError> {
-        let (place, file) = (place(&self.files, &file.sha256), file.clone());
-        blocking(move || {
-            let mut reader = open(&place, &file.path, &file.sha256)?;
-            let (found, _) = Digest::of_reader(&mut reader)
-                .map_err(|error| RegistryError::storage(format!("read stored file `{}`", file.path))(error.into()))?;
-            check(&file.path, file.sha256, found)?;
-            Ok(place)
-        })
-        .await
+        let located = self.locate(file).await?;
+        blocking(move || located.verify()).await
+    }
+
+    async fn locate(&self, file: &FileEntry) -> Result<Located, RegistryError> {
+        Ok(Located::unverified(place(&self.files, &file.sha256), file.clone()))
     }
 
     async fn read(&self, file: &str, digest: &Digest, max_bytes: u64) -> Result<Vec<u8>, RegistryError> {
@@ -167,14 +164,14 @@ fn place(files: &Path, digest: &Digest) -> PathBuf {
     files.join(&hex[..2]).join(hex)
 }
 
-fn open(place: &Path, file: &str, digest: &Digest) -> Result<File, RegistryError> {
+pub(super) fn open(place: &Path, file: &str, digest: &Digest) -> Result<File, RegistryError> {
     File::open(place).map_err(|error| match error.kind() {
         ErrorKind::NotFound => RegistryError::Lost { file: file.to_owned(), expected: *digest },
         _ => RegistryError::storage(format!("open stored file `{file}`"))(error.into()),
     })
 }
 
-fn check(file: &str, expected: Digest, found: Digest) -> Result<(), RegistryError> {
+pub(super) fn check(file: &str, expected: Digest, found: Digest) -> Result<(), RegistryError> {
     if found == expected { Ok(()) } else { Err(RegistryError::Corrupt { file: file.to_owned(), expected, found }) }
 }
 

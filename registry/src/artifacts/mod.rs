@@ -3,6 +3,7 @@
 mod content;
 mod counts;
 mod directory;
+mod located;
 mod partial;
 mod staging;
 
@@ -15,6 +16,7 @@ pub(crate) use content::check as check_content;
 pub use counts::{StagedCounts, Swept};
 pub use directory::DirectoryArtifactStore;
 pub(crate) use directory::sync_folder;
+pub use located::{Located, LocatedFiles};
 pub use partial::Partials;
 pub(crate) use partial::{Come, Partial};
 pub use staging::{Staged, Staging};
@@ -50,6 +52,15 @@ pub trait ArtifactStore: Send + Sync {
     ///
     /// [`RegistryError::Corrupt`], [`RegistryError::Lost`] and [`RegistryError::Storage`].
     async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError>;
+
+    /// The same for those who verify the bytes where it disturbs nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArtifactStore::fetch`].
+    async fn locate(&self, file: &FileEntry) -> Result<Located, RegistryError> {
+        Ok(Located::verified(self.fetch(file).await?))
+    }
 
     /// Bytes of a small file, verified; `file` is for error messages only.
     ///
