@@ -76,11 +76,13 @@ mod source;
 mod trust;
 mod upload;
 
-pub use artifacts::{ArtifactStore, DirectoryArtifactStore, Partials, Staged, Staging, StoredFile};
+pub use artifacts::{
+    ArtifactStore, DirectoryArtifactStore, Partials, S3ArtifactStore, S3Options, Staged, Staging, StoredFile,
+};
 pub use audit::{
     AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,
 };
-pub use config::{Limits, RegistryConfig, StagedLimits};
+pub use config::{Artifacts, Limits, RegistryConfig, StagedLimits};
 pub use error::RegistryError;
 pub use fleet::{
     FleetStore, KeptOutcome, OUTCOMES_MAX, PolicyChange, PolicyRecord, REPLICAS_MAX, ReplicaRecord, SET_VERSION_POLICY,
