@@ -81,6 +81,13 @@ impl Bucket {
         }
     }
 
+    /// A download that comes to no end.
+    pub(super) fn silent(&self, received: u64, size: u64) -> RegistryError {
+        let (doing, url) = ("read a stored file".to_owned(), self.url.clone());
+        let source = format!("no more than {received} of {size} bytes come").into();
+        RegistryError::StoreUnreachable { doing, url, source }
+    }
+
     /// What is wrong, by what an operator does about it.
     pub(super) fn failed(&self, doing: &str, error: Error) -> RegistryError {
         let url = self.url.clone();

@@ -75,14 +75,14 @@ impl Downloads {
             let at = blocking_come(self.partials.partial(file)).await?;
             idle = if at > begin { 0 } else { idle + 1 };
             if idle >= IDLE_ATTEMPTS_MAX {
-                let gap = RegistryError::Gap { file: file.path.clone(), received: at, expected: file.size };
-                return Err(cause.unwrap_or(gap));
+                return Err(cause.unwrap_or_else(|| bucket.silent(at, file.size)));
             }
             tracing::info!(received_bytes = at, size_bytes = file.size, "a download was cut off; going on with it");
         }
         match blocking(move || partial.finish()).await.map_err(corrupt)? {
             Ok(staged) => Ok(staged),
-            Err(_) => Err(RegistryError::Gap { file: file.path.clone(), received: 0, expected: file.size }),
+            // Removed at this moment, to make room for others.
+            Err(_) => Err(bucket.silent(0, file.size)),
         }
     }
 }
