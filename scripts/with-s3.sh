@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command beside an S3 server of its own, in memory and on a free port. The command finds it by EVSERVE_TEST_S3,
 # with its keys in EVSERVE_TEST_S3_ACCESS_KEY_ID and EVSERVE_TEST_S3_SECRET_ACCESS_KEY, and an empty bucket `evserve-test`.
-# Without Python the command runs all the same, and says what it skipped; in CI that is an error.
+# Without Python and its packages the command runs all the same, and says what it skipped; in CI that is an error.
 #   scripts/with-s3.sh COMMAND...
 set -euo pipefail
 
@@ -10,17 +10,17 @@ if [ -n "${EVSERVE_TEST_S3:-}" ]; then
 fi
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 python=${PYTHON:-python3}
-if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-  echo "with-s3.sh: no Python with venv, so that no S3 server runs" >&2
+venv=$here/../.cache/s3
+install() {
+  cmp -s "$here/s3/requirements.txt" "$venv/installed.txt" && return
+  "$python" -m venv --clear "$venv" &&
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$here/s3/requirements.txt" &&
+    cp "$here/s3/requirements.txt" "$venv/installed.txt"
+}
+if ! install; then
+  echo "with-s3.sh: without Python and its packages no S3 server runs" >&2
   if [ -n "${CI:-}" ]; then exit 1; fi
   exec "$@"
-fi
-
-venv=$here/../.cache/s3
-if ! cmp -s "$here/s3/requirements.txt" "$venv/installed.txt"; then
-  "$python" -m venv --clear "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$here/s3/requirements.txt"
-  cp "$here/s3/requirements.txt" "$venv/installed.txt"
 fi
 
 scratch=$(mktemp -d)

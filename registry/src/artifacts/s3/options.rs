@@ -62,14 +62,14 @@ impl S3Options {
         let refused = |problem: String| RegistryError::StoreRefused { url: self.url.clone(), problem, source: None };
         let (bucket, prefix) = self.place().map_err(refused)?;
         let mut builder = AmazonS3Builder::new();
-        let mut endpoint = "";
-        for (key, value) in &self.settings {
-            let Ok(known) = key.parse::<AmazonS3ConfigKey>() else { continue };
-            if matches!(known, AmazonS3ConfigKey::Endpoint | AmazonS3ConfigKey::S3Endpoint) {
-                endpoint = value;
+        for (name, value) in &self.settings {
+            if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
+                builder = builder.with_config(key, value);
             }
-            builder = builder.with_config(known, value);
         }
+        // The one that is S3's own goes before.
+        let endpoints = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
+        let endpoint = endpoints.iter().find_map(|key| builder.get_config_value(key)).unwrap_or_default();
         let backoff = BackoffConfig { max_backoff: LONGEST_PAUSE, ..BackoffConfig::default() };
         let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT };
         let client = ClientOptions::new()
