@@ -1,8 +1,11 @@
-//! How many batches run at one time, over all schedulers of a process.
+//! How many batches run at one time, over all schedulers of a process, and what goes on beside them.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,6 +25,8 @@ pub struct Budget(Arc<Places>);
 struct Places {
     state: Mutex<State>,
     freed: Condvar,
+    /// Pieces of background work under way.
+    background: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -36,6 +41,11 @@ struct State {
 #[must_use = "dropping it gives the place back"]
 pub(crate) struct Turn<'a>(Option<&'a Places>);
 
+/// Work of the lowest priority that goes on beside batches, such as loading a model, until it is dropped.
+#[must_use = "dropping it says that the work is done"]
+#[derive(Debug)]
+pub struct Background(Arc<Places>);
+
 // === impl Budget ===
 
 impl Budget {
@@ -43,7 +53,20 @@ impl Budget {
     #[must_use]
     pub fn new(places: usize) -> Budget {
         let state = State { free: places.max(1), waiting: VecDeque::new(), next: 0 };
-        Budget(Arc::new(Places { state: Mutex::new(state), freed: Condvar::new() }))
+        Budget(Arc::new(Places { state: Mutex::new(state), freed: Condvar::new(), background: AtomicUsize::new(0) }))
+    }
+
+    /// Tells workers of idle priority that other work of that priority goes on until this is dropped.
+    ///
+    /// The system shares a processor equally between them, and half of one is too little for a model that is busy for more
+    /// than half of its time. So batches that are cut meanwhile are run at a priority above it, if not by much.
+    pub fn background(&self) -> Background {
+        self.0.background.fetch_add(1, Ordering::Relaxed);
+        Background(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn has_background(&self) -> bool {
+        self.0.background.load(Ordering::Relaxed) > 0
     }
 
     /// Waits for a place.
@@ -85,6 +108,14 @@ impl Drop for Turn<'_> {
             lock(&places.state).free += 1;
             places.freed.notify_all();
         }
+    }
+}
+
+// === impl Background ===
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.background.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -13,7 +13,8 @@
 //! - The [`Former`] is pure. The rest reads no clock but the monotonic one, and knows no runtime: [`Answers`] is a
 //!   plain future, and [`Answers::wait`] is for threads that may block.
 //! - Schedulers that share a [`Budget`] run no more batches at one time than it has places, however many threads they
-//!   have; one whose engine hangs holds the others up for a second a batch at most.
+//!   have; one whose engine hangs holds the others up for a second a batch at most. While background work goes on
+//!   beside them, such as loading a model, workers of idle priority are run by threads above that priority.
 //!
 //! Not here: how many CPUs the process may use (its owner knows the quota, and sets the budget and `instance_count`),
 //! routing, warm-up, instruments and protobuf (the server turns [`Stats`] and errors into what it shows), decoding of
@@ -65,6 +66,7 @@ mod cost;
 mod error;
 pub mod former;
 mod inputs;
+mod place;
 mod row;
 mod scheduler;
 mod seat;
@@ -75,15 +77,15 @@ mod tensors;
 mod worker;
 
 pub use answer::{Answer, RowResult, Timings};
-pub use budget::Budget;
+pub use budget::{Background, Budget};
 pub use cost::{Cost, Execution, ExecutionPolicy, INLINE_MAX};
 pub use error::{Bound, PrepareError, RowError, StartError, SubmitError};
 pub use former::{Cut, Former};
 pub use inputs::{InputError, RowInputs};
+pub use place::take_place;
 pub use row::{Prepare, Row, RowShape, Scratch};
 pub use scheduler::{Answers, Drained, Scheduler};
 pub use settings::{Priority, Settings, SettingsError, Urgency, WorkerPriority};
 pub use stats::{Cuts, Drops, Failures, Refusals, SizeStats, Stats};
-pub use worker::take_place;
 
 use shared::Job;

@@ -16,6 +16,7 @@ use crate::{
     Budget, Row, RowResult, Settings, StartError, Stats, SubmitError, Urgency,
     answer::{Gather, Slot, lock, wait},
     former::{Former, Pending, RowId},
+    place::Post,
     seat::Seat,
     shared::{Job, Shared},
     worker::Worker,
@@ -101,18 +102,20 @@ impl Scheduler {
         let scheduler = Scheduler { shared, threads: Mutex::default() };
         for (index, seat) in seats.into_iter().enumerate() {
             let worker = Worker::new(Arc::clone(&scheduler.shared), index, seat, budget.clone());
-            scheduler.shared.started();
-            let spawned =
-                thread::Builder::new().name(thread_name(index, name)).spawn(move || worker.work(worker_priority));
-            match spawned {
-                Ok(thread) => lock(&scheduler.threads).push(thread),
-                Err(source) => {
-                    scheduler.shared.end(index);
-                    return Err(StartError::Thread { index, source });
-                }
+            let (post, stand_in) = Post::of(worker_priority);
+            // First the one that only waits: without it the worker, which is dropped then, has not begun.
+            if let Some(stand_in) = stand_in {
+                scheduler.spawn(index, name, move || stand_in.keep(None))?;
             }
+            scheduler.spawn(index, name, move || post.keep(Some(worker)))?;
         }
         Ok(scheduler)
+    }
+
+    fn spawn(&self, index: usize, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let spawned = thread::Builder::new().name(thread_name(index, name)).spawn(work);
+        lock(&self.threads).push(spawned.map_err(|source| StartError::Thread { index, source })?);
+        Ok(())
     }
 
     /// Admits all rows of a submission, or none. Does not block; admission is decided when this returns.

@@ -36,6 +36,16 @@ pub(crate) struct Job {
     pub(crate) prepare: Box<dyn Prepare>,
 }
 
+/// What a worker does next.
+pub(crate) enum Next {
+    /// Runs a batch, which was cut at this time.
+    Batch(Batch<Job>, Instant),
+    /// Goes to its other thread, which looks for a batch at once: nobody else is woken for it.
+    Relieved,
+    /// Ends.
+    End,
+}
+
 /// What came of a batch.
 #[derive(Default)]
 pub(crate) struct BatchCounts {
@@ -151,12 +161,15 @@ impl Shared {
         lock(&self.state).alive += 1;
     }
 
-    /// The next batch for a worker; none when it is to end.
-    pub(crate) fn next(&self, worker: usize) -> Option<(Batch<Job>, Instant)> {
+    /// The next batch for a worker, unless another thread is to run it.
+    pub(crate) fn next(&self, worker: usize, is_relieved: impl Fn() -> bool) -> Next {
         let mut state = lock(&self.state);
         loop {
             if state.phase == Phase::Stopped {
-                return None;
+                return Next::End;
+            }
+            if is_relieved() {
+                return Next::Relieved;
             }
             let now = Instant::now();
             let poll = state.former.poll(now);
@@ -169,7 +182,7 @@ impl Shared {
                     drop(state);
                     self.wake(next);
                     dropped.answer();
-                    return Some((batch, now));
+                    return Next::Batch(batch, now);
                 }
                 Poll::WaitUntil(instant) => Some(instant.saturating_duration_since(now)),
                 Poll::Idle => None,
@@ -181,7 +194,7 @@ impl Shared {
                 continue;
             }
             if wait.is_none() && state.phase == Phase::Draining {
-                return None;
+                return Next::End;
             }
             state = self.wait(worker, state, wait);
         }

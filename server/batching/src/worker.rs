@@ -1,4 +1,4 @@
-//! A worker thread: prepares and runs one batch after the other on the instance it owns.
+//! A worker: prepares and runs one batch after the other on the instance it owns.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,21 +9,17 @@ use std::{
 use ev_models_core::Tensors;
 
 use crate::{
-    Answer, Budget, Job, RowError, RowShape, Timings, WorkerPriority,
+    Answer, Budget, Job, RowError, RowShape, Timings,
     answer::Slot,
     former::Batch,
     inputs::RowInputs,
     row::{Prepare, Scratch},
     seat::{self, Failure, Seat},
-    shared::{BatchCounts, Shared},
+    shared::{BatchCounts, Next, Shared},
     tensors,
 };
 
-/// How much nicer than the process a worker of low priority is.
-#[cfg(target_os = "linux")]
-const LOW_NICE: i32 = 10;
-
-/// One worker thread.
+/// One worker: run by one thread at a time.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
@@ -32,6 +28,8 @@ pub(crate) struct Worker {
     scratch: Scratch,
     /// Memory of the last batch.
     batch: Tensors,
+    /// Dropped last: who waits for the end finds the instance gone.
+    _end: End,
 }
 
 /// A row whose answer is given when the batch has been counted.
@@ -43,29 +41,27 @@ struct Prepared {
     entered: Instant,
 }
 
-/// Tells the others when the thread ends, however it ends.
-struct End<'a>(&'a Shared, usize);
+/// Tells the others when the worker ends, however it ends.
+struct End(Arc<Shared>, usize);
 
 // === impl Worker ===
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, seat: Seat, budget: Budget) -> Worker {
-        Worker { shared, index, seat, budget, scratch: Scratch::default(), batch: Tensors::default() }
+        shared.started();
+        let _end = End(Arc::clone(&shared), index);
+        Worker { shared, index, seat, budget, scratch: Scratch::default(), batch: Tensors::default(), _end }
     }
 
-    /// Works until the scheduler ends.
-    pub(crate) fn work(self, priority: WorkerPriority) {
-        let (shared, index) = (Arc::clone(&self.shared), self.index);
-        // It is dropped after the worker: who waits for the end finds the instance gone.
-        let _end = End(&shared, index);
-        take_place(priority);
-        self.run_batches();
-    }
-
-    fn run_batches(mut self) {
+    /// Works until the scheduler ends, or until the worker's other thread is to go on.
+    pub(crate) fn work(mut self, is_relieved: impl Fn(&Budget) -> bool) -> Option<Worker> {
         let budget = self.budget.clone();
         while self.sit() {
-            let Some((batch, cut)) = self.shared.next(self.index) else { break };
+            let (batch, cut) = match self.shared.next(self.index, || is_relieved(&budget)) {
+                Next::Batch(batch, cut) => (batch, cut),
+                Next::Relieved => return Some(self),
+                Next::End => break,
+            };
             let turn = budget.take();
             // Waiting for a turn is waiting, and rows whose time it took are not run.
             let taken = Instant::now();
@@ -79,6 +75,7 @@ impl Worker {
                 slot.answer(if in_time { outcome } else { Err(RowError::ShuttingDown) });
             }
         }
+        None
     }
 
     /// Sees to it that there is an instance to run; false when the worker is to end.
@@ -179,34 +176,8 @@ impl Worker {
     }
 }
 
-impl Drop for End<'_> {
+impl Drop for End {
     fn drop(&mut self) {
         self.0.end(self.1);
     }
 }
-
-/// Takes the place of this thread among all others, as far as the system allows; a failure leaves it as it is, and rows
-/// are run all the same.
-#[cfg(target_os = "linux")]
-pub fn take_place(priority: WorkerPriority) {
-    use thread_priority::{
-        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-        thread_native_id,
-    };
-    match priority {
-        WorkerPriority::Normal => {}
-        WorkerPriority::Low => {
-            if let Ok(usual) = rustix::process::getpriority_process(None) {
-                let _ = rustix::process::setpriority_process(None, (usual + LOW_NICE).min(19));
-            }
-        }
-        WorkerPriority::Idle => {
-            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-/// Takes the place of this thread among all others, where the system has places.
-pub fn take_place(_: WorkerPriority) {}

@@ -89,6 +89,40 @@ fn workers_are_named_and_give_way() {
 }
 
 #[test]
+fn workers_of_idle_priority_are_above_background_work() {
+    let check = |worker_priority: WorkerPriority, usual: i64, meanwhile: i64| {
+        let (toy, budget) = (Toy::new(), Budget::new(1));
+        let settings = Settings { worker_priority, ..Settings::default() };
+        let scheduler = Scheduler::start_within(budget.clone(), "toy", &(Arc::clone(&toy) as Arc<dyn Model>), settings)
+            .expect("started");
+        let policies = |count: usize| {
+            for _ in 0..count {
+                value(scheduler.submit(rows(&[1.0]), Urgency::default()).expect("admitted").wait().remove(0));
+            }
+            let ran = std::mem::take(&mut *toy.behaviour.threads.lock().expect("sound"));
+            ran.into_iter().map(|(_, place)| place.policy).collect::<Vec<_>>()
+        };
+        assert_eq!(policies(2), [usual; 2]);
+        let background = [budget.background(), budget.background()];
+        assert_eq!(policies(3), [meanwhile; 3], "{worker_priority:?}");
+        let [first, second] = background;
+        drop(first);
+        assert_eq!(policies(1), [meanwhile], "there is some more");
+        drop(second);
+        assert_eq!(policies(2), [usual; 2], "{worker_priority:?}");
+        // A scheduler ends whichever thread its worker is at.
+        let _background = budget.background();
+        assert_eq!(policies(1), [meanwhile]);
+        drop(scheduler);
+        assert_eq!(Arc::strong_count(&toy.behaviour), 1, "no thread is left");
+    };
+    let (usual, idle) = (0, 5);
+    check(WorkerPriority::Idle, if cfg!(target_os = "linux") { idle } else { usual }, usual);
+    check(WorkerPriority::Low, usual, usual);
+    check(WorkerPriority::Normal, usual, usual);
+}
+
+#[test]
 fn a_row_that_cannot_be_prepared_fails_alone() {
     #[derive(Debug, thiserror::Error)]
     #[error("no image")]

@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, watch};
 use super::{
     Answer, Deployment, ModelRoutes, NotLoaded, Question, Questions, QueueConfig, Routes, Signatures, Snapshot,
     VersionPolicy, Wanted, check_vocabulary,
-    loader::{Loader, Pace},
+    loader::Loader,
     model_state::ModelState,
     not_loaded::chain,
     policy::{Allowance, PolicyLimits},
@@ -119,6 +119,8 @@ impl Deployer {
         routes: Arc<Routes>,
         config: DeployerConfig,
     ) -> std::io::Result<Deployer> {
+        let loader = |name| Loader::start(name, config.budget.clone());
+        let (loader, rehearsals) = (loader("load")?, loader("rehearse")?);
         Ok(Deployer {
             registry,
             routes,
@@ -128,8 +130,8 @@ impl Deployer {
             publishing: Mutex::default(),
             published: watch::Sender::new(0),
             revision: AtomicU64::new(0),
-            loader: Loader::start("load")?,
-            rehearsals: Loader::start("rehearse")?,
+            loader,
+            rehearsals,
             serves: AtomicBool::new(false),
         })
     }
@@ -449,15 +451,12 @@ impl Deployer {
         pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);
         let logged = self.config.predictions.recent(&manifest.model.name);
         let queue_of = queue.clone();
-        let serves = self.serves.load(Ordering::Relaxed);
         let loading = loader.run(move || {
-            let pace = Pace::new(serves);
             let refused = |error: LoadError| format!("FAILED_PRECONDITION: {error}");
             let pictures = Pictures::load(&manifest, &artifact, pictures).map_err(refused)?;
             let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count);
             let mut deployment = deployment.map_err(refused)?.with_pictures(pictures).with_stored(stored);
-            pace.rest();
-            let warmed = warmup::warm_up(&deployment, &artifact, &logged, &pace);
+            let warmed = warmup::warm_up(&deployment, &artifact, &logged);
             let (golden, rehearsed) = warmed.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
             let examined = examine(&deployment, &artifact, &golden);
             let settled = deployment.settle(execution, &queue);

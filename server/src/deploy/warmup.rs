@@ -14,7 +14,6 @@ use ev_models_core::{
 
 use super::{
     Deployment,
-    loader::Pace,
     recent::{self, Rehearsed},
 };
 use crate::pipeline::{
@@ -30,8 +29,7 @@ const MEASURED_ROWS: usize = 256;
 /// Most time spent on measuring.
 const MEASURED_TIME: Duration = Duration::from_millis(20);
 
-/// Reproduces the golden requests, which it returns, answers logged ones, and measures a row. Blocking; it rests between
-/// requests.
+/// Reproduces the golden requests, which it returns, answers logged ones, and measures a row. Blocking.
 ///
 /// # Errors
 ///
@@ -40,7 +38,6 @@ pub(super) fn warm_up(
     deployment: &Deployment,
     artifact: &ArtifactDir,
     logged: &[Arc<Seen>],
-    pace: &Pace,
 ) -> Result<(Vec<GoldenCase>, Rehearsed), String> {
     let golden = read_golden(&deployment.manifest, artifact)?;
     let cases = golden.map(|golden| golden.cases).unwrap_or_default();
@@ -55,7 +52,6 @@ pub(super) fn warm_up(
             }
         };
         reproduced.map_err(|problem| format!("golden request {index}: {problem}"))?;
-        pace.rest();
     }
     let rehearsed = recent::rehearse(deployment, logged)?;
     if let Some(pictures) = deployment.pictures() {
@@ -64,12 +60,12 @@ pub(super) fn warm_up(
         let row = || Some(rehearse_picture(deployment, pictures, &black).ok()?.0.timings.inference);
         // The first run allocates what all others reuse.
         let took = pictures_took.get(1..).unwrap_or_default();
-        measure(deployment, pace, took, row);
+        measure(deployment, took, row);
     } else {
         let usual = usual_values(&deployment.manifest);
         let inputs = cases.first().map_or(&usual, |case| &case.inputs);
         let row = || predict_row(deployment, Want::Estimate, |row| fill(deployment, inputs, row)).ok();
-        measure(deployment, pace, &[], || Some(row()?.timings.total));
+        measure(deployment, &[], || Some(row()?.timings.total));
     }
     deployment.reset_stats();
     Ok((cases, rehearsed))
@@ -266,7 +262,7 @@ fn usual_values(manifest: &Manifest) -> BTreeMap<String, serde_json::Value> {
 
 /// Measures the cheapest of many rows, those that `took` their time before among them: what a row costs when nothing
 /// disturbs it.
-fn measure(deployment: &Deployment, pace: &Pace, took: &[Duration], row: impl Fn() -> Option<Duration>) {
+fn measure(deployment: &Deployment, took: &[Duration], row: impl Fn() -> Option<Duration>) {
     let mut measured: Duration = took.iter().sum();
     let mut cheapest = took.iter().min().copied().unwrap_or(Duration::MAX);
     for _ in took.len()..MEASURED_ROWS {
@@ -278,7 +274,6 @@ fn measure(deployment: &Deployment, pace: &Pace, took: &[Duration], row: impl Fn
             cheapest = cheapest.min(took);
         }
         measured += began.elapsed();
-        pace.rest();
     }
     if cheapest != Duration::MAX {
         deployment.set_row_cost(cheapest);
