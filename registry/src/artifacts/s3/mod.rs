@@ -128,8 +128,9 @@ impl ArtifactStore for S3ArtifactStore {
 
     async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError> {
         match self.cache.fetch(file).await {
-            Ok(place) => Ok(place),
-            Err(_) => self.bring(file).await,
+            // Somebody who looked before it was touched may have deleted it after.
+            Ok(place) if self.cache.files.has(&file.sha256).await? => Ok(place),
+            _ => self.bring(file).await,
         }
     }
 
