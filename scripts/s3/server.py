@@ -6,6 +6,7 @@ Prints where it listens and the user's keys as a shell's assignments, then `read
 import logging
 import os
 import signal
+import threading
 
 # What is set up below is asked without credentials: a bucket, a user, what it may do, its key. All that follows is checked.
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "4"
@@ -13,7 +14,8 @@ os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "4"
 os.environ.update(AWS_ACCESS_KEY_ID="setup", AWS_SECRET_ACCESS_KEY="setup", AWS_DEFAULT_REGION="us-east-1")
 
 import boto3  # noqa: E402
-from moto.server import ThreadedMotoServer  # noqa: E402
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: E402
+from werkzeug.serving import make_server  # noqa: E402
 
 BUCKET = "evserve-test"
 MAY_DO_ALL = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
@@ -21,10 +23,16 @@ MAY_DO_ALL = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Actio
 
 def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
+    moto, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def one_at_a_time(environ, start_response):
+        # moto closes an object's file under the hands of whoever reads it while another one puts it anew.
+        with turn:
+            return moto(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
     boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=BUCKET)
     iam = boto3.client("iam", endpoint_url=endpoint)
     iam.create_user(UserName="evserve")
