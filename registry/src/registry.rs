@@ -10,7 +10,7 @@ use crate::{
     FleetStore, Limits, Listing, MetadataStore, ModelRecord, Origin, Page, PostgresMetadataStore, RegistryConfig,
     RegistryError, RolloutStore, S3ArtifactStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord,
     actor_name,
-    artifacts::sync_folder,
+    artifacts::{LocatedFiles, sync_folder},
     audit,
     blocking::blocking,
     plan::Plan,
@@ -277,14 +277,25 @@ impl Registry {
     ///
     /// [`RegistryError::Corrupt`] and [`RegistryError::Lost`] naming the file, and as [`Registry::attest`] and [`Registry::manifest`].
     pub async fn fetch(&self, version: &VersionRecord) -> Result<ArtifactDir, RegistryError> {
+        let files = self.locate(version).await?;
+        blocking(move || files.verify()).await
+    }
+
+    /// The same, with the files' bytes still to be verified.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::fetch`]; [`RegistryError::Corrupt`] not before they are verified, and perhaps
+    /// [`RegistryError::Lost`].
+    pub async fn locate(&self, version: &VersionRecord) -> Result<LocatedFiles, RegistryError> {
         self.attest(version).await?;
         let manifest = self.manifest(version).await?;
         let held = self.artifacts.hold(manifest.files.iter().map(|file| file.sha256).collect());
         let mut places = Vec::with_capacity(manifest.files.len());
         for file in &manifest.files {
-            places.push((file.path.clone(), self.artifacts.fetch(file).await?));
+            places.push((file.path.clone(), self.artifacts.locate(file).await?));
         }
-        Ok(ArtifactDir::new(places).held_by(held))
+        Ok(LocatedFiles::new(places, held))
     }
 
     /// Reads the registration, the manifest and every file again, where they are stored, and compares digests.

@@ -3,13 +3,13 @@
 //! What has come lies by digest, so that whoever sends the same files goes on where another was cut off: nothing but the
 //! files themselves says whose they are. Several may send them at one time; each takes what the other has not sent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use ev_models_core::{Digest, manifest::FileEntry};
 
 use crate::{
-    Collected, Imported, Registry, RegistryError,
+    Collected, Imported, Registry, RegistryError, StagedCounts,
     artifacts::{Come, Partial},
     blocking::blocking,
     plan::Plan,
@@ -115,6 +115,22 @@ impl Registry {
             );
         }
         Ok(swept)
+    }
+
+    /// What lies of uploads that have not ended, as [`Registry::count_staged`] saw it last, and what became of others.
+    #[must_use]
+    pub fn staged_counts(&self) -> Arc<StagedCounts> {
+        Arc::clone(self.artifacts().partials().counts())
+    }
+
+    /// Looks at what lies of uploads that have not ended, for [`Registry::staged_counts`]: others may use the folder, too.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Storage`].
+    pub async fn count_staged(&self) -> Result<(), RegistryError> {
+        let partials = self.artifacts().partials().clone();
+        blocking(move || partials.count()).await
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here is shed, queued behind predictions or asked over a network.
 
 mod predicted;
+mod remembered;
 
 use std::{
     collections::HashMap,
@@ -20,6 +21,7 @@ use ev_telemetry::{AppliedBatch, Apply};
 use tokio::runtime::Handle;
 
 pub(crate) use predicted::{Condition, Opinion, Predicted};
+pub(crate) use remembered::Remembering;
 
 /// Packs that are remembered, about a kilobyte each; beyond that the longest silent are forgotten.
 const PACKS_MAX: usize = 200_000;
@@ -88,6 +90,28 @@ impl Lane {
         }
     }
 
+    /// Takes in what a pack was before the start, so that the rule knows its voltages. Judging waits for no store: what came
+    /// before this was judged without, and is judged once more.
+    pub(crate) fn remember(&self, vehicle: &VehicleId, past: &Pack, now_us: i64) {
+        let Some(newest_us) = past.newest_us() else { return };
+        let mut packs = self.packs();
+        let watched = match packs.get_mut(vehicle) {
+            Some(watched) => watched,
+            None => self.watch(&mut packs, vehicle),
+        };
+        watched.pack.remember(past);
+        if !watched.pack.has_sent() {
+            watched.seen_us = newest_us.min(now_us);
+            return;
+        }
+        let assessment = watched.pack.newest(self.thresholds_of(watched));
+        let report = Report::of_rule(vehicle, &assessment);
+        if report.severity > watched.rule {
+            self.alerts.report(&report, now_us);
+            watched.rule = report.severity;
+        }
+    }
+
     /// Ends what nobody confirms any more, every second, as long as the runtime lives.
     pub(crate) fn keep_current(alerts: Arc<Alerts>, runtime: &Handle) {
         runtime.spawn(async move {
@@ -115,8 +139,7 @@ impl Lane {
     fn judge(&self, watched: &mut Watched, applied: &AppliedBatch) {
         let (vehicle, readings, now_us) = (&applied.batch.vehicle, &applied.batch.readings, applied.received_us);
         watched.seen_us = now_us;
-        let known = watched.chemistry.and_then(|place| self.chemistries.get(place));
-        let thresholds = known.map_or(&self.thresholds, |(_, thresholds)| thresholds);
+        let thresholds = self.thresholds_of(watched);
         for sample in Samples::of(readings).iter() {
             if let Some(assessment) = watched.pack.observe(thresholds, &sample, now_us) {
                 let report = Report::of_rule(vehicle, &assessment);
@@ -141,6 +164,17 @@ impl Lane {
         }
     }
 
+    fn thresholds_of(&self, watched: &Watched) -> &Thresholds {
+        let known = watched.chemistry.and_then(|place| self.chemistries.get(place));
+        known.map_or(&self.thresholds, |(_, thresholds)| thresholds)
+    }
+
+    /// Makes room for a pack that is new, and begins to watch it.
+    fn watch<'a>(&self, packs: &'a mut HashMap<VehicleId, Watched>, vehicle: &VehicleId) -> &'a mut Watched {
+        forget(packs, PACKS_MAX);
+        packs.entry(vehicle.clone()).or_insert_with(|| Watched::of(&self.alerts, vehicle))
+    }
+
     /// Taken for a group of batches, and for moments by whoever learns something.
     fn packs(&self) -> MutexGuard<'_, HashMap<VehicleId, Watched>> {
         self.packs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -155,10 +189,7 @@ impl Apply for Lane {
             let vehicle = &applied.batch.vehicle;
             let watched = match packs.get_mut(vehicle) {
                 Some(watched) => watched,
-                None => {
-                    forget(&mut packs, PACKS_MAX);
-                    packs.entry(vehicle.clone()).or_insert_with(|| Watched::of(&self.alerts, vehicle))
-                }
+                None => self.watch(&mut packs, vehicle),
             };
             self.judge(watched, applied);
         }

@@ -6,58 +6,45 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ev_alerts::{
-    Alerts,
-    webhook::{Roots, Webhook, WebhookConfig},
-};
-use ev_batching::Budget;
 use ev_registry::Registry;
-use ev_telemetry::Apply;
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic_health::server::{HealthReporter, HealthService};
+use tonic_health::server::HealthReporter;
 use tower::{Layer as _, ServiceBuilder};
+
+mod models;
+mod ports;
+mod services;
+mod vehicles;
+
+use models::Models;
+use ports::{Addresses, Ports};
+use services::{Parts, Shared};
+use vehicles::Vehicles;
 
 use crate::{
     Config, ListenError,
-    comparison::Comparer,
     cores::serving_cores,
-    deploy::{Deployer, DeployerConfig, Routes, Signatures, TrustedKeyError},
+    deploy::{Deployer, Routes, TrustedKeyError},
     features::{FeaturesStartError, VehicleFeatures},
-    fleet::{Fleet, Forwarded},
-    gates::Gatekeeper,
     grpc::{
-        DeadlineLayer, Dispatch, EVENT_WATCHERS_MAX, GateService, Health, INGEST_SIZE_KEY, IngestDispatch,
-        IngestService, MessageMemory, Origins, OutcomesService, Predictor, QueryService, ROLLOUT_WATCHERS_MAX,
-        ReasonLayer, RegistryService, Renewals, RolloutsService, ServiceLimits, TraceLayer, WebConfig, WebService,
+        DeadlineLayer, Health, INGEST_SIZE_KEY, MessageMemory, Origins, ReasonLayer, TraceLayer, WebConfig, WebService,
         keep_health_current, keep_predictions_current, now_ms,
     },
     http::{self, HttpState},
-    journal::{self, AlertJournal, AlertJournalError},
-    lane::{Lane, Predicted},
-    libraries,
+    journal::{self, AlertJournalError},
+    lane::Predicted,
     observability::{Metrics, Traces},
-    pipeline::PredictionIds,
     predictions::Predictions,
     registry::{self, RegistryStartError},
-    renewal::Renewal,
-    rollouts::{OutcomesTeller, Rollouts},
-    serving::{ConnectionConfig, Cores, accept, listen},
-    telemetry::{self, Telemetry, TelemetryStartError, now_us},
+    rollouts::OutcomesTeller,
+    serving::{ConnectionConfig, Cores, accept},
+    telemetry::{self, Telemetry, TelemetryStartError},
 };
-
-/// How often the thermal risk of a pack is assessed anew at most.
-const ASSESS_EVERY: Duration = Duration::from_secs(1);
 
 /// A running server.
 pub struct Server {
-    grpc_address: SocketAddr,
-    telemetry_address: SocketAddr,
-    http_address: SocketAddr,
+    addresses: Addresses,
     config: Config,
     health: watch::Sender<Health>,
     draining: CancellationToken,
@@ -151,158 +138,46 @@ impl Server {
     /// [`StartError`] naming what failed and what to do.
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let started = Instant::now();
-        let grpc_listener = listen(config.grpc.address, "gRPC")?;
-        let telemetry_listener = listen(config.telemetry.address, "telemetry")?;
-        let http_listener = listen(config.http.address, "HTTP")?;
-        let (grpc_address, http_address) =
-            (local(&grpc_listener, config.grpc.address), local(&http_listener, config.http.address));
-        let telemetry_address = local(&telemetry_listener, config.telemetry.address);
+        let ports = Ports::bind(&config)?;
+        let addresses = ports.addresses;
         let traces = Traces::start(&config.observability)
             .map_err(|source| StartError::Traces { endpoint: config.observability.otlp_endpoint.clone(), source })?;
 
         let routes = Arc::new(Routes::default());
-        let (core_count, quota) = (serving_cores(config.grpc.serving_cores), serving_cores(0));
         let (health, health_seen) = watch::channel(Health::Starting);
         let (draining, abort, stop_http) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-
         let catalogue = Arc::new(telemetry::catalogue(&config.telemetry)?);
         let features = VehicleFeatures::start(&config.features, &catalogue, &tokio::runtime::Handle::current())?;
         let features = Arc::new(features);
-        let (registry, bundled) = registry::open(&config).await.map_err(Box::new)?;
-        let registry = Arc::new(registry);
-        let signatures = Signatures::load(&config.registry)
-            .map_err(|(key, source)| StartError::TrustedKey { key, source })?
-            .with_bundled(bundled.into_iter().map(|version| (version.model, version.digest)));
-        let predictions = Predictions::start(&config.predictions.log, &config.data.directory.join("predictions"))?;
-        let predictions = Arc::new(predictions);
-        let deployer = Deployer::new(
-            Arc::clone(&registry),
-            Arc::clone(&routes),
-            DeployerConfig {
-                core_count,
-                batching: config.batching.clone(),
-                quota,
-                budget: Budget::new(config.batching.workers(quota)),
-                pictures: config.images.limits(),
-                views: Arc::clone(features.views()),
-                signatures: signatures.clone(),
-                tasks: config.routes.clone(),
-                backends: ev_models::backends(&libraries::of(&config.backends)),
-                predictions: Arc::clone(&predictions),
-                serve: (config.deploy.serve.clone(), config.deploy.limits()),
-            },
-        );
-        let deployer = Arc::new(deployer.map_err(StartError::Threads)?);
+        // Models know the features that they may ask for.
+        let models = Models::open(&config, &routes, &features).await?;
+        // Readings have somewhere to go before anybody can send them.
+        let vehicles = Vehicles::start(&config, catalogue, &features).await?;
 
-        let directory = config.data.directory.join("telemetry");
-        let alerts = Arc::new(Alerts::new(config.alerts.life.clone(), fastrand::u64(..)));
-        let lane = Arc::new(Lane::new(&config.alerts, Arc::clone(&alerts))?);
-        let renewal = Arc::new(Renewal::new(ASSESS_EVERY, config.predictions.renew_interval));
-        // The rule waits for no store; what is predicted anew finds what its readings changed.
-        let apply: Vec<Arc<dyn Apply>> =
-            vec![Arc::clone(&lane) as _, Arc::clone(&features) as _, Arc::clone(&renewal) as _];
-        let telemetry = Telemetry::start(&config.telemetry, directory, catalogue, apply).await?;
-        let (replayed, stored) = (Arc::clone(&features), Arc::clone(telemetry.ingestor.store()));
-        telemetry.handle().spawn(async move { replayed.replay(&*stored).await });
-        Lane::keep_current(Arc::clone(&alerts), &telemetry.handle());
-        Lane::log(alerts.subscribe(), &telemetry.handle());
-        let journal = AlertJournal::open(&config.data.directory.join("alerts"), &config.alerts.webhooks)?;
-        for webhook in &config.alerts.webhooks {
-            let (owed, settler) = (journal.owed(webhook), journal.settler(webhook));
-            let roots = roots(webhook)?;
-            let webhook = Webhook::new(webhook.clone(), roots, Arc::new(|| now_us() / 1_000_000), fastrand::u64(..))?;
-            telemetry.handle().spawn(webhook.telling(settler).owing(owed).run(alerts.subscribe()));
-        }
-        let journal = journal.start(&alerts, now_us());
-
-        let predictor = Arc::new(Predictor {
-            routes: Arc::clone(&routes),
-            ids: PredictionIds::new(),
-            draining: draining.clone(),
-            batch_rows_max: config.grpc.batch_rows_max,
-            alerts,
-            features: Arc::clone(&features),
-            renewals: Renewals::new(telemetry.handle()),
-        });
-        let predicted = Predicted::new(&config.predictions, &config.alerts.fleet, Arc::clone(&predictor.alerts));
-        keep_predictions_current(&renewal, &predictor, &lane, &Arc::new(predicted));
         let reporter = HealthReporter::new();
-        let health_service = || HealthService::from_health_reporter(reporter.clone());
-        let gates = GateService {
-            gatekeeper: Arc::new(Gatekeeper::new(Arc::clone(&registry), Arc::clone(&deployer))),
-            signatures,
+        let parts = Parts {
+            config: &config,
+            routes: &routes,
+            features: &features,
+            models: &models,
+            vehicles: &vehicles,
+            reporter: &reporter,
+            draining: &draining,
         };
-        let fleet = Arc::new(Fleet::new(
-            Arc::clone(&registry),
-            Arc::clone(&deployer),
-            Arc::clone(&routes),
-            config.deploy.clone(),
-            advertised_address(&config, grpc_address),
-        ));
-        let registry_service = RegistryService {
-            fleet: Arc::clone(&fleet),
-            registry: Arc::clone(&registry),
-            deployer: Arc::clone(&deployer),
-            routes: Arc::clone(&routes),
-            gates: gates.clone(),
-            comparer: Arc::new(Comparer::new(Arc::clone(&deployer))),
-            watchers: Arc::new(Semaphore::new(EVENT_WATCHERS_MAX)),
-            control: tokio::runtime::Handle::current(),
-            draining: draining.clone(),
-        };
-        let rollouts = Arc::new(Rollouts::new(Arc::clone(&registry), Arc::clone(&deployer), Arc::clone(&routes)));
-        let rollouts_service = RolloutsService {
-            rollouts: Arc::clone(&rollouts),
-            watchers: Arc::new(Semaphore::new(ROLLOUT_WATCHERS_MAX)),
-            registry: Arc::clone(&registry),
-            gates,
-            control: tokio::runtime::Handle::current(),
-            draining: draining.clone(),
-        };
-        let limits = ServiceLimits {
-            message: bytes(config.grpc.message_size_max),
-            image_message: bytes(config.grpc.image_message_size_max),
-            upload: bytes(config.grpc.upload_message_size_max),
-        };
+        let shared = parts.shared(addresses.grpc);
+        // Readings that come ask for predictions, which ask the services' models.
+        let predicted = Predicted::new(&config.predictions, &config.alerts.fleet, Arc::clone(&vehicles.alerts));
+        keep_predictions_current(&vehicles.renewal, &shared.predictor, &vehicles.lane, &Arc::new(predicted));
         let connection = connection_config(&config);
         let memory = MessageMemory::new(bytes(config.grpc.image_messages_memory_max), connection.silence_max());
-        let query_service = QueryService {
-            ingestor: Arc::clone(&telemetry.ingestor),
-            catalogue: Arc::clone(&telemetry.catalogue),
-            control: telemetry.handle(),
-            draining: draining.clone(),
-            since_us: now_us(),
-        };
-        let ingest_service = IngestService::new(
-            Arc::clone(&telemetry.ingestor),
-            Arc::clone(&telemetry.catalogue),
-            draining.clone(),
-            u32::try_from(config.telemetry.batch_readings_max).unwrap_or(u32::MAX),
-        );
-        let message_size_max = bytes(config.telemetry.message_size_max);
-        let ingest_dispatch =
-            IngestDispatch::new(ingest_service, health_service(), message_size_max).map_err(StartError::Reflection)?;
-        let is_shared = !config.registry.database_url.is_empty();
-        let forwarded = is_shared.then(|| {
-            let (registry, predictions) = (Arc::clone(&registry), Arc::clone(&predictions));
-            Arc::new(Forwarded { registry, predictions, share_max: config.predictions.log.share_max() })
-        });
-        let outcomes_service = OutcomesService {
-            predictions: Arc::clone(&predictions),
-            forwarded: forwarded.clone(),
-            control: tokio::runtime::Handle::current(),
-        };
-        let dispatch = Dispatch::new(
-            &predictor,
-            (registry_service, rollouts_service),
-            query_service,
-            outcomes_service,
-            health_service(),
-            limits,
-            &memory,
-        )
-        .map_err(StartError::Reflection)?;
+        let ingest_dispatch = parts.ingest()?;
+        let dispatch = parts.dispatch(&shared, &memory)?;
+        let Models { registry, predictions, deployer, .. } = models;
+        let Vehicles { alerts, renewal, telemetry, journal, .. } = vehicles;
+        let Shared { fleet, rollouts, forwarded, .. } = shared;
+
+        // Threads that serve; nobody is let in yet.
         let trace = TraceLayer { tracer: traces.tracer(), ratio: config.observability.trace_sample_ratio };
         let reason = ReasonLayer { size_key: "" };
         let service = ServiceBuilder::new().layer(reason).layer(trace).layer(DeadlineLayer).service(dispatch);
@@ -313,7 +188,7 @@ impl Server {
         };
         // The configuration was checked; of one that was not, nothing is allowed.
         let origins = Origins::parse(&config.grpc.web_allowed_origins).unwrap_or_default();
-        let web = WebConfig { origins, silence_max: connection.silence_max(), http_address };
+        let web = WebConfig { origins, silence_max: connection.silence_max(), http_address: addresses.http };
         let ingest_web = web.clone();
         let ingest = move || {
             let ingest = ReasonLayer { size_key: INGEST_SIZE_KEY }.layer(ingest_dispatch.of_connection());
@@ -322,6 +197,7 @@ impl Server {
         let ingest = Cores::start("ingest", 1, ingest, connection, &draining, &abort).map_err(StartError::Threads)?;
         let ingest = Arc::new(ingest);
         let service = WebService::new(service, web);
+        let core_count = serving_cores(config.grpc.serving_cores);
         let cores = Cores::start("serve", core_count, move || service.clone(), connection, &draining, &abort);
         let cores = Arc::new(cores.map_err(StartError::Threads)?);
 
@@ -330,14 +206,15 @@ impl Server {
             cores.connections(),
             memory,
             Arc::clone(&telemetry.ingestor),
-            Arc::clone(&predictor.alerts),
+            alerts,
             Arc::clone(&features),
         )
         .with_renewal(renewal)
         .with_predictions(Arc::clone(predictions.counts()))
-        .with_rollouts(Arc::clone(&rollouts));
+        .with_rollouts(Arc::clone(&rollouts))
+        .with_uploads(registry.staged_counts());
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
-        let http_task = tokio::spawn(http::serve(http_listener, http_state, stop_http.clone()));
+        let http_task = tokio::spawn(http::serve(ports.http, http_state, stop_http.clone()));
         // Before the registry is read: what others change while this loads is not missed.
         let follow = registry::follow(Arc::clone(&registry), Arc::clone(&deployer), draining.clone());
         // From here on callers are answered, if only that their model is loading.
@@ -351,8 +228,8 @@ impl Server {
         let teller = tokio::spawn(teller.run(draining.clone(), now_ms));
         let rollouts_task = tokio::spawn(rollouts.run(draining.clone(), now_ms));
         let acceptors = [
-            (grpc_listener, &cores, config.grpc.connections_max),
-            (telemetry_listener, &ingest, config.telemetry.connections_max),
+            (ports.grpc, &cores, config.grpc.connections_max),
+            (ports.telemetry, &ingest, config.telemetry.connections_max),
         ]
         .map(|(listener, cores, max)| tokio::spawn(accept(listener, Arc::clone(cores), max, draining.clone())));
         let loaded = registry::load(&deployer, config.registry.database_wait).await;
@@ -367,19 +244,18 @@ impl Server {
             draining.clone(),
         );
         let tidy = tokio::spawn(tidy);
+        let uploads = tokio::spawn(registry::count_uploads(Arc::clone(&registry), draining.clone()));
         health.send_replace(Health::Serving);
         tracing::info!(
-            grpc = %grpc_address,
-            telemetry = %telemetry_address,
-            http = %http_address,
+            grpc = %addresses.grpc,
+            telemetry = %addresses.telemetry,
+            http = %addresses.http,
             cores = core_count,
             started_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "evserve ready"
         );
         Ok(Server {
-            grpc_address,
-            telemetry_address,
-            http_address,
+            addresses,
             config,
             health,
             draining,
@@ -392,7 +268,7 @@ impl Server {
             journal,
             features,
             predictions,
-            background: [http_task, health_task, rollouts_task, teller, follow, fleet, tidy]
+            background: [http_task, health_task, rollouts_task, teller, follow, fleet, tidy, uploads]
                 .into_iter()
                 .chain(forwarded)
                 .collect(),
@@ -407,19 +283,19 @@ impl Server {
     /// Where gRPC is served; of port 0 the one the system chose.
     #[must_use]
     pub fn grpc_address(&self) -> SocketAddr {
-        self.grpc_address
+        self.addresses.grpc
     }
 
     /// Where gateways stream to.
     #[must_use]
     pub fn telemetry_address(&self) -> SocketAddr {
-        self.telemetry_address
+        self.addresses.telemetry
     }
 
     /// Where probes and metrics are served.
     #[must_use]
     pub fn http_address(&self) -> SocketAddr {
-        self.http_address
+        self.addresses.http
     }
 
     /// Ends: not ready, a pause for endpoints to converge, GOAWAY, calls in flight finish, and what is left after the grace is cut off.
@@ -486,37 +362,6 @@ async fn drain(cores: Arc<Cores>, grace: Duration, abort: &CancellationToken) ->
     false
 }
 
-/// The authorities that a webhook's receiver is known by.
-fn roots(webhook: &WebhookConfig) -> Result<Roots, StartError> {
-    let path = &webhook.ca_certificates;
-    if !webhook.is_https() {
-        return Ok(Roots::none());
-    }
-    if path.as_os_str().is_empty() {
-        let system = rustls_native_certs::load_native_certs();
-        let roots = Roots::of(system.certs.into_iter().map(|certificate| certificate.to_vec()));
-        if roots.is_empty() {
-            tracing::warn!(
-                "the system has no certificates of authorities: no webhook is reached over https unless `ca_certificates` says by whom it is known"
-            );
-        }
-        return Ok(roots);
-    }
-    let pem = fs_err::read(path);
-    let pem = pem.map_err(|source| StartError::WebhookCertificates { path: path.clone(), source })?;
-    Ok(Roots::from_pem(&pem)?)
-}
-
-/// Where other machines reach this server, as far as it can tell.
-fn advertised_address(config: &Config, grpc_address: SocketAddr) -> String {
-    let configured = &config.deploy.advertised_address;
-    if !configured.is_empty() {
-        return configured.clone();
-    }
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{host}:{}", grpc_address.port())
-}
-
 pub(crate) fn connection_config(config: &Config) -> ConnectionConfig {
     ConnectionConfig {
         streams_max: config.grpc.streams_per_connection_max,
@@ -529,8 +374,4 @@ pub(crate) fn connection_config(config: &Config) -> ConnectionConfig {
 
 fn bytes(size: bytesize::ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
-}
-
-fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
-    listener.local_addr().unwrap_or(asked)
 }

@@ -20,6 +20,7 @@ mod features;
 mod import;
 mod interval;
 mod json;
+mod live;
 mod models;
 mod outcomes;
 mod output;

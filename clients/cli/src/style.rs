@@ -34,3 +34,8 @@ pub(crate) fn of_severity(severity: Severity) -> Style {
 pub(crate) fn severity_name(severity: Severity) -> &'static str {
     severity.as_str_name().trim_start_matches("SEVERITY_")
 }
+
+/// What somebody else wrote, unable to move the cursor or change colours.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}

@@ -106,6 +106,14 @@ fn visible(text: &str) -> usize {
     strip_str(text).map(|part| part.chars().count()).sum()
 }
 
+/// The first characters of a text, and a sign that there are more.
+pub(crate) fn clip(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
 // === impl Listing ===
 
 impl Listing {
@@ -138,6 +146,12 @@ mod tests {
             strip_str(&table.render()).to_string(),
             "NAME       STATE   NOTE\nev-range   READY\nx          F       späte Notiz\n"
         );
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(clip(&"é".repeat(61), 60), format!("{}…", "é".repeat(60)));
+        assert_eq!(clip(&"é".repeat(60), 60), "é".repeat(60));
     }
 
     #[test]

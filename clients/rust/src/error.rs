@@ -95,6 +95,31 @@ impl Error {
             Error::InvalidEndpoint { .. } | Error::Upload(_) => None,
         }
     }
+
+    /// Whether the same may be answered later: the server, its database or the connection is away, or it is overloaded.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Error::Unreachable { .. } => true,
+            Error::Call(call) => match call.code {
+                Code::Unavailable => true,
+                Code::ResourceExhausted => call.retry_delay.is_some(),
+                // What a connection's end makes up; what the server says has a reason.
+                Code::Unknown | Code::Internal | Code::Cancelled => call.reason.is_empty(),
+                _ => false,
+            },
+            Error::InvalidEndpoint { .. } | Error::Upload(_) => false,
+        }
+    }
+
+    /// When the server wants to be asked again, where it says so.
+    #[must_use]
+    pub fn retry_delay(&self) -> Option<Duration> {
+        match self {
+            Error::Call(call) => call.retry_delay,
+            Error::Unreachable { .. } | Error::InvalidEndpoint { .. } | Error::Upload(_) => None,
+        }
+    }
 }
 
 // === impl CallError ===
@@ -235,6 +260,21 @@ mod tests {
     fn garbled_details_are_ignored() {
         let status = Status::with_details(Code::Internal, "broken", vec![0xff; 7].into());
         assert_eq!(CallError::from(status).to_string(), "INTERNAL: broken");
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_stays() {
+        let check = |code: Code, reason: &str, retry_delay: Option<Duration>, expected: bool| {
+            let call = CallError { reason: reason.to_owned(), retry_delay, ..CallError::new(code, "") };
+            assert_eq!(Error::Call(Box::new(call)).is_passing(), expected, "{code:?} {reason}");
+        };
+        check(Code::Unavailable, "STORE_UNREACHABLE", None, true);
+        check(Code::ResourceExhausted, "TOO_MANY_WATCHERS", Some(Duration::from_secs(1)), true);
+        check(Code::ResourceExhausted, "TOO_LARGE", None, false);
+        check(Code::Unknown, "", None, true);
+        check(Code::Internal, "INTERNAL", None, false);
+        check(Code::NotFound, "NOT_FOUND", None, false);
+        check(Code::OutOfRange, "", None, false);
     }
 
     #[test]

@@ -68,18 +68,9 @@ impl Patience {
 
 /// What an upload gets over by asking again what has come.
 fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Unreachable { .. } => true,
-        Error::Call(call) => match call.code {
-            Code::Unavailable => true,
-            Code::ResourceExhausted => call.retry_delay.is_some(),
-            Code::Aborted => call.reason.starts_with("UPLOAD_"),
-            // What a connection's end makes up; what the server says has a reason.
-            Code::Unknown | Code::Internal | Code::Cancelled => call.reason.is_empty(),
-            _ => false,
-        },
-        Error::InvalidEndpoint { .. } | Error::Upload(_) => false,
-    }
+    let has_other_bytes =
+        matches!(error, Error::Call(call) if call.code == Code::Aborted && call.reason.starts_with("UPLOAD_"));
+    has_other_bytes || error.is_passing()
 }
 
 /// Bytes that were there before were wrong, or went before they could be used.

@@ -47,10 +47,7 @@ impl RetryPolicy {
 
     /// How long to wait after attempt number `attempt` (from 1) failed, where attempts never end.
     pub(crate) fn endless_delay(&self, attempt: u32, error: &Error) -> Duration {
-        let asked = match error {
-            Error::Call(call) => call.retry_delay.map(|asked| asked.min(self.delay_max)),
-            _ => None,
-        };
+        let asked = error.retry_delay().map(|asked| asked.min(self.delay_max));
         let endless = RetryPolicy { attempts_max: u32::MAX, ..self.clone() };
         endless.jittered_delay(attempt.clamp(1, 32), asked, random()).unwrap_or(self.delay_max)
     }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 use fs_err::File;
 
-use super::{ArtifactStore, Partials, Staged, Staging, StoredFile, staging::Area};
+use super::{ArtifactStore, Located, Partials, Staged, Staging, StoredFile, staging::Area};
 use crate::{RegistryError, StagedLimits, blocking::blocking};
 
 /// Artifacts as read-only files `<root>/sha256/<first two digits>/<digest>`.
@@ -95,13 +95,12 @@ impl ArtifactStore for DirectoryArtifactStore {
     }
 
     async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError> {
-        let (place, file) = (place(&self.files, &file.sha256), file.clone());
-        blocking(move || {
-            let (found, _) = digest_of(&place, &file.path, &file.sha256)?;
-            check(&file.path, file.sha256, found)?;
-            Ok(place)
-        })
-        .await
+        let located = self.locate(file).await?;
+        blocking(move || located.verify()).await
+    }
+
+    async fn locate(&self, file: &FileEntry) -> Result<Located, RegistryError> {
+        Ok(Located::unverified(place(&self.files, &file.sha256), file.clone()))
     }
 
     async fn read(&self, file: &str, digest: &Digest, max_bytes: u64) -> Result<Vec<u8>, RegistryError> {
@@ -206,7 +205,7 @@ fn place(files: &Path, digest: &Digest) -> PathBuf {
     files.join(&hex[..2]).join(hex)
 }
 
-fn open(place: &Path, file: &str, digest: &Digest) -> Result<File, RegistryError> {
+pub(super) fn open(place: &Path, file: &str, digest: &Digest) -> Result<File, RegistryError> {
     File::open(place).map_err(|error| match error.kind() {
         ErrorKind::NotFound => RegistryError::Lost { file: file.to_owned(), expected: *digest },
         _ => RegistryError::storage(format!("open stored file `{file}`"))(error.into()),
@@ -219,7 +218,7 @@ fn digest_of(place: &Path, file: &str, digest: &Digest) -> Result<(Digest, u64),
         .map_err(|error| RegistryError::storage(format!("read stored file `{file}`"))(error.into()))
 }
 
-fn check(file: &str, expected: Digest, found: Digest) -> Result<(), RegistryError> {
+pub(super) fn check(file: &str, expected: Digest, found: Digest) -> Result<(), RegistryError> {
     if found == expected { Ok(()) } else { Err(RegistryError::Corrupt { file: file.to_owned(), expected, found }) }
 }
 

@@ -1,7 +1,9 @@
 //! Where the bytes lie.
 
 mod content;
+mod counts;
 mod directory;
+mod located;
 mod partial;
 mod s3;
 mod staging;
@@ -12,8 +14,10 @@ use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 
 pub(crate) use content::check as check_content;
+pub use counts::{StagedCounts, Swept};
 pub use directory::DirectoryArtifactStore;
 pub(crate) use directory::sync_folder;
+pub use located::{Located, LocatedFiles};
 pub use partial::Partials;
 pub(crate) use partial::{Come, Partial};
 pub use s3::{S3ArtifactStore, S3Options};
@@ -63,6 +67,15 @@ pub trait ArtifactStore: Send + Sync {
     /// [`RegistryError::Corrupt`], [`RegistryError::Damaged`], [`RegistryError::Lost`], [`RegistryError::Storage`],
     /// [`RegistryError::StoreRefused`] and [`RegistryError::StoreUnreachable`].
     async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError>;
+
+    /// The same for those who verify the bytes where it disturbs nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArtifactStore::fetch`].
+    async fn locate(&self, file: &FileEntry) -> Result<Located, RegistryError> {
+        Ok(Located::verified(self.fetch(file).await?))
+    }
 
     /// Bytes of a small file, verified; `file` is for error messages only.
     ///

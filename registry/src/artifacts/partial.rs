@@ -5,13 +5,14 @@ use std::{
     io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
 use ev_models_core::manifest::FileEntry;
 use fs_err::{File, OpenOptions};
 
-use super::{Staged, content::Content};
+use super::{Staged, StagedCounts, Swept, content::Content};
 use crate::{Collected, RegistryError, StagedLimits, lock::FileLock};
 
 const LOCK: &str = "lock";
@@ -28,6 +29,7 @@ const IDLE: Duration = Duration::from_secs(600);
 pub struct Partials {
     folder: PathBuf,
     limits: StagedLimits,
+    counts: Arc<StagedCounts>,
 }
 
 /// A file that comes over several connections, some of them perhaps at one time.
@@ -59,6 +61,7 @@ pub(crate) enum Come {
 struct Found {
     path: PathBuf,
     size: u64,
+    received: u64,
     written_at_ms: i64,
 }
 
@@ -68,7 +71,20 @@ impl Partials {
     /// Opens the folder, made where there is none.
     pub(super) fn open(folder: PathBuf, limits: StagedLimits) -> Result<Partials, RegistryError> {
         fs_err::create_dir_all(&folder).map_err(|error| RegistryError::unwritable(&folder, error))?;
-        Ok(Partials { folder, limits })
+        Ok(Partials { folder, limits, counts: Arc::default() })
+    }
+
+    /// What lies, as it was last looked at, and what became of others.
+    pub(crate) fn counts(&self) -> &Arc<StagedCounts> {
+        &self.counts
+    }
+
+    /// Looks at what lies.
+    pub(crate) fn count(&self) -> Result<(), RegistryError> {
+        let found = self.list()?;
+        let bytes = found.iter().map(|found| found.size).fold(0, u64::saturating_add);
+        self.counts.lie(found.len() as u64, bytes);
+        Ok(())
     }
 
     /// A file that has begun or may begin.
@@ -92,6 +108,7 @@ impl Partials {
         let StagedLimits { max_bytes, max_files } = self.limits;
         let idle_before_ms = now_ms.saturating_sub(millis(IDLE));
         let ours: BTreeSet<PathBuf> = files.iter().map(|file| self.partial(file).path).collect();
+        let is_resumed = found.iter().any(|found| found.received > 0 && ours.contains(&found.path));
         found.retain(|found| found.written_at_ms < idle_before_ms && !ours.contains(&found.path));
         found.sort_by_key(|found| std::cmp::Reverse(found.written_at_ms));
         while bytes > max_bytes || count > max_files {
@@ -101,6 +118,7 @@ impl Partials {
             };
             if remove_idle(&oldest.path)? {
                 tracing::info!(size_bytes = oldest.size, "a file of an upload that has stopped made room for another");
+                self.counts.count_swept(Swept::Displaced);
                 bytes = bytes.saturating_sub(oldest.size);
                 count -= 1;
             }
@@ -109,6 +127,10 @@ impl Partials {
             let created = OpenOptions::new().write(true).create_new(true).open(&partial.path);
             created.map_err(|error| RegistryError::unwritable(&partial.path, error))?;
         }
+        if is_resumed {
+            self.counts.count_resumed();
+        }
+        self.counts.lie(count as u64, bytes);
         Ok(())
     }
 
@@ -118,6 +140,7 @@ impl Partials {
         let mut swept = Collected::default();
         for found in self.list()?.into_iter().filter(|found| found.written_at_ms < before_ms) {
             if remove_idle(&found.path)? {
+                self.counts.count_swept(Swept::GivenUp);
                 swept.files += 1;
                 swept.bytes += found.size;
             }
@@ -133,7 +156,7 @@ impl Partials {
             let (_, size) = path.file_name()?.to_str()?.split_once('.')?;
             let (size, seen) = (size.parse().ok()?, fs_err::metadata(&path).ok()?);
             let since = seen.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            Some(Found { path, size, written_at_ms: millis(since) })
+            Some(Found { path, size, received: seen.len(), written_at_ms: millis(since) })
         };
         Ok(entries.flatten().filter_map(|entry| found(entry.path())).collect())
     }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod postgres;
+mod rows;
 mod sqlite;
 
 use async_trait::async_trait;

@@ -15,7 +15,7 @@ use sqlx::{
     Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction,
     migrate::Migrator,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::{
     sync::watch,
@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     MetadataStore,
     changes::{Changes, POLL, note},
+    rows::{malformed, narrow, read},
 };
 use crate::{
     AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, Imported, ModelRecord,
@@ -323,7 +324,7 @@ impl MetadataStore for PostgresMetadataStore {
         let mut models: Vec<ModelRecord> = Vec::new();
         for row in &rows {
             let count = row.try_get("version_count").and_then(narrow).map_err(|error| malformed(&error))?;
-            ModelRecord::gather(&mut models, version_of(row)?, count);
+            ModelRecord::gather(&mut models, read(row)?, count);
         }
         Ok(models)
     }
@@ -345,7 +346,7 @@ impl MetadataStore for PostgresMetadataStore {
         if rows.is_empty() && !model_exists(&self.pool, model).await? {
             return Err(no_model(model));
         }
-        rows.iter().map(version_of).collect()
+        rows.iter().map(read).collect()
     }
 
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
@@ -406,13 +407,9 @@ impl MetadataStore for PostgresMetadataStore {
     async fn collect(&self, collector: &dyn Collector, origin: &Origin) -> Result<Collected, RegistryError> {
         let mut transaction = self.write().await?;
         let rows = sqlx::query("SELECT digest FROM versions").fetch_all(&mut *transaction).await;
-        let digest = |row: &PgRow| {
-            let text: String = row.try_get(0)?;
-            text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
-        };
         let rows = rows.map_err(failed("read versions"))?;
-        let live: Result<Vec<Digest>, sqlx::Error> = rows.iter().map(digest).collect();
-        let collected = collector.collect(&live.map_err(|error| malformed(&error))?).await?;
+        let live = rows.iter().map(read::<Digest>).collect::<Result<Vec<Digest>, RegistryError>>()?;
+        let collected = collector.collect(&live).await?;
         if collected.files > 0 {
             let row = audit::append(&mut transaction, &collected.entry(), origin).await?;
             self.commit(transaction, row.sequence, "collect garbage").await?;
@@ -477,7 +474,7 @@ async fn find(
         .fetch_optional(connection)
         .await
         .map_err(failed("read a version"))?;
-    row.as_ref().map(version_of).transpose()
+    row.as_ref().map(read).transpose()
 }
 
 async fn version_by_number(
@@ -492,7 +489,7 @@ async fn version_by_number(
         .await
         .map_err(failed("read a version"))?;
     match row {
-        Some(row) => version_of(&row),
+        Some(row) => read(&row),
         None if model_exists(connection, model).await? => Err(no_version(model, version)),
         None => Err(no_model(model)),
     }
@@ -512,7 +509,7 @@ async fn alias_target(
     .fetch_optional(connection)
     .await
     .map_err(failed("read an alias"))?;
-    row.as_ref().map(version_of).transpose()
+    row.as_ref().map(read).transpose()
 }
 
 /// Moves an alias as part of a transaction, and tells where it pointed before, and the row that says so.
@@ -604,33 +601,6 @@ async fn model_exists(executor: impl sqlx::PgExecutor<'_>, model: &str) -> Resul
     Ok(row.map_err(failed("read a model"))?.is_some())
 }
 
-fn version_of(row: &PgRow) -> Result<VersionRecord, RegistryError> {
-    let read = || -> Result<VersionRecord, sqlx::Error> {
-        let digest: String = row.try_get("digest")?;
-        let aliases: Option<String> = row.try_get("aliases")?;
-        let mut aliases: Vec<String> = aliases.iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
-        aliases.sort_unstable();
-        Ok(VersionRecord {
-            model: row.try_get("model")?,
-            version: narrow(row.try_get("version")?)?,
-            digest: digest.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            created_at_ms: row.try_get("created_at_ms")?,
-            aliases,
-            task: row.try_get("task")?,
-            backend: row.try_get("backend")?,
-            license: row.try_get("license")?,
-            description: row.try_get("description")?,
-            size_bytes: narrow(row.try_get("size_bytes")?)?,
-            pinned: row.try_get("pinned")?,
-        })
-    };
-    read().map_err(|error| malformed(&error))
-}
-
-fn malformed(error: &sqlx::Error) -> RegistryError {
-    RegistryError::Malformed { problem: error.to_string() }
-}
-
 /// `too_many_connections`, what a server says that is going down, has crashed, or is coming up, and `lock_not_available`:
 /// the writers before did not come to an end in time.
 const AWAY: [&str; 5] = ["53300", "57P01", "57P02", "57P03", "55P03"];
@@ -652,9 +622,4 @@ fn is_away(error: &sqlx::Error) -> bool {
             code.is_some_and(|code| AWAY.contains(&&*code))
         }
     }
-}
-
-/// A number that the database keeps in a wider type.
-fn narrow<T: TryFrom<i64, Error: std::error::Error + Send + Sync + 'static>>(number: i64) -> Result<T, sqlx::Error> {
-    T::try_from(number).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

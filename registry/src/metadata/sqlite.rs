@@ -12,9 +12,7 @@ use sqlx::{
     Connection as _, Row as _, Sqlite, SqlitePool, Transaction,
     migrate::Migrator,
     pool::PoolConnection,
-    sqlite::{
-        SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-    },
+    sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::watch;
@@ -22,6 +20,7 @@ use tokio::sync::watch;
 use super::{
     MetadataStore,
     changes::{Changes, POLL, note},
+    rows::{malformed, read},
 };
 use crate::{
     AliasChange, AuditEntry, AuditHead, AuditQuery, AuditRecord, Collected, Collector, Imported, ModelRecord,
@@ -124,7 +123,7 @@ impl SqliteMetadataStore {
         let rows = rows.fetch_all(&mut *transaction).await.map_err(failed("read versions"))?;
         let mut sequence = 0;
         for row in &rows {
-            let version = version_of(row)?;
+            let version: VersionRecord = read(row)?;
             let origin = Origin { actor: crate::audit::SYSTEM.to_owned(), at_ms: version.created_at_ms };
             for entry in version.adoption() {
                 sequence = audit::append(&mut transaction, &entry, &origin).await?.sequence;
@@ -229,7 +228,7 @@ impl MetadataStore for SqliteMetadataStore {
         let mut models: Vec<ModelRecord> = Vec::new();
         for row in &rows {
             let count = row.try_get("version_count").map_err(|error| malformed(&error))?;
-            ModelRecord::gather(&mut models, version_of(row)?, count);
+            ModelRecord::gather(&mut models, read(row)?, count);
         }
         Ok(models)
     }
@@ -251,7 +250,7 @@ impl MetadataStore for SqliteMetadataStore {
         if rows.is_empty() && !model_exists(&self.pool, model).await? {
             return Err(no_model(model));
         }
-        rows.iter().map(version_of).collect()
+        rows.iter().map(read).collect()
     }
 
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
@@ -310,13 +309,9 @@ impl MetadataStore for SqliteMetadataStore {
     async fn collect(&self, collector: &dyn Collector, origin: &Origin) -> Result<Collected, RegistryError> {
         let mut transaction = self.write().await?;
         let rows = sqlx::query("SELECT digest FROM versions").fetch_all(&mut *transaction).await;
-        let digest = |row: &SqliteRow| {
-            let text: String = row.try_get(0)?;
-            text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
-        };
         let rows = rows.map_err(failed("read versions"))?;
-        let live: Result<Vec<Digest>, sqlx::Error> = rows.iter().map(digest).collect();
-        let collected = collector.collect(&live.map_err(|error| malformed(&error))?).await?;
+        let live = rows.iter().map(read::<Digest>).collect::<Result<Vec<Digest>, RegistryError>>()?;
+        let collected = collector.collect(&live).await?;
         if collected.files > 0 {
             let row = audit::append(&mut transaction, &collected.entry(), origin).await?;
             self.commit(transaction, row.sequence, "collect garbage").await?;
@@ -381,7 +376,7 @@ async fn find(
         .fetch_optional(connection)
         .await
         .map_err(failed("read a version"))?;
-    row.as_ref().map(version_of).transpose()
+    row.as_ref().map(read).transpose()
 }
 
 async fn version_by_number(
@@ -396,7 +391,7 @@ async fn version_by_number(
         .await
         .map_err(failed("read a version"))?;
     match row {
-        Some(row) => version_of(&row),
+        Some(row) => read(&row),
         None if model_exists(connection, model).await? => Err(no_version(model, version)),
         None => Err(no_model(model)),
     }
@@ -416,7 +411,7 @@ async fn alias_target(
     .fetch_optional(connection)
     .await
     .map_err(failed("read an alias"))?;
-    row.as_ref().map(version_of).transpose()
+    row.as_ref().map(read).transpose()
 }
 
 /// Moves an alias as part of a transaction, and tells where it pointed before, and the row that says so.
@@ -504,34 +499,6 @@ async fn insert(connection: &mut SqliteConnection, version: &NewVersion) -> Resu
 async fn model_exists(executor: impl sqlx::SqliteExecutor<'_>, model: &str) -> Result<bool, RegistryError> {
     let row = sqlx::query("SELECT 1 FROM models WHERE name = ?1").bind(model).fetch_optional(executor).await;
     Ok(row.map_err(failed("read a model"))?.is_some())
-}
-
-fn version_of(row: &SqliteRow) -> Result<VersionRecord, RegistryError> {
-    let read = || -> Result<VersionRecord, sqlx::Error> {
-        let digest: String = row.try_get("digest")?;
-        let aliases: Option<String> = row.try_get("aliases")?;
-        let mut aliases: Vec<String> = aliases.iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
-        aliases.sort_unstable();
-        Ok(VersionRecord {
-            model: row.try_get("model")?,
-            version: row.try_get("version")?,
-            digest: digest.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            created_at_ms: row.try_get("created_at_ms")?,
-            aliases,
-            task: row.try_get("task")?,
-            backend: row.try_get("backend")?,
-            license: row.try_get("license")?,
-            description: row.try_get("description")?,
-            size_bytes: u64::try_from(row.try_get::<i64, _>("size_bytes")?)
-                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            pinned: row.try_get("pinned")?,
-        })
-    };
-    read().map_err(|error| malformed(&error))
-}
-
-fn malformed(error: &sqlx::Error) -> RegistryError {
-    RegistryError::Malformed { problem: error.to_string() }
 }
 
 /// Ends what a connection takes for a transaction and SQLite has ended by itself, as it does when the disk is full.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ev_models_core::{Digest, manifest::FileEntry};
-use ev_registry::{Imported, Registry, RegistryConfig, RegistryError, ResumableUpload, StagedLimits};
+use ev_registry::{Imported, Registry, RegistryConfig, RegistryError, ResumableUpload, StagedLimits, Swept};
 
 use crate::support::{Fixture, GOLDEN, NOW_MS, listed, manifest, overwrite};
 
@@ -207,17 +207,47 @@ async fn uploads_that_have_not_ended_are_bounded() {
     let error = begin_at(b"3", NOW_MS).await.unwrap_err();
     assert!(matches!(error, RegistryError::StagingFull { what: "files", max: 3 }), "{error}");
 
+    registry.count_staged().await.unwrap();
+    let counts = registry.staged_counts();
+    assert_eq!((counts.files(), counts.bytes()), (3, 62));
+    assert_eq!((counts.swept(Swept::Displaced), counts.swept(Swept::GivenUp)), (0, 0));
+
     // Long after the last byte came, what has stopped makes room, the oldest first.
     begin_at(&[b'b'; 60], LATER_MS).await.unwrap();
     let received = registry.received(&[entry("a", &[b'a'; 60]), entry("b", &[b'b'; 60])]).await.unwrap();
     assert_eq!(received, [0, 0]);
     let count = || fs_err::read_dir(dir.path().join("artifacts/partial")).unwrap().count() - 1;
     assert!(count() <= 3, "{}", count());
+    let displaced = counts.swept(Swept::Displaced);
+    assert!(displaced > 0);
+    assert_eq!(counts.files() + displaced, 4, "the three of before, and this one");
 
     assert_eq!(registry.sweep_uploads(NOW_MS).await.unwrap().files, 0, "written after that");
     let swept = registry.sweep_uploads(LATER_MS).await.unwrap();
     assert!(swept.files > 0 && swept.bytes >= 60, "{swept:?}");
     assert_eq!(count(), 0);
+    assert_eq!((counts.swept(Swept::Displaced), counts.swept(Swept::GivenUp)), (displaced, swept.files));
+    registry.count_staged().await.unwrap();
+    assert_eq!((counts.files(), counts.bytes()), (0, 0));
+    assert_eq!(counts.resumed(), 0, "no byte had come of any");
+}
+
+#[tokio::test]
+async fn uploads_that_go_on_are_counted() {
+    let fixture = Fixture::new().await;
+    let files = [("model.ubj", &b"trees"[..])];
+    let counts = fixture.registry.staged_counts();
+    drop(begin(&fixture.registry, &files).await.unwrap());
+    let mut upload = begin(&fixture.registry, &files).await.unwrap();
+    assert_eq!((counts.resumed(), counts.files(), counts.bytes()), (0, 1, 5), "nothing had come");
+    upload.write("model.ubj", 0, Bytes::from_static(b"tr")).await.unwrap();
+    drop(upload);
+    finish(&fixture.registry, &files).await.unwrap();
+    assert_eq!(counts.resumed(), 1);
+    // What is stored is no upload.
+    drop(begin(&fixture.registry, &files).await.unwrap());
+    fixture.registry.count_staged().await.unwrap();
+    assert_eq!((counts.resumed(), counts.files(), counts.bytes()), (1, 0, 0));
 }
 
 #[tokio::test]

@@ -73,6 +73,26 @@ fn every_class_is_reached_by_temperature() {
 }
 
 #[test]
+fn a_remembered_future_keeps_nobody_from_being_judged() {
+    let (thresholds, mut pack) = (thresholds(), Pack::default());
+    let now = 1_700_000_000.0;
+    // The clock was an hour ahead when the server ended, and was set right since.
+    let ahead = || (0..60_i32).map(|second| heat(now + 3_600.0 + f64::from(second), 30.0));
+    let mut past = Pack::default();
+    ahead().for_each(|sample| past.take_in(&sample));
+    pack.remember(&past);
+    let mut observe = |second: f64, hottest: f32| {
+        let sample = heat(now + second, hottest);
+        let found = pack.observe(&thresholds, &sample, sample.time_us).expect("judged");
+        pack.remember(&past);
+        found.class
+    };
+    assert_eq!(observe(0.0, 60.0), Normal);
+    let classes = [1.0, 2.0, 3.0].map(|second| observe(second, 60.0));
+    assert_eq!(classes[2], Alarm, "{classes:?}");
+}
+
+#[test]
 fn one_wild_value_or_one_jump_raises_nothing() {
     let check = |values: &[f32]| assert_eq!(temperatures(values), (Normal, Cause::Nothing), "{values:?}");
     check(&[30.0, 30.0, 215.0, 30.0, 30.0, 30.0]);
@@ -306,6 +326,46 @@ proptest! {
         prop_assert_eq!(run(&ordered), run(&shuffled));
     }
 
+    /// Wherever a server was started again, and however much came before it had looked at what was stored: what is said
+    /// from then on is what would have been said.
+    #[test]
+    fn a_remembered_past_is_as_good_as_an_observed_one(
+        volts in proptest::collection::vec((3.0_f32..3.9, 20.0_f32..60.0), 1..40),
+        interval_s in 1_i64..70,
+        killed in 0_usize..40,
+        sent in 0_usize..10,
+    ) {
+        let thresholds = thresholds();
+        let begin_s = 1_700_000_000;
+        let sample = |(place, &(weakest, hottest)): (usize, &(f32, f32))| Sample {
+            time_us: (begin_s + place as i64 * interval_s) * SECOND,
+            ..both(0.0, hottest, weakest)
+        };
+        let samples: Vec<Sample> = volts.iter().enumerate().map(sample).collect();
+        let killed = killed.min(samples.len());
+        let looked = (killed + sent).min(samples.len());
+        // As text: what is not known is NaN, and equals nothing.
+        let observe = |pack: &mut Pack, sample: &Sample| {
+            format!("{:?}", pack.observe(&thresholds, sample, sample.time_us + SECOND))
+        };
+        let mut whole = Pack::default();
+        let expected: Vec<_> = samples.iter().map(|sample| observe(&mut whole, sample)).collect();
+        let mut again = Pack::default();
+        for sample in &samples[killed..looked] {
+            observe(&mut again, sample);
+        }
+        // What has been sent since is stored as well.
+        let mut past = Pack::default();
+        samples[..looked].iter().for_each(|sample| past.take_in(sample));
+        again.remember(&past);
+        prop_assert_eq!(again.has_sent(), looked > killed);
+        let found: Vec<_> = samples[looked..].iter().map(|sample| observe(&mut again, sample)).collect();
+        prop_assert_eq!(&found[..], &expected[looked..]);
+        if again.has_sent() {
+            prop_assert_eq!(format!("{whole:?}"), format!("{again:?}"));
+        }
+    }
+
     /// Sane readings that stay the same, with a sensor's noise, at any sampling, are Normal.
     #[test]
     fn constant_sane_readings_raise_nothing(
@@ -344,6 +404,9 @@ proptest! {
                 cell_voltage_max_v: strongest,
                 ..Sample::at(time_us)
             };
+            let mut past = Pack::default();
+            past.take_in(&Sample { time_us: received_us, ..sample });
+            pack.remember(&past);
             pack.observe(&thresholds, &sample, received_us);
         }
     }

@@ -3,16 +3,18 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use crate::answer::lock;
+use crate::{answer::lock, place::Shift, shared::Shared};
 
 /// Who has waited this long for a place runs all the same: an engine that hangs must not hold up the other models.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Longest wait of background work for batches that were begun at its own priority.
+const IDLE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Places for batches that run at one time, shared by schedulers.
 ///
@@ -27,11 +29,15 @@ struct Places {
     freed: Condvar,
     /// Pieces of background work under way.
     background: AtomicUsize,
+    /// Schedulers with workers of idle priority.
+    watching: Mutex<Vec<Weak<Shared>>>,
 }
 
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// Batches that threads of idle priority run.
+    idle_runs: usize,
     /// Who waits, in the order they came.
     waiting: VecDeque<u64>,
     next: u64,
@@ -39,7 +45,12 @@ struct State {
 
 /// A place, until it is dropped.
 #[must_use = "dropping it gives the place back"]
-pub(crate) struct Turn<'a>(Option<&'a Places>);
+pub(crate) struct Turn<'a> {
+    places: &'a Places,
+    /// Of those that there are; false of one that goes on without.
+    has_place: bool,
+    is_idle: bool,
+}
 
 /// Work of the lowest priority that goes on beside batches, such as loading a model, until it is dropped.
 #[must_use = "dropping it says that the work is done"]
@@ -52,17 +63,35 @@ impl Budget {
     /// So many places, at least one.
     #[must_use]
     pub fn new(places: usize) -> Budget {
-        let state = State { free: places.max(1), waiting: VecDeque::new(), next: 0 };
-        Budget(Arc::new(Places { state: Mutex::new(state), freed: Condvar::new(), background: AtomicUsize::new(0) }))
+        let state = State { free: places.max(1), idle_runs: 0, waiting: VecDeque::new(), next: 0 };
+        Budget(Arc::new(Places {
+            state: Mutex::new(state),
+            freed: Condvar::new(),
+            background: AtomicUsize::new(0),
+            watching: Mutex::default(),
+        }))
     }
 
-    /// Tells workers of idle priority that other work of that priority goes on until this is dropped.
+    /// Tells workers of idle priority that other work of that priority goes on until this is dropped. Blocks until they have
+    /// ended what they run, for a tenth of a second at most.
     ///
     /// The system shares a processor equally between them, and half of one is too little for a model that is busy for more
     /// than half of its time. So batches that are cut meanwhile are run at a priority above it, if not by much.
     pub fn background(&self) -> Background {
-        self.0.background.fetch_add(1, Ordering::Relaxed);
+        let places = &*self.0;
+        if places.background.fetch_add(1, Ordering::Relaxed) == 0 {
+            places.tell_workers();
+        }
+        let waiting = places.freed.wait_timeout_while(lock(&places.state), IDLE_WAIT_MAX, |state| state.idle_runs > 0);
+        drop(waiting.unwrap_or_else(PoisonError::into_inner));
         Background(Arc::clone(&self.0))
+    }
+
+    /// Tells a scheduler's workers when background work begins, and when it ends.
+    pub(crate) fn tell(&self, workers: &Arc<Shared>) {
+        let mut watching = lock(&self.0.watching);
+        watching.retain(|shared| shared.strong_count() > 0);
+        watching.push(Arc::downgrade(workers));
     }
 
     pub(crate) fn has_background(&self) -> bool {
@@ -70,11 +99,11 @@ impl Budget {
     }
 
     /// Waits for a place.
-    pub(crate) fn take(&self) -> Turn<'_> {
-        self.take_within(WAIT_MAX)
+    pub(crate) fn take(&self, shift: Shift) -> Turn<'_> {
+        self.take_within(WAIT_MAX, shift == Shift::Idle)
     }
 
-    fn take_within(&self, most: Duration) -> Turn<'_> {
+    fn take_within(&self, most: Duration, is_idle: bool) -> Turn<'_> {
         let places = &*self.0;
         let mut state = lock(&places.state);
         let ticket = state.next;
@@ -85,12 +114,10 @@ impl Budget {
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         state.waiting.retain(|waiting| *waiting != ticket);
         let more = state.free > usize::from(!waited.timed_out()) && !state.waiting.is_empty();
-        let turn = if waited.timed_out() {
-            Turn(None)
-        } else {
-            state.free -= 1;
-            Turn(Some(places))
-        };
+        let has_place = !waited.timed_out();
+        state.free -= usize::from(has_place);
+        state.idle_runs += usize::from(is_idle);
+        let turn = Turn { places, has_place, is_idle };
         drop(state);
         // Whoever came after may be next now.
         if more {
@@ -100,14 +127,24 @@ impl Budget {
     }
 }
 
+// === impl Places ===
+
+impl Places {
+    fn tell_workers(&self) {
+        let watching: Vec<Arc<Shared>> = lock(&self.watching).iter().filter_map(Weak::upgrade).collect();
+        watching.iter().for_each(|shared| shared.relieve());
+    }
+}
+
 // === impl Turn ===
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(places) = self.0 {
-            lock(&places.state).free += 1;
-            places.freed.notify_all();
-        }
+        let mut state = lock(&self.places.state);
+        state.free += usize::from(self.has_place);
+        state.idle_runs -= usize::from(self.is_idle);
+        drop(state);
+        self.places.freed.notify_all();
     }
 }
 
@@ -115,38 +152,66 @@ impl Drop for Turn<'_> {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.0.background.fetch_sub(1, Ordering::Relaxed);
+        if self.0.background.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.tell_workers();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::WorkerPriority;
+
+    const USUAL: Shift = Shift::Only(WorkerPriority::Normal);
+
+    #[test]
+    fn background_work_waits_for_batches_of_its_priority() {
+        let budget = Budget::new(2);
+        let (usual, idle) = (budget.take(USUAL), budget.take(Shift::Idle));
+        let begun = std::thread::scope(|scope| {
+            let background = scope.spawn(|| (budget.background(), std::time::Instant::now()));
+            while !budget.has_background() {
+                std::thread::yield_now();
+            }
+            let ended = std::time::Instant::now();
+            drop(idle);
+            let (background, begun) = background.join().expect("no panic");
+            assert!(Shift::Idle.is_over(&budget) && !Shift::StandIn.is_over(&budget));
+            drop(background);
+            begun >= ended
+        });
+        assert!(begun && Shift::StandIn.is_over(&budget) && !Shift::Idle.is_over(&budget));
+        drop(usual);
+        // One that hangs does not keep it for ever.
+        let _hangs = budget.take(Shift::Idle);
+        drop(budget.background());
+    }
 
     #[test]
     fn places_are_given_back_and_nobody_waits_for_ever() {
         let budget = Budget::new(0);
-        let first = budget.take();
-        assert!(first.0.is_some());
-        let second = budget.take_within(Duration::ZERO);
-        assert!(second.0.is_none(), "it goes on without a place");
+        let first = budget.take(USUAL);
+        assert!(first.has_place);
+        let second = budget.take_within(Duration::ZERO, false);
+        assert!(!second.has_place, "it goes on without a place");
         drop(second);
         assert_eq!(lock(&budget.0.state).free, 0);
         drop(first);
-        assert!(budget.take_within(Duration::ZERO).0.is_some());
+        assert!(budget.take_within(Duration::ZERO, false).has_place);
         assert!(lock(&budget.0.state).waiting.is_empty());
     }
 
     #[test]
     fn who_waits_longest_is_next() {
         let budget = Budget::new(1);
-        let first = budget.take();
+        let first = budget.take(USUAL);
         let order = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for index in 0..4 {
                 let (budget, order) = (&budget, &order);
                 scope.spawn(move || {
-                    let _turn = budget.take_within(Duration::from_secs(60));
+                    let _turn = budget.take_within(Duration::from_secs(60), false);
                     lock(order).push(index);
                 });
                 while lock(&budget.0.state).waiting.len() <= index {

@@ -7,17 +7,12 @@ use crate::{Budget, WorkerPriority, worker::Worker};
 /// How much nicer than the process a worker of low priority is.
 #[cfg(target_os = "linux")]
 const LOW_NICE: i32 = 10;
-/// The same of a thread that stands in for one of idle priority: as little above it as there is. The system gives it five
-/// times what it gives to one of idle priority, and a seventieth of what it gives to a usual one.
-#[cfg(target_os = "linux")]
-const STAND_IN_NICE: i32 = 19;
-
 /// A thread that runs a worker while it is its turn.
 ///
 /// A thread of idle priority cannot leave it again without privileges, so that a worker that shall be above it for some
 /// time goes to another thread.
 pub(crate) struct Post {
-    place: Place,
+    shift: Shift,
     relay: Option<Relay>,
 }
 
@@ -27,9 +22,14 @@ struct Relay {
     to: SyncSender<Worker>,
 }
 
+/// Whose turn it is to run a worker, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Asked(WorkerPriority),
+pub(crate) enum Shift {
+    /// There is no other thread.
+    Only(WorkerPriority),
+    /// The thread of idle priority, while there is no background work.
+    Idle,
+    /// The one that stands in for it, while there is some.
     StandIn,
 }
 
@@ -39,36 +39,49 @@ impl Post {
     /// The post that a worker begins at, and the one that stands in for it where it has idle priority.
     pub(crate) fn of(priority: WorkerPriority) -> (Post, Option<Post>) {
         if priority != WorkerPriority::Idle {
-            return (Post { place: Place::Asked(priority), relay: None }, None);
+            return (Post { shift: Shift::Only(priority), relay: None }, None);
         }
         // There is one worker: no place is ever waited for.
         let ((to_stand_in, from_usual), (to_usual, from_stand_in)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
         let usual = Relay { from: from_stand_in, to: to_stand_in };
         let stand_in = Relay { from: from_usual, to: to_usual };
-        let usual = Post { place: Place::Asked(priority), relay: Some(usual) };
-        (usual, Some(Post { place: Place::StandIn, relay: Some(stand_in) }))
+        let usual = Post { shift: Shift::Idle, relay: Some(usual) };
+        (usual, Some(Post { shift: Shift::StandIn, relay: Some(stand_in) }))
     }
 
     /// Runs the worker whenever it is here, until it ends.
     pub(crate) fn keep(self, worker: Option<Worker>) {
-        match self.place {
-            Place::Asked(priority) => take_place(priority),
-            Place::StandIn => stand_in(),
+        let Post { shift, relay } = self;
+        match shift {
+            Shift::Only(priority) => take_place(priority),
+            Shift::Idle => take_place(WorkerPriority::Idle),
+            Shift::StandIn => take_place(WorkerPriority::Low),
         }
-        let Some(Relay { from, to }) = self.relay else {
-            worker.and_then(|worker| worker.work(|_| false));
+        let Some(Relay { from, to }) = relay else {
+            worker.and_then(|worker| worker.work(shift));
             return;
         };
-        let stands_in = self.place == Place::StandIn;
-        let is_relieved = |budget: &Budget| budget.has_background() != stands_in;
         let mut here = worker;
         // The other thread ends with its worker, and then nothing more comes from it.
         while let Some(worker) = here.or_else(|| from.recv().ok()) {
             here = None;
-            match worker.work(is_relieved) {
+            match worker.work(shift) {
                 Some(worker) => drop(to.send(worker)),
                 None => return,
             }
+        }
+    }
+}
+
+// === impl Shift ===
+
+impl Shift {
+    /// The worker is to go to the other thread.
+    pub(crate) fn is_over(self, budget: &Budget) -> bool {
+        match self {
+            Shift::Only(_) => false,
+            Shift::Idle => budget.has_background(),
+            Shift::StandIn => !budget.has_background(),
         }
     }
 }
@@ -83,7 +96,11 @@ pub fn take_place(priority: WorkerPriority) {
     };
     match priority {
         WorkerPriority::Normal => {}
-        WorkerPriority::Low => be_nicer(LOW_NICE),
+        WorkerPriority::Low => {
+            if let Ok(usual) = rustix::process::getpriority_process(None) {
+                let _ = rustix::process::setpriority_process(None, (usual + LOW_NICE).min(19));
+            }
+        }
         WorkerPriority::Idle => {
             let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
             let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
@@ -91,21 +108,6 @@ pub fn take_place(priority: WorkerPriority) {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn stand_in() {
-    be_nicer(STAND_IN_NICE);
-}
-
-#[cfg(target_os = "linux")]
-fn be_nicer(by: i32) {
-    if let Ok(usual) = rustix::process::getpriority_process(None) {
-        let _ = rustix::process::setpriority_process(None, (usual + by).min(19));
-    }
-}
-
 /// Takes the place of this thread among all others, where the system has places.
 #[cfg(not(target_os = "linux"))]
 pub fn take_place(_: WorkerPriority) {}
-
-#[cfg(not(target_os = "linux"))]
-fn stand_in() {}

@@ -100,6 +100,7 @@ impl Scheduler {
         let shared = Arc::new(Shared::new(former, instance_count, max_queue_size));
         // From here on, an early return drops it and joins the threads that were started.
         let scheduler = Scheduler { shared, threads: Mutex::default() };
+        budget.tell(&scheduler.shared);
         for (index, seat) in seats.into_iter().enumerate() {
             let worker = Worker::new(Arc::clone(&scheduler.shared), index, seat, budget.clone());
             let (post, stand_in) = Post::of(worker_priority);

@@ -321,6 +321,13 @@ impl Shared {
         state.alive == 0
     }
 
+    /// Has workers that wait look whether another thread is to go on with them.
+    pub(crate) fn relieve(&self) {
+        // A worker that has looked, and does not wait yet, holds the lock.
+        drop(lock(&self.state));
+        self.wake_all();
+    }
+
     fn wait<'a>(
         &'a self,
         worker: usize,

@@ -429,7 +429,7 @@ impl Deployer {
         self.config.signatures.check(&self.registry, record).await?;
         let manifest = self.registry.manifest(record).await?;
         check_vocabulary(&manifest).map_err(|error| NotLoaded::Refused(format!("FAILED_PRECONDITION: {error}")))?;
-        let artifact = self.registry.fetch(record).await?;
+        let files = self.registry.locate(record).await?;
         let backends = &self.config.backends;
         let wanted = &manifest.model.backend;
         let backend = backends.iter().find(|backend| backend.name() == wanted).cloned().ok_or_else(|| {
@@ -452,19 +452,21 @@ impl Deployer {
         let logged = self.config.predictions.recent(&manifest.model.name);
         let queue_of = queue.clone();
         let loading = loader.run(move || {
-            let refused = |error: LoadError| format!("FAILED_PRECONDITION: {error}");
+            let refused = |error: LoadError| NotLoaded::Refused(format!("FAILED_PRECONDITION: {error}"));
+            let artifact = files.verify()?;
             let pictures = Pictures::load(&manifest, &artifact, pictures).map_err(refused)?;
             let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count);
             let mut deployment = deployment.map_err(refused)?.with_pictures(pictures).with_stored(stored);
             let warmed = warmup::warm_up(&deployment, &artifact, &logged);
-            let (golden, rehearsed) = warmed.map_err(|problem| format!("FAILED_PRECONDITION: {problem}"))?;
+            let failed = |problem: String| NotLoaded::Refused(format!("FAILED_PRECONDITION: {problem}"));
+            let (golden, rehearsed) = warmed.map_err(failed)?;
             let examined = examine(&deployment, &artifact, &golden);
             let settled = deployment.settle(execution, &queue);
-            settled.map_err(|error| format!("FAILED_PRECONDITION: {}", chain(&error)))?;
+            settled.map_err(|error| failed(chain(&error)))?;
             Ok((deployment, rehearsed, examined))
         });
-        let loaded = loading.await.unwrap_or_else(|| Err("INTERNAL: loading it panicked".to_owned()));
-        let (mut deployment, rehearsed, examined) = loaded.map_err(NotLoaded::Refused)?;
+        let panicked = || Err(NotLoaded::Refused("INTERNAL: loading it panicked".to_owned()));
+        let (mut deployment, rehearsed, examined) = loading.await.unwrap_or_else(panicked)?;
         // Not there: threads inherit the priority of those that start them.
         let started = deployment.start_queue(&queue_of);
         started.map_err(|error| NotLoaded::Refused(format!("FAILED_PRECONDITION: {}", chain(&error))))?;

@@ -18,12 +18,14 @@ use ev_features::{
     Counts, FeatureReads, FeatureValue, Features, Fetched, Ingested, MemoryOnlineStore, MemoryUsage, OnlineStore, Plan,
     RedisOnlineStore, SettingsError, StoreError, TieredOnlineStore, TieredStats, ViewId, Views, ViewsError, WriteError,
 };
-use ev_telemetry::{AppliedBatch, Apply, TelemetryStore};
+use ev_telemetry::{AppliedBatch, Apply};
 use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
 
-use crate::{config::FeaturesConfig, telemetry::now_us};
+pub(crate) use replay::{Beside, Past};
 use replay::{Limits, Replay};
+
+use crate::{config::FeaturesConfig, telemetry::now_us};
 
 /// Vehicles that Redis is asked about at one time, of a group of batches that brings new ones.
 const VEHICLES_AT_ONCE: usize = 32;
@@ -197,8 +199,8 @@ impl VehicleFeatures {
     }
 
     /// Takes in what was stored of late, once; readings that come meanwhile wait for those before them.
-    pub(crate) async fn replay(&self, store: &dyn TelemetryStore) {
-        self.replay.run(self, store).await;
+    pub(crate) async fn replay(&self, past: &Past<'_>) {
+        self.replay.run(self, past).await;
     }
 
     /// Waits until Redis has what memory has, for at most `grace`.

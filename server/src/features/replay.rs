@@ -26,6 +26,21 @@ const AHEAD_US: i64 = 60_000_000;
 /// Readings that are put aside; beyond, replaying ends early.
 const ASIDE_READINGS_MAX: usize = 1 << 20;
 
+/// Where stored readings come from, and who sees them beside features.
+pub(crate) struct Past<'a> {
+    pub(crate) store: &'a dyn TelemetryStore,
+    pub(crate) beside: &'a dyn Beside,
+}
+
+/// Sees what is replayed.
+pub(crate) trait Beside: Send + Sync {
+    /// Readings of a vehicle, by time; its pages come one after the other.
+    fn page(&self, batch: &ReadingBatch);
+
+    /// That was all of it; it does not come for a vehicle whose replaying ended early.
+    fn end(&self, vehicle: &VehicleId, now_us: i64);
+}
+
 /// How much is replayed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -130,14 +145,14 @@ impl Replay {
     }
 
     /// Takes the stored past of vehicles in, within the limits, and what was put aside meanwhile.
-    pub(super) async fn run(&self, features: &VehicleFeatures, store: &dyn TelemetryStore) {
+    pub(super) async fn run(&self, features: &VehicleFeatures, past: &Past<'_>) {
         if !self.open.load(Ordering::Acquire) {
             return;
         }
         let end = End(self);
         let started = Instant::now();
         let mut progress = Progress::default();
-        if let Err(error) = self.replay_all(features, store, started, &mut progress).await {
+        if let Err(error) = self.replay_all(features, past, started, &mut progress).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "telemetry cannot be replayed; windows and running sessions begin anew");
         }
@@ -163,26 +178,26 @@ impl Replay {
     async fn replay_all(
         &self,
         features: &VehicleFeatures,
-        store: &dyn TelemetryStore,
+        past: &Past<'_>,
         started: Instant,
         progress: &mut Progress,
     ) -> Result<(), TelemetryError> {
         let since_us = now_us().saturating_sub(i64::try_from(self.limits.since.as_micros()).unwrap_or(i64::MAX));
         let mut after: Option<VehicleId> = None;
         loop {
-            let page = store.vehicles(after.as_ref(), VEHICLES_PAGE).await?;
+            let page = past.store.vehicles(after.as_ref(), VEHICLES_PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.vehicle.clone());
             let recent = page.into_iter().filter(|found| found.span_us.is_some_and(|(_, latest)| latest >= since_us));
             for listed in recent.map(|found| found.vehicle) {
                 // Those that send are asked about.
                 while let Some(urgent) = self.turn() {
-                    self.replay_one(features, store, urgent, since_us, progress).await?;
+                    self.replay_one(features, past, urgent, since_us, progress).await?;
                     if self.is_cut(progress, started) {
                         return Ok(());
                     }
                 }
-                self.replay_one(features, store, listed, since_us, progress).await?;
+                self.replay_one(features, past, listed, since_us, progress).await?;
                 if self.is_cut(progress, started) {
                     return Ok(());
                 }
@@ -202,7 +217,7 @@ impl Replay {
     async fn replay_one(
         &self,
         features: &VehicleFeatures,
-        store: &dyn TelemetryStore,
+        past: &Past<'_>,
         vehicle: VehicleId,
         since_us: i64,
         progress: &mut Progress,
@@ -220,7 +235,7 @@ impl Replay {
                 after,
                 limit: READINGS_PAGE,
             };
-            let page = match store.query(&query).await {
+            let page = match past.store.query(&query).await {
                 Ok(page) => page,
                 // It was deleted since.
                 Err(TelemetryError::UnknownVehicle { .. }) => break,
@@ -229,12 +244,17 @@ impl Replay {
             let readings = page.readings.len() as u64;
             if readings > 0 {
                 let batch = ReadingBatch { vehicle: vehicle.clone(), sequence: 0, readings: page.readings };
+                past.beside.page(&batch);
                 features.replayed(&batch, now_us).await;
                 progress.readings += readings;
             }
             after = page.next;
+            if after.is_none() {
+                past.beside.end(&vehicle, now_us);
+                break;
+            }
             // One vehicle alone can have more than may be replayed.
-            if after.is_none() || progress.readings >= self.limits.readings_max {
+            if progress.readings >= self.limits.readings_max {
                 break;
             }
             tokio::task::yield_now().await;
@@ -358,6 +378,17 @@ mod tests {
         }
     }
 
+    struct Nobody;
+
+    impl Beside for Nobody {
+        fn page(&self, _: &ReadingBatch) {}
+        fn end(&self, _: &VehicleId, _: i64) {}
+    }
+
+    async fn replay(features: &VehicleFeatures, store: &SqliteTelemetryStore) {
+        features.replay(&Past { store, beside: &Nobody }).await;
+    }
+
     async fn store(directory: &std::path::Path) -> SqliteTelemetryStore {
         let options = SqliteOptions::new(directory.join("telemetry.db"));
         SqliteTelemetryStore::open(options, &Catalogue::standard()).await.expect("opened")
@@ -379,7 +410,7 @@ mod tests {
         store.append(std::slice::from_ref(&new)).await.expect("stored");
         features.apply(&[applied(new)]).await;
         assert_eq!(elapsed_s(&features, "car-1").await, None, "taken in, its past would be late");
-        features.replay(&store).await;
+        replay(&features, &store).await;
         assert_eq!(elapsed_s(&features, "car-1").await, Some(598.0));
         assert_eq!(elapsed_s(&features, "car-2").await, None, "too long ago");
         assert_eq!(features.replayed.load(Ordering::Relaxed), 599);
@@ -398,7 +429,7 @@ mod tests {
             let features = started(&[(key, value)]);
             features.apply(&[applied(discharge("car-2", 2, seconds(now_us, 0..101)))]).await;
             features.apply(&[applied(discharge("car-3", 1, seconds(now_us, 0..101)))]).await;
-            features.replay(&store).await;
+            replay(&features, &store).await;
             assert_eq!(elapsed_s(&features, "car-2").await, expected, "{key}");
             assert_eq!(elapsed_s(&features, "car-3").await, Some(100.0), "{key}");
         };
@@ -421,7 +452,7 @@ mod tests {
             features.apply(&many).await;
             features.apply(&last).await;
         };
-        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(apply, features.replay(&store)) })
+        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(apply, replay(&features, &store)) })
             .await
             .expect("nothing waits for ever");
         assert_eq!(elapsed_s(&features, "car-8").await, Some(100.0));
@@ -429,7 +460,7 @@ mod tests {
         store.close().await;
         let features = started(&[]);
         features.apply(&last).await;
-        features.replay(&store).await;
+        replay(&features, &store).await;
         assert_eq!(elapsed_s(&features, "car-8").await, Some(100.0));
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use ev_alerts::Alerts;
+use ev_registry::StagedCounts;
 use ev_telemetry::Ingestor;
 use prometheus_client::{
     collector::Collector,
@@ -11,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{features, predictions, queues, renewals, rollouts, vehicles};
+use super::{features, predictions, queues, renewals, rollouts, uploads, vehicles};
 use crate::{
     deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
     features::VehicleFeatures,
@@ -85,6 +86,10 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_rollouts_rows_dropped",
     "ev_rollouts_transitions",
     "ev_rollouts_comparisons_hung",
+    "ev_registry_staged_files",
+    "ev_registry_staged_size_bytes",
+    "ev_registry_staged_swept",
+    "ev_registry_uploads_resumed",
 ];
 
 /// Renders `/metrics`.
@@ -138,6 +143,12 @@ impl Metrics {
     /// The same, telling of rollouts.
     pub(crate) fn with_rollouts(mut self, rollouts: Arc<Rollouts>) -> Metrics {
         self.0.register_collector(Box::new(rollouts::Rollouts(rollouts)));
+        self
+    }
+
+    /// The same, telling of uploads that were cut off.
+    pub(crate) fn with_uploads(mut self, counts: Arc<StagedCounts>) -> Metrics {
+        self.0.register_collector(Box::new(uploads::Uploads(counts)));
         self
     }
 

@@ -8,6 +8,7 @@ mod queues;
 mod renewals;
 mod rollouts;
 mod traces;
+mod uploads;
 mod vehicles;
 
 pub use logs::start_logs;

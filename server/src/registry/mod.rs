@@ -2,6 +2,7 @@
 
 mod follow;
 mod tidy;
+mod uploads;
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use ev_registry::{Registry, RegistryError, VersionRecord};
 
 pub(crate) use follow::follow;
 pub(crate) use tidy::keep_tidy;
+pub(crate) use uploads::count_uploads;
 
 use crate::{
     Config, bundled,

@@ -40,7 +40,8 @@ pub(crate) struct Gateway {
     credit: Arc<Semaphore>,
     /// Reads what the gateway is told, as long as there is a gateway.
     _reader: JoinSet<()>,
-    started: i64,
+    /// Seconds since 1970 from which on times are counted.
+    pub(crate) started: i64,
 }
 
 impl Gateway {

@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 
 use crate::{
     alerts::{CALM, Gateway, list, runaway},
-    support::{disk::SmallDisk, process::Evserve},
+    support::{disk::SmallDisk, process::Evserve, server::Endpoint},
 };
 
 const SECRET: &str = "a secret of the test";
@@ -168,6 +168,47 @@ async fn an_alert_goes_on_after_a_kill_and_is_delivered_then() {
     let all = list(&mut client, of_the_first).await;
     assert_eq!(all.iter().map(|alert| &alert.id).collect::<Vec<_>>(), [&raised.id]);
     server.kill().await;
+}
+
+/// A cell's voltage is down by 9 % after five minutes of rest: when that is told, and for what.
+async fn told_of_a_drop(is_killed: bool) -> Alert {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut server = Evserve::start(data.path(), &SETTINGS).await;
+    let mut gateway = Gateway::open(server.endpoint()).await;
+    gateway.send("bus-1", 1, 0, &[CALM; 300]).await;
+    let stored = async |endpoint: Endpoint, series: &str| {
+        eventually(series, async || (endpoint.metric(series).await >= 300.0).then_some(())).await;
+    };
+    stored(server.endpoint(), "ev_telemetry_readings_stored_total").await;
+    if is_killed {
+        server.kill().await;
+        server = Evserve::start(data.path(), &SETTINGS).await;
+        stored(server.endpoint(), "ev_features_readings_replayed_total").await;
+        let started = gateway.started;
+        gateway = Gateway::open(server.endpoint()).await;
+        gateway.started = started;
+    }
+    let mut dropped = CALM;
+    dropped[1] *= 0.91;
+    gateway.send("bus-1", 2, 300, &[dropped; 10]).await;
+    let mut client = thermal(&server).await;
+    let mut alert = eventually("an alarm", async || {
+        list(&mut client, open_ones()).await.into_iter().find(|alert| alert.severity() == Severity::High)
+    })
+    .await;
+    if let Some(time) = &mut alert.event_time {
+        time.seconds -= gateway.started;
+    }
+    server.kill().await;
+    alert
+}
+
+#[tokio::test]
+async fn the_rule_knows_after_a_kill_what_voltages_were_before() {
+    let (whole, killed) = tokio::join!(told_of_a_drop(false), told_of_a_drop(true));
+    let told = |alert: &Alert| (alert.sign.clone(), alert.value, alert.limit, alert.event_time);
+    assert_eq!(told(&killed), told(&whole));
+    assert_eq!(whole.sign, "voltage_drop");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use ev_proto::ev::registry::v1::{
 use tempfile::TempDir;
 
 use crate::support::{
+    assert_eventually,
     process::Evserve,
     proxy::{Fate, Proxy},
     refusal::Refusal,
@@ -241,5 +242,45 @@ async fn wrong_bytes_of_another_are_no_end_of_the_right_upload() {
     let (registered, told) = register(&client(server.endpoint().grpc), directory.path()).await;
     assert!(registered.expect("registered").created);
     assert_eq!((told.interrupted, told.resumed.first()), (1, Some(&9)));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn uploads_that_were_cut_off_are_on_metrics() {
+    let server = TestServer::start(&[("data.bundled_models", "false"), ("registry.staged_files_max", "256")]).await;
+    let endpoint = server.endpoint();
+    let staged = async || {
+        let files = endpoint.metric("ev_registry_staged_files").await;
+        (files, endpoint.metric("ev_registry_staged_size_bytes").await)
+    };
+    let displaced = async || endpoint.metric("ev_registry_staged_swept_total{reason=\"displaced\"}").await;
+    let resumed = async || endpoint.metric("ev_registry_uploads_resumed_total").await;
+    assert_eq!((staged().await, displaced().await, resumed().await), ((0.0, 0.0), 0.0, 0.0));
+    assert_eq!(endpoint.metric("ev_registry_staged_swept_total{reason=\"given_up\"}").await, 0.0);
+
+    // Others gave up long ago, and with them there is no room for all of it.
+    let partial = server.data().join("registry/artifacts/partial");
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(1_200);
+    for upload in 0..254 {
+        let name = format!("{}.7", Digest::of(format!("{upload}").as_bytes()).hex());
+        let file = fs_err::File::create_new(partial.join(name)).expect("a file");
+        file.file().set_modified(long_ago).expect("modified");
+    }
+    let model = Model::named_as("charging-utilization", "measured");
+    let registry = Registry::new(endpoint.channel().await);
+    let begin = || message(Part::Start(start(&model)));
+    let cut_off = upload(&registry, vec![begin(), piece("point.ubj", 0, &model.files["point.ubj"][..100])]).await;
+    cut_off.expect_err("not all has come").says(Code::Aborted, "UPLOAD_GAP", &[]);
+    let size: u64 = start(&model).files.iter().map(|file| file.size_bytes).sum();
+    let bytes = f64::from(u32::try_from(size).expect("small")) + 253.0 * 7.0;
+    assert_eventually!(staged().await == (256.0, bytes), "{:?}", staged().await);
+    assert_eq!((displaced().await, resumed().await), (1.0, 0.0));
+
+    // What is whole is no upload any more, which is seen at the next look.
+    let pieces = model.files.iter().map(|(path, bytes)| piece(path, 0, bytes));
+    let registered = upload(&registry, std::iter::once(begin()).chain(pieces).collect()).await;
+    assert!(registered.expect("registered").created);
+    assert_eq!(resumed().await, 1.0);
+    assert_eventually!(staged().await == (253.0, 253.0 * 7.0), "{:?}", staged().await);
     server.stop().await;
 }

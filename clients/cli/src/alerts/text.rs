@@ -3,7 +3,10 @@
 use ev_client::proto::ev::thermal::v1::{Alert, AlertTopic};
 use prost_types::Timestamp;
 
-use crate::telemetry::{cells, time};
+use crate::{
+    style::harmless,
+    telemetry::{cells, time},
+};
 
 /// As `--topic` takes it.
 pub(super) fn topic(topic: AlertTopic) -> String {
@@ -32,11 +35,6 @@ pub(super) fn known_by(alert: &Alert) -> String {
 
 pub(super) fn moment(moment: Option<&Timestamp>) -> String {
     moment.map(|moment| time::text(time::microseconds(moment))).unwrap_or_default()
-}
-
-/// What somebody else wrote, unable to move the cursor or change colours.
-pub(super) fn harmless(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 #[cfg(test)]

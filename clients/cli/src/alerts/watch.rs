@@ -12,7 +12,7 @@ use crate::{
     failure::Failure,
     json::Json,
     output::Output,
-    style::{self, ACCENT, BOLD, DIM},
+    style::{self, ACCENT, BOLD, DIM, harmless},
 };
 
 /// Show alerts that are open, and then whatever happens to any, until interrupted.
@@ -75,7 +75,7 @@ fn line(reply: &WatchAlertsResponse) -> String {
     );
     let parts = match &alert.acknowledgement {
         Some(known) if happening == AlertHappening::Acknowledged => {
-            [format!("by {}", text::known_by(alert)), text::harmless(&known.note)]
+            [format!("by {}", text::known_by(alert)), harmless(&known.note)]
         }
         // Nothing is left to do.
         _ if matches!(happening, AlertHappening::Ended | AlertHappening::Displaced) => [String::new(), String::new()],

@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     json::Json,
     output::Output,
-    style::{BOLD, DIM, GOOD, WARN},
+    style::{BOLD, DIM, GOOD, WARN, harmless},
     table::{Cell, Table},
     telemetry::cells,
 };
@@ -107,8 +107,7 @@ fn render(response: &GetFeaturesResponse, missing: bool) -> String {
 fn value(feature: &Feature) -> String {
     match &feature.value {
         Some(Value::Number(number)) => cells::value(rounded(*number), unit(&feature.name)),
-        // Whoever wrote it must not move the cursor or change colours.
-        Some(Value::Text(text)) => text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect(),
+        Some(Value::Text(text)) => harmless(text),
         Some(Value::Flag(flag)) => if *flag { "yes" } else { "no" }.to_owned(),
         None => String::new(),
     }

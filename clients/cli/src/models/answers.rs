@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     failure::Failure,
-    style::{BAD, BOLD, DIM, WARN},
+    style::{BAD, BOLD, DIM, WARN, harmless},
     table::{Cell, Table},
 };
 
@@ -159,7 +159,7 @@ fn request_text(request_json: &str) -> String {
 }
 
 fn clipped(text: &str, characters: usize) -> String {
-    let text: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let text = harmless(text);
     if text.chars().count() <= characters {
         return text;
     }

@@ -12,7 +12,7 @@ use crate::{
     json::Json,
     output::Output,
     style::{ACCENT, BAD, BOLD, DIM, GOOD, PLAIN, WARN},
-    table::{Cell, Table},
+    table::{Cell, Table, clip},
 };
 
 /// Longest text of a cell; JSON has all of it.
@@ -44,8 +44,13 @@ fn render(response: &GetGatesResponse) -> String {
     let mut table = Table::new(["gate", "result", "measured", "required"]);
     for gate in &response.gates {
         let (state, style) = state_of(gate.state());
-        let required = Cell::styled(clip(&gate.required), DIM);
-        table.row([gate.gate.as_str().into(), Cell::styled(state, style), clip(&gate.measured).into(), required]);
+        let required = Cell::styled(clip(&gate.required, CELL_MAX_CHARS), DIM);
+        table.row([
+            gate.gate.as_str().into(),
+            Cell::styled(state, style),
+            clip(&gate.measured, CELL_MAX_CHARS).into(),
+            required,
+        ]);
     }
     let mut text = table.render();
     for gate in response.gates.iter().filter(|gate| gate.state() == GateState::Failed) {
@@ -78,13 +83,6 @@ fn state_of(state: GateState) -> (&'static str, Style) {
         GateState::Failed => ("FAILED", BAD),
         GateState::Waived => ("waived", WARN),
         GateState::NotApplicable => ("not applicable", DIM),
-    }
-}
-
-fn clip(text: &str) -> String {
-    match text.char_indices().nth(CELL_MAX_CHARS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
@@ -135,11 +133,5 @@ synthetic waived by ada from 10.0.0.7: no open data
 mine version 2 may not be in production; take it upon you with: evctl models alias mine production 2 --waive GATE='why'"
         );
         assert_eq!(failed(&response.gates).collect::<Vec<_>>(), ["group_split"]);
-    }
-
-    #[test]
-    fn long_texts_are_cut_between_characters() {
-        assert_eq!(clip(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
-        assert_eq!(clip(&"é".repeat(60)), "é".repeat(60));
     }
 }

@@ -3,6 +3,7 @@
 mod alias;
 mod answers;
 mod audit;
+mod detail;
 mod diff;
 mod gates;
 pub(crate) mod hugging_face;

@@ -1,26 +1,23 @@
 //! `evctl models watch`: changes of the registry as they happen.
 
-use std::time::Duration;
+use std::ops::ControlFlow;
 
 use clap::Args;
 use ev_client::{
-    Client, Code, Error,
+    Client, Error, Replies,
     proto::ev::registry::v1::{AuditEvent, GetAuditLogRequest, WatchEventsResponse},
 };
 
-use super::audit::short_detail;
+use super::detail::words;
 use crate::{
     exit::Exit,
     failure::Failure,
     json::Json,
+    live::{Live, follow},
     output::Output,
     style::{ACCENT, BOLD, DIM},
     telemetry::time,
 };
-
-/// Between two tries to be connected again: the first, and the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Show whatever changes in the registry as it happens, until interrupted.
 #[derive(Debug, Args)]
@@ -52,7 +49,6 @@ struct Watch<'a> {
     model: String,
     after: u64,
     left: Option<u64>,
-    pause: Duration,
 }
 
 // === impl WatchCommand ===
@@ -65,41 +61,31 @@ impl WatchCommand {
             None => newest(client).await?,
         };
         let model = self.name.unwrap_or_default();
-        let mut watch = Watch { client, output, model, after, left: self.count, pause: PAUSE_MIN };
-        loop {
-            match watch.connected().await {
-                Ok(()) if watch.left == Some(0) => return Ok(Exit::Ok),
-                Err(Failure::Client(error)) if is_passing(&error) => {
-                    let pause = watch.pause;
-                    output.advise(&format!("{error}; trying again in {pause:?}"));
-                    tokio::time::sleep(pause).await;
-                    watch.pause = (pause * 2).min(PAUSE_MAX);
-                }
-                ended => {
-                    ended?;
-                    tokio::time::sleep(PAUSE_MIN).await;
-                }
-            }
-        }
+        follow(&mut Watch { client, output, model, after, left: self.count }).await?;
+        Ok(Exit::Ok)
     }
 }
 
 // === impl Watch ===
 
-impl Watch<'_> {
-    /// Shows changes as long as the connection holds.
-    async fn connected(&mut self) -> Result<(), Failure> {
-        let mut replies = self.client.registry().watch_events(Some(self.after), &self.model).await?;
-        while self.left != Some(0)
-            && let Some(reply) = replies.next().await?
-        {
-            self.pause = PAUSE_MIN;
-            self.output.json_line(&Json::new("ev.registry.v1.WatchEventsResponse", &reply))?;
-            let WatchEventsResponse { event: Some(event) } = reply else { continue };
-            self.output.text(|| line(&event))?;
-            self.after = event.sequence;
-            self.left = self.left.map(|left| left.saturating_sub(1));
-        }
+impl Live for Watch<'_> {
+    type Message = WatchEventsResponse;
+
+    async fn ask(&self) -> Result<Replies<WatchEventsResponse>, Error> {
+        self.client.registry().watch_events(Some(self.after), &self.model).await
+    }
+
+    fn take(&mut self, message: WatchEventsResponse) -> Result<ControlFlow<()>, Failure> {
+        self.output.json_line(&Json::new("ev.registry.v1.WatchEventsResponse", &message))?;
+        let WatchEventsResponse { event: Some(event) } = message else { return Ok(ControlFlow::Continue(())) };
+        self.output.text(|| line(&event))?;
+        self.after = event.sequence;
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        Ok(if self.left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    fn note(&mut self, text: &str) -> Result<(), Failure> {
+        self.output.advise(text);
         Ok(())
     }
 }
@@ -109,15 +95,6 @@ async fn newest(client: &Client) -> Result<u64, Failure> {
     let request = GetAuditLogRequest { page_size: 1, ..GetAuditLogRequest::default() };
     let log = client.registry().audit_log(request).await?;
     Ok(log.events.first().map_or(0, |event| event.sequence))
-}
-
-/// Whether the same may be answered later: the server, or its database, is away.
-fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Unreachable { .. } => true,
-        Error::Call(call) => matches!(call.code, Code::Unavailable | Code::ResourceExhausted),
-        _ => false,
-    }
 }
 
 fn line(event: &AuditEvent) -> String {
@@ -130,7 +107,7 @@ fn line(event: &AuditEvent) -> String {
     if !alias.is_empty() {
         what.push_str(&format!(" {ACCENT}{alias}{ACCENT:#}"));
     }
-    let detail = short_detail(detail_json);
+    let detail = words(action, detail_json);
     let mut line = format!("{DIM}{sequence}  {when}{DIM:#}  {BOLD}{action}{BOLD:#}");
     for part in [what, format!("by {actor}"), detail] {
         if !part.is_empty() {
@@ -144,7 +121,6 @@ fn line(event: &AuditEvent) -> String {
 #[cfg(test)]
 mod tests {
     use anstream::adapter::strip_str;
-    use ev_client::CallError;
 
     use super::*;
 
@@ -168,18 +144,14 @@ mod tests {
             detail_json: r#"{"previous_version":1}"#.to_owned(),
             ..event("set_alias", "ev-range")
         };
-        check(moved, r#"set_alias  ev-range:2 production  by kim@depot from 10.0.0.7  {"previous_version":1}"#);
-        check(event("collect_garbage", ""), "collect_garbage  by kim@depot from 10.0.0.7");
-    }
-
-    #[test]
-    fn what_passes_is_tried_again() {
-        let check = |code: Code, expected: bool| {
-            assert_eq!(is_passing(&Error::Call(Box::new(CallError::new(code, "")))), expected, "{code:?}");
+        check(moved, "set_alias  ev-range:2 production  by kim@depot from 10.0.0.7  from version 1");
+        let judged = AuditEvent {
+            version: 2,
+            detail_json: r#"{"gates":[{"gate":"synthetic","state":"failed","measured":"`nature` is synthetic"}]}"#
+                .to_owned(),
+            ..event("judge", "ev-range")
         };
-        check(Code::Unavailable, true);
-        check(Code::ResourceExhausted, true);
-        check(Code::NotFound, false);
-        check(Code::InvalidArgument, false);
+        check(judged, "judge  ev-range:2  by kim@depot from 10.0.0.7  1 gate, 1 failed: synthetic");
+        check(event("collect_garbage", ""), "collect_garbage  by kim@depot from 10.0.0.7");
     }
 }

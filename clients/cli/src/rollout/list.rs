@@ -12,7 +12,7 @@ use crate::{
     failure::Failure,
     json::Json,
     output::Output,
-    style::{BOLD, DIM},
+    style::{BOLD, DIM, harmless},
     table::{Cell, Table},
 };
 
@@ -64,7 +64,7 @@ fn render(rollouts: &[Rollout]) -> String {
             rollout.baseline_version.to_string().into(),
             rollout.candidate_version.to_string().into(),
             Cell::styled(state, style),
-            text::harmless(&rollout.reason).into(),
+            harmless(&rollout.reason).into(),
             Cell::styled(&rollout.id, DIM),
         ]);
     }

@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 
 use anstyle::Style;
-use ev_client::proto::ev::registry::v1::{Rollout, RolloutGuard, RolloutGuardState, RolloutSide, RolloutState};
+use ev_client::proto::ev::registry::v1::{
+    Rollout, RolloutEvent, RolloutGuard, RolloutGuardState, RolloutSide, RolloutState,
+};
 use prost_types::Timestamp;
 
 use crate::{
     interval::share_bar,
-    style::{ACCENT, BAD, BOLD, DIM, GOOD, PLAIN, WARN},
+    style::{ACCENT, BAD, BOLD, DIM, GOOD, PLAIN, WARN, harmless},
     table::{Cell, Table},
     telemetry::time,
 };
@@ -30,6 +32,7 @@ pub(super) fn state(rollout: &Rollout) -> (String, Style) {
         state => name(state),
     };
     match rollout.state() {
+        RolloutState::Paused if rollout.paused_in() == RolloutState::Unspecified => ("paused".to_owned(), WARN),
         RolloutState::Paused => (format!("paused ({})", step(rollout.paused_in())), WARN),
         state @ RolloutState::Promoted => (step(state), GOOD),
         state @ (RolloutState::Aborted | RolloutState::RolledBack) => (step(state), BAD),
@@ -57,6 +60,13 @@ pub(super) fn line(rollout: &Rollout) -> String {
     format!(
         "{BOLD}{model}{BOLD:#} {from} -> {to}  {style}{state}{style:#}{share}{progress}{left}{worst}  {DIM}{reason}{DIM:#}"
     )
+}
+
+/// As [`line`], of what happened before it: without counts, which are of now.
+pub(super) fn past_line(rollout: &Rollout, event: &RolloutEvent) -> String {
+    let Rollout { model, baseline_version, candidate_version, plan, .. } = rollout.clone();
+    let (state, step, reason) = (event.state, event.step, event.reason.clone());
+    line(&Rollout { model, baseline_version, candidate_version, plan, state, step, reason, ..Rollout::default() })
 }
 
 /// All there is to see.
@@ -174,17 +184,10 @@ pub(super) fn moment(moment: Option<&Timestamp>) -> String {
     moment.map(|moment| time::text(time::microseconds(moment) / 1_000_000 * 1_000_000)).unwrap_or_default()
 }
 
-/// What somebody else wrote, unable to move the cursor or change colours.
-pub(super) fn harmless(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
-}
-
 #[cfg(test)]
 pub(super) mod tests {
-    use anstream::adapter::strip_str;
-    use ev_client::proto::ev::registry::v1::RolloutEvent;
-
     use super::*;
+    use anstream::adapter::strip_str;
 
     /// A rollout of which too little was seen.
     pub(in super::super) fn shadowing() -> Rollout {

@@ -1,7 +1,6 @@
 //! `evctl telemetry` against the real server.
 
 use std::{
-    net::{SocketAddr, TcpListener},
     path::Path,
     time::{Duration, Instant, SystemTime},
 };
@@ -14,7 +13,10 @@ use parquet::{
 use prost_types::Timestamp;
 use serde_json::Value;
 
-use crate::support::{Run, evctl, real::RealServer};
+use crate::support::{
+    Run, evctl,
+    real::{RealServer, free},
+};
 
 fn lines(run: &Run) -> Vec<Value> {
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -229,15 +231,11 @@ fn errors_say_what_to_do() {
     check(run, 3, &["no server answers", "--ingest (or EVCTL_INGEST)"]);
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
-}
-
 #[test]
 fn a_recording_arrives_whole_however_often_the_server_is_killed() {
     let home = tempfile::tempdir().expect("a directory");
     let (grpc, ingest) = (free(), free());
-    let Some(mut server) = RealServer::start_on(&home.path().join("data"), grpc, ingest) else { return };
+    let Some(mut server) = RealServer::start_on(&home.path().join("data"), grpc, ingest, &[]) else { return };
     let file = drive(home.path(), 3_000);
     let (url, address, path) = (server.url.clone(), server.ingest.clone(), file.display().to_string());
     let sending = std::thread::spawn(move || {
@@ -249,7 +247,7 @@ fn a_recording_arrives_whole_however_often_the_server_is_killed() {
         // Not a wait for something to happen: a moment at random in what happens.
         std::thread::sleep(Duration::from_millis(300 + 97 * kills % 500));
         server.kill();
-        server = RealServer::start_on(&home.path().join("data"), grpc, ingest).expect("it was there before");
+        server = RealServer::start_on(&home.path().join("data"), grpc, ingest, &[]).expect("it was there before");
         kills += 1;
     }
     let run = sending.join().expect("it ends");

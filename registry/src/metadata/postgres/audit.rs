@@ -1,8 +1,8 @@
 //! The audit log in PostgreSQL.
 
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::PgConnection;
 
-use super::{CHANNEL, failed, malformed, narrow};
+use super::{super::rows::read, CHANNEL, failed};
 use crate::{
     AuditEntry, AuditHead, AuditOrder, AuditQuery, AuditRecord, Origin, RegistryError,
     audit::{REMOVE_ALIAS, SET_ALIAS, link},
@@ -69,11 +69,7 @@ pub(super) async fn append(
 
 pub(super) async fn head(connection: &mut PgConnection) -> Result<AuditHead, RegistryError> {
     let row = sqlx::query("SELECT sequence, hash FROM audit_head WHERE id = 1").fetch_optional(connection).await;
-    let Some(row) = row.map_err(failed(READ))? else { return Ok(AuditHead::empty()) };
-    let read = || -> Result<AuditHead, sqlx::Error> {
-        Ok(AuditHead { sequence: narrow(row.try_get(0)?)?, hash: row.try_get(1)? })
-    };
-    read().map_err(|error| malformed(&error))
+    row.map_err(failed(READ))?.as_ref().map_or_else(|| Ok(AuditHead::empty()), read)
 }
 
 pub(super) async fn rows(connection: &mut PgConnection, query: &AuditQuery) -> Result<Vec<AuditRecord>, RegistryError> {
@@ -88,7 +84,7 @@ pub(super) async fn rows(connection: &mut PgConnection, query: &AuditQuery) -> R
         .bind(sequence.map_or(i64::MAX, number)),
     };
     let rows = rows.bind(query.model.as_deref()).bind(i64::from(query.limit)).fetch_all(connection).await;
-    rows.map_err(failed(READ))?.iter().map(row_of).collect()
+    rows.map_err(failed(READ))?.iter().map(read).collect()
 }
 
 /// The row that last moved each alias of a model until some time.
@@ -107,7 +103,7 @@ pub(super) async fn as_of(
     .bind(REMOVE_ALIAS)
     .fetch_all(connection)
     .await;
-    rows.map_err(failed(READ))?.iter().map(row_of).collect()
+    rows.map_err(failed(READ))?.iter().map(read).collect()
 }
 
 /// The row that registered a version last.
@@ -123,7 +119,7 @@ pub(super) async fn registration(
     .bind(i64::from(version))
     .fetch_optional(connection)
     .await;
-    row.map_err(failed(READ))?.as_ref().map(row_of).transpose()
+    row.map_err(failed(READ))?.as_ref().map(read).transpose()
 }
 
 /// The newest rows of one action about a version.
@@ -137,26 +133,7 @@ pub(super) async fn rows_of(
     let rows =
         sqlx::query(select_rows!("WHERE model = $1 AND version = $2 AND action = $3 ORDER BY sequence DESC LIMIT $4"));
     let rows = rows.bind(model).bind(i64::from(version)).bind(action).bind(i64::from(limit)).fetch_all(connection);
-    rows.await.map_err(failed(READ))?.iter().map(row_of).collect()
-}
-
-fn row_of(row: &PgRow) -> Result<AuditRecord, RegistryError> {
-    let read = || -> Result<AuditRecord, sqlx::Error> {
-        Ok(AuditRecord {
-            sequence: narrow(row.try_get("sequence")?)?,
-            at_ms: row.try_get("at_ms")?,
-            actor: row.try_get("actor")?,
-            action: row.try_get("action")?,
-            model: row.try_get("model")?,
-            version: Some(narrow(row.try_get("version")?)?).filter(|version| *version > 0),
-            alias: row.try_get("alias")?,
-            digest: row.try_get("digest")?,
-            detail: row.try_get("detail")?,
-            previous_hash: row.try_get("previous_hash")?,
-            hash: row.try_get("hash")?,
-        })
-    };
-    read().map_err(|error| malformed(&error))
+    rows.await.map_err(failed(READ))?.iter().map(read).collect()
 }
 
 fn number(sequence: u64) -> i64 {

@@ -1,11 +1,8 @@
 //! The audit log in SQLite.
 
-use sqlx::{
-    Row as _,
-    sqlite::{SqliteConnection, SqliteRow},
-};
+use sqlx::sqlite::SqliteConnection;
 
-use super::{failed, malformed};
+use super::{super::rows::read, failed};
 use crate::{
     AuditEntry, AuditHead, AuditOrder, AuditQuery, AuditRecord, Origin, RegistryError,
     audit::{REMOVE_ALIAS, SET_ALIAS, link},
@@ -65,11 +62,7 @@ pub(super) async fn append(
 
 pub(super) async fn head(connection: &mut SqliteConnection) -> Result<AuditHead, RegistryError> {
     let row = sqlx::query("SELECT sequence, hash FROM audit_head WHERE id = 1").fetch_optional(connection).await;
-    let Some(row) = row.map_err(failed(READ))? else { return Ok(AuditHead::empty()) };
-    let read = || -> Result<AuditHead, sqlx::Error> {
-        Ok(AuditHead { sequence: unsigned(row.try_get(0)?)?, hash: row.try_get(1)? })
-    };
-    read().map_err(|error| malformed(&error))
+    row.map_err(failed(READ))?.as_ref().map_or_else(|| Ok(AuditHead::empty()), read)
 }
 
 pub(super) async fn rows(
@@ -88,7 +81,7 @@ pub(super) async fn rows(
         .bind(sequence.map_or(i64::MAX, number)),
     };
     let rows = rows.bind(query.model.as_deref()).bind(query.limit).fetch_all(connection).await;
-    rows.map_err(failed(READ))?.iter().map(row_of).collect()
+    rows.map_err(failed(READ))?.iter().map(read).collect()
 }
 
 /// The row that last moved each alias of a model until some time.
@@ -107,7 +100,7 @@ pub(super) async fn as_of(
     .bind(REMOVE_ALIAS)
     .fetch_all(connection)
     .await;
-    rows.map_err(failed(READ))?.iter().map(row_of).collect()
+    rows.map_err(failed(READ))?.iter().map(read).collect()
 }
 
 /// The row that registered a version last.
@@ -123,7 +116,7 @@ pub(super) async fn registration(
     .bind(version)
     .fetch_optional(connection)
     .await;
-    row.map_err(failed(READ))?.as_ref().map(row_of).transpose()
+    row.map_err(failed(READ))?.as_ref().map(read).transpose()
 }
 
 /// The newest rows of one action about a version.
@@ -137,32 +130,9 @@ pub(super) async fn rows_of(
     let rows =
         sqlx::query(select_rows!("WHERE model = ?1 AND version = ?2 AND action = ?3 ORDER BY sequence DESC LIMIT ?4"));
     let rows = rows.bind(model).bind(version).bind(action).bind(limit).fetch_all(connection).await;
-    rows.map_err(failed(READ))?.iter().map(row_of).collect()
-}
-
-fn row_of(row: &SqliteRow) -> Result<AuditRecord, RegistryError> {
-    let read = || -> Result<AuditRecord, sqlx::Error> {
-        Ok(AuditRecord {
-            sequence: unsigned(row.try_get("sequence")?)?,
-            at_ms: row.try_get("at_ms")?,
-            actor: row.try_get("actor")?,
-            action: row.try_get("action")?,
-            model: row.try_get("model")?,
-            version: Some(row.try_get::<u32, _>("version")?).filter(|version| *version > 0),
-            alias: row.try_get("alias")?,
-            digest: row.try_get("digest")?,
-            detail: row.try_get("detail")?,
-            previous_hash: row.try_get("previous_hash")?,
-            hash: row.try_get("hash")?,
-        })
-    };
-    read().map_err(|error| malformed(&error))
+    rows.map_err(failed(READ))?.iter().map(read).collect()
 }
 
 fn number(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
-}
-
-fn unsigned(number: i64) -> Result<u64, sqlx::Error> {
-    u64::try_from(number).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

@@ -1,9 +1,12 @@
 //! What is wanted of servers and what they say, in SQLite.
 
 use async_trait::async_trait;
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::Row as _;
 
-use super::{SqliteMetadataStore, audit, failed, malformed, model_exists};
+use super::{
+    super::rows::{malformed, read},
+    SqliteMetadataStore, audit, failed, model_exists,
+};
 use crate::{
     FleetStore, KeptOutcome, OUTCOMES_MAX, PolicyChange, PolicyRecord, REPLICAS_MAX, RegistryError, ReplicaRecord,
     record::no_model,
@@ -52,14 +55,7 @@ impl FleetStore for SqliteMetadataStore {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("read version policies"))?;
-        let read = |row: &SqliteRow| {
-            Ok(PolicyRecord {
-                model: row.try_get("model")?,
-                document: row.try_get("document")?,
-                updated_at_ms: row.try_get("updated_at_ms")?,
-            })
-        };
-        rows.iter().map(|row| read(row).map_err(|error: sqlx::Error| malformed(&error))).collect()
+        rows.iter().map(read).collect()
     }
 
     async fn tell_replica(&self, told: &ReplicaRecord, forget_before_ms: i64) -> Result<(), RegistryError> {
@@ -95,14 +91,7 @@ impl FleetStore for SqliteMetadataStore {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("read what servers say of themselves"))?;
-        let read = |row: &SqliteRow| {
-            Ok(ReplicaRecord {
-                replica: row.try_get("replica")?,
-                updated_at_ms: row.try_get("updated_at_ms")?,
-                document: row.try_get("document")?,
-            })
-        };
-        rows.iter().map(|row| read(row).map_err(|error: sqlx::Error| malformed(&error))).collect()
+        rows.iter().map(read).collect()
     }
 
     async fn keep_outcomes(
@@ -138,11 +127,7 @@ impl FleetStore for SqliteMetadataStore {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("read what was reported"))?;
-        let read = |row: &SqliteRow| {
-            let sequence = row.try_get::<i64, _>("seq")?;
-            Ok(KeptOutcome { sequence: sequence.unsigned_abs(), document: row.try_get("document")? })
-        };
-        rows.iter().map(|row| read(row).map_err(|error: sqlx::Error| malformed(&error))).collect()
+        rows.iter().map(read).collect()
     }
 
     async fn remove_outcomes(&self, sequences: &[u64]) -> Result<(), RegistryError> {

@@ -1,12 +1,12 @@
 //! Rollouts in SQLite.
 
 use async_trait::async_trait;
-use sqlx::{
-    Row as _,
-    sqlite::{SqliteConnection, SqliteRow},
-};
+use sqlx::{Row as _, sqlite::SqliteConnection};
 
-use super::{SqliteMetadataStore, audit, failed, malformed, model_exists, move_alias};
+use super::{
+    super::rows::{malformed, read},
+    SqliteMetadataStore, audit, failed, model_exists, move_alias,
+};
 use crate::{
     NewRollout, REPLICAS_KEPT, ROLLOUTS_KEPT, RegistryError, ReplicaObservations, RolloutChange, RolloutRecord,
     RolloutStore, record::no_model, rollout::no_rollout,
@@ -76,7 +76,7 @@ impl RolloutStore for SqliteMetadataStore {
         .fetch_all(&self.pool)
         .await
         .map_err(failed("list rollouts"))?;
-        rows.iter().map(record_of).collect()
+        rows.iter().map(read).collect()
     }
 
     async fn active_rollouts(&self) -> Result<Vec<RolloutRecord>, RegistryError> {
@@ -84,7 +84,7 @@ impl RolloutStore for SqliteMetadataStore {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("list rollouts"))?;
-        rows.iter().map(record_of).collect()
+        rows.iter().map(read).collect()
     }
 
     async fn rollouts_mark(&self) -> Result<u64, RegistryError> {
@@ -159,14 +159,7 @@ impl RolloutStore for SqliteMetadataStore {
         .fetch_all(&self.pool)
         .await
         .map_err(failed("read what was seen of a rollout"))?;
-        let read = |row: &SqliteRow| {
-            Ok(ReplicaObservations {
-                replica: row.try_get("replica")?,
-                updated_at_ms: row.try_get("updated_at_ms")?,
-                document: row.try_get("document")?,
-            })
-        };
-        rows.iter().map(|row| read(row).map_err(|error: sqlx::Error| malformed(&error))).collect()
+        rows.iter().map(read).collect()
     }
 }
 
@@ -176,21 +169,5 @@ async fn find(connection: &mut SqliteConnection, id: &str) -> Result<RolloutReco
         .fetch_optional(connection)
         .await
         .map_err(failed("read a rollout"))?;
-    row.as_ref().map_or_else(|| Err(no_rollout(id)), record_of)
-}
-
-fn record_of(row: &SqliteRow) -> Result<RolloutRecord, RegistryError> {
-    let read = || -> Result<RolloutRecord, sqlx::Error> {
-        Ok(RolloutRecord {
-            id: row.try_get("id")?,
-            model: row.try_get("model")?,
-            is_active: row.try_get("active")?,
-            revision: u64::try_from(row.try_get::<i64, _>("revision")?)
-                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            created_at_ms: row.try_get("created_at_ms")?,
-            updated_at_ms: row.try_get("updated_at_ms")?,
-            document: row.try_get("document")?,
-        })
-    };
-    read().map_err(|error| malformed(&error))
+    row.as_ref().map_or_else(|| Err(no_rollout(id)), read)
 }

@@ -36,6 +36,14 @@ impl Baseline {
         }
     }
 
+    /// Takes in what was before, up to a time.
+    pub(crate) fn remember(&mut self, past: &Baseline, until_us: i64) {
+        for voltage in past.ring.until(until_us) {
+            self.ring.insert(*voltage);
+        }
+        self.derive();
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Baseline::default();
     }

@@ -24,6 +24,7 @@ pub struct Pack {
     voltage: Ring<Voltage, 1>,
     baseline: Baseline,
     charge: Option<(i64, f32)>,
+    /// When a reading entered at the front, by the server's clock; 0 before any was observed.
     front_entered_us: i64,
 }
 
@@ -52,18 +53,59 @@ impl Pack {
         entered.then(|| self.assess_from(thresholds, sample.time_us))
     }
 
+    /// Takes in one reading and judges nothing: for a pack that is remembered.
+    pub fn take_in(&mut self, sample: &Sample) {
+        self.observe_charge(sample);
+        self.enter(sample);
+    }
+
+    /// Takes in what the pack was before, such as what is found stored after a start.
+    ///
+    /// Of a pack that has sent since, only what is older than that counts: had its clock been set back in between, what is
+    /// newer would keep what it sends from being judged.
+    pub fn remember(&mut self, past: &Pack) {
+        let until_us = if self.has_sent() { self.newest_us().unwrap_or(i64::MIN) } else { i64::MAX };
+        for heat in past.heat.until(until_us) {
+            self.heat.insert(*heat);
+        }
+        for voltage in past.voltage.until(until_us) {
+            self.voltage.insert(*voltage);
+        }
+        self.baseline.remember(&past.baseline, until_us);
+        if let Some(charge) = past.charge.filter(|(time_us, _)| *time_us <= until_us) {
+            self.enter_charge(charge);
+        }
+    }
+
+    /// Whether it was observed, and not only remembered.
+    #[must_use]
+    pub fn has_sent(&self) -> bool {
+        self.front_entered_us != 0
+    }
+
     /// What the newest readings say; Normal when there are none.
     #[must_use]
     pub fn newest(&self, thresholds: &Thresholds) -> Assessment {
+        self.assess(thresholds, self.newest_us().unwrap_or(0))
+    }
+
+    /// Time of the newest reading with a temperature or a cell voltage, in microseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn newest_us(&self) -> Option<i64> {
         let heat = self.heat.values().last().map(|heat| heat.time_us);
         let voltage = self.voltage.values().last().map(|voltage| voltage.time_us);
-        self.assess(thresholds, heat.max(voltage).unwrap_or(0))
+        heat.max(voltage)
     }
 
     fn observe_charge(&mut self, sample: &Sample) {
-        let charge = (sample.time_us, sample.state_of_charge_percent);
+        if sample.state_of_charge_percent.is_finite() {
+            self.enter_charge((sample.time_us, sample.state_of_charge_percent));
+        }
+    }
+
+    fn enter_charge(&mut self, charge: (i64, f32)) {
         let replaces = |(time, kept): (i64, f32)| charge.0 > time || charge.0 == time && charge.1 < kept;
-        if charge.1.is_finite() && self.charge.is_none_or(replaces) {
+        if self.charge.is_none_or(replaces) {
             self.charge = Some(charge);
         }
     }

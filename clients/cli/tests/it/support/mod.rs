@@ -8,7 +8,12 @@ use std::{
 
 pub(crate) mod fake;
 mod fake_vision;
+pub(crate) mod model;
+#[path = "../../../../../server/tests/support/proxy.rs"]
+#[expect(dead_code, reason = "the server's tests lead it elsewhere, too")]
+pub(crate) mod proxy;
 pub(crate) mod real;
+pub(crate) mod watching;
 
 /// What a run of `evctl` left.
 #[derive(Debug)]

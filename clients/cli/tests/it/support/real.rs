@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -38,10 +38,16 @@ impl RealServer {
     }
 
     /// Starts it on a data directory and ports of its caller's, so that it can be killed and started again.
-    pub(crate) fn start_on(directory: &Path, grpc: SocketAddr, ingest: SocketAddr) -> Option<RealServer> {
+    pub(crate) fn start_on(
+        directory: &Path,
+        grpc: SocketAddr,
+        ingest: SocketAddr,
+        settings: &[(&str, &str)],
+    ) -> Option<RealServer> {
         let mut command = Command::new(program()?);
         command
             .arg("serve")
+            .envs(settings.iter().copied())
             .env("EVSERVE_DATA__DIRECTORY", directory)
             .env("EVSERVE_GRPC__ADDRESS", grpc.to_string())
             .env("EVSERVE_TELEMETRY__ADDRESS", ingest.to_string());
@@ -83,6 +89,11 @@ impl Drop for RealServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
 fn program() -> Option<PathBuf> {
