@@ -10,7 +10,7 @@ step() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
 if [ -z "${LIBCLANG_PATH:-}" ] && [ -d /usr/lib/llvm-14/lib ]; then export LIBCLANG_PATH=/usr/lib/llvm-14/lib; fi
 
 step 'Rust tests, with the xgboost backend'
-scripts/with-postgres.sh cargo test --workspace --features ev-server/xgboost
+scripts/with-postgres.sh scripts/with-s3.sh cargo test --workspace --features ev-server/xgboost
 
 step 'Other languages: the v2 protocol from Python, and XGBoost itself'
 EVSERVE_BIN=$target/debug/evserve clients/conformance/run.sh

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::PostgresOptions;
+use crate::{PostgresOptions, S3Options};
 
 /// Where a registry lies and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,12 +11,23 @@ pub struct RegistryConfig {
     pub directory: PathBuf,
     /// Where models, versions and aliases are kept; none: in SQLite, in the directory.
     pub database: Option<PostgresOptions>,
-    /// Where files are kept; none: in `artifacts` in the directory.
-    pub artifacts: Option<PathBuf>,
+    /// Where files are kept.
+    pub artifacts: Artifacts,
     /// What one version may hold.
     pub limits: Limits,
     /// What may lie of uploads that have not ended.
     pub staged: StagedLimits,
+}
+
+/// Where files are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Artifacts {
+    /// In `artifacts` in the registry's directory.
+    Local,
+    /// In a directory, which several registries may share.
+    Directory(PathBuf),
+    /// In an object store, which several registries may share, and in `cache` in the registry's directory.
+    S3(S3Options),
 }
 
 /// What may lie of uploads that have not ended, and that come over several connections.
@@ -48,7 +59,7 @@ impl RegistryConfig {
         RegistryConfig {
             directory: directory.into(),
             database: None,
-            artifacts: None,
+            artifacts: Artifacts::Local,
             limits: Limits::default(),
             staged: StagedLimits::default(),
         }

@@ -168,6 +168,14 @@ pub enum RegistryError {
         /// What is there.
         found: Digest,
     },
+    /// A stored file cannot be what was stored, which shows before all of it is read: import the version again.
+    #[error("stored file `{file}` is corrupt: {problem}")]
+    Damaged {
+        /// Path in the manifest, or `manifest`.
+        file: String,
+        /// What was found.
+        problem: String,
+    },
     /// A stored file is gone: import the version again, or restore a backup.
     #[error("stored file `{file}` is gone: nothing has the digest {expected}")]
     Lost {
@@ -228,6 +236,28 @@ pub enum RegistryError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The artifact store takes no requests of ours: no repetition helps, somebody has to correct a setting.
+    #[error("the artifact store {url} refuses: {problem}")]
+    StoreRefused {
+        /// As it was configured.
+        url: String,
+        /// What to correct.
+        problem: String,
+        /// What the store said, if it was asked.
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// The artifact store does not answer; the same call may succeed later.
+    #[error("cannot {doing}: the artifact store {url} does not answer")]
+    StoreUnreachable {
+        /// What was being done.
+        doing: String,
+        /// As it was configured.
+        url: String,
+        /// What was tried, and what came of it.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The runtime is shutting down.
     #[error("the registry is shutting down")]
     ShuttingDown,
@@ -246,6 +276,12 @@ impl RegistryError {
             | io::ErrorKind::NotFound => RegistryError::NotWritable { path: path.to_owned(), source: error.into() },
             _ => RegistryError::storage(format!("write to `{}`", path.display()))(error.into()),
         }
+    }
+
+    /// Whether the artifact store gave no answer, so that nothing is known of what it holds.
+    #[must_use]
+    pub fn is_of_store(&self) -> bool {
+        matches!(self, RegistryError::StoreRefused { .. } | RegistryError::StoreUnreachable { .. })
     }
 
     /// A failure of the disk or the database while `doing` something.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
@@ -14,6 +15,8 @@ use crate::{
 
 /// Files deleted in one transaction: the write lock is held for as long.
 const BATCH_FILES: usize = 500;
+/// Files that are looked for at one time, while a version is registered: a store that is elsewhere takes its time for each.
+pub(crate) const CONCURRENT_LOOKS: usize = 16;
 
 /// What refers to versions that the registry does not know of, such as rollouts: by model and version.
 pub type References = BTreeMap<(String, u32), Vec<String>>;
@@ -221,12 +224,16 @@ impl Stored for InStore<'_> {
     async fn check(&self, version: &NewVersion) -> Result<(), RegistryError> {
         let files = self.files.get(&version.digest).map(Vec::as_slice).unwrap_or_default();
         let named = files.iter().map(|file| (file.path.as_str(), file.sha256));
-        for (file, expected) in named.chain([(MANIFEST, version.digest)]) {
-            if !self.registry.artifacts().has(&expected).await? {
-                return Err(RegistryError::Lost { file: file.to_owned(), expected });
-            }
-        }
-        Ok(())
+        let looks: Vec<_> = named
+            .chain([(MANIFEST, version.digest)])
+            .map(|(file, expected)| async move {
+                match self.registry.artifacts().has(&expected).await? {
+                    true => Ok(()),
+                    false => Err(RegistryError::Lost { file: file.to_owned(), expected }),
+                }
+            })
+            .collect();
+        stream::iter(looks).buffer_unordered(CONCURRENT_LOOKS).try_collect().await
     }
 }
 

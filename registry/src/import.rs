@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 use ev_models_core::{Digest, manifest::FileEntry};
+use futures_util::{StreamExt as _, stream};
 use tokio::task::JoinSet;
 
 use crate::{
-    Imported, NewVersion, Registry, RegistryError, Staged,
+    Imported, NewVersion, Registry, RegistryError, Staged, VersionRecord,
     artifacts::check_content,
     blocking::blocking,
-    garbage::InStore,
+    garbage::{CONCURRENT_LOOKS, InStore},
     plan::{Package, Plan, README},
     registry::MANIFEST,
     source,
@@ -150,7 +151,9 @@ impl Registry {
         let mut files = Vec::new();
         let mut versions = Vec::with_capacity(packed.len());
         for (Package { canonical, files: entries, version }, contents) in packed {
-            if !self.is_sound(&version, &entries).await? {
+            let manifest =
+                FileEntry { path: MANIFEST.to_owned(), sha256: version.digest, size: canonical.len() as u64 };
+            if !self.is_sound(&version, entries.iter().chain([&manifest])).await? {
                 files.extend(contents);
                 files.push((MANIFEST.to_owned(), canonical.into()));
             }
@@ -190,12 +193,32 @@ impl Registry {
         Ok(imported)
     }
 
-    /// Whether this content is registered and all of it can be read: then nothing needs writing.
-    async fn is_sound(&self, version: &NewVersion, files: &[FileEntry]) -> Result<bool, RegistryError> {
-        match self.metadata().find(&version.model, &version.digest).await? {
-            Some(known) => Ok(self.manifest(&known).await.is_ok() && self.holds(files).await),
-            None => Ok(false),
+    /// Whether this content is registered and all of it can be read: then nothing needs writing. Of what is registered and
+    /// lies in a store that does not answer, nothing can be written either: it is taken as it is.
+    async fn is_sound(
+        &self,
+        version: &NewVersion,
+        files: impl Iterator<Item = &FileEntry>,
+    ) -> Result<bool, RegistryError> {
+        let Some(VersionRecord { model, version, .. }) = self.metadata().find(&version.model, &version.digest).await?
+        else {
+            return Ok(false);
+        };
+        let looks: Vec<_> = files.map(|file| self.artifacts().holds(file)).collect();
+        let mut looks = stream::iter(looks).buffer_unordered(CONCURRENT_LOOKS);
+        while let Some(held) = looks.next().await {
+            match held {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error @ RegistryError::StoreUnreachable { .. }) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(model, version, error, "it is not known whether the version is whole");
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            }
         }
+        Ok(true)
     }
 
     async fn stage_all(&self, files: Vec<(String, Bytes)>) -> Result<Vec<Staged>, RegistryError> {

@@ -77,13 +77,13 @@ mod trust;
 mod upload;
 
 pub use artifacts::{
-    ArtifactStore, DirectoryArtifactStore, Located, LocatedFiles, Partials, Staged, StagedCounts, Staging, StoredFile,
-    Swept,
+    ArtifactStore, DirectoryArtifactStore, Located, LocatedFiles, Partials, S3ArtifactStore, S3Options, Staged,
+    StagedCounts, Staging, StoredFile, Swept,
 };
 pub use audit::{
     AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,
 };
-pub use config::{Limits, RegistryConfig, StagedLimits};
+pub use config::{Artifacts, Limits, RegistryConfig, StagedLimits};
 pub use error::RegistryError;
 pub use fleet::{
     FleetStore, KeptOutcome, OUTCOMES_MAX, PolicyChange, PolicyRecord, REPLICAS_MAX, ReplicaRecord, SET_VERSION_POLICY,

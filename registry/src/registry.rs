@@ -2,13 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use ev_models_core::{ArtifactDir, Digest, Manifest, manifest::FileEntry};
+use ev_models_core::{ArtifactDir, Digest, Manifest};
 use tokio::sync::watch;
 
 use crate::{
-    AliasChange, ArtifactStore, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore, FleetStore,
-    Limits, Listing, MetadataStore, ModelRecord, Origin, Page, PostgresMetadataStore, RegistryConfig, RegistryError,
-    RolloutStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord, actor_name,
+    AliasChange, ArtifactStore, Artifacts, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore,
+    FleetStore, Limits, Listing, MetadataStore, ModelRecord, Origin, Page, PostgresMetadataStore, RegistryConfig,
+    RegistryError, RolloutStore, S3ArtifactStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord,
+    actor_name,
     artifacts::{LocatedFiles, sync_folder},
     audit,
     blocking::blocking,
@@ -49,7 +50,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotWritable`] naming the path, [`RegistryError::Unreachable`], [`RegistryError::DiskFull`] and [`RegistryError::Storage`].
+    /// [`RegistryError::NotWritable`] naming the path, [`RegistryError::Unreachable`], [`RegistryError::StoreRefused`],
+    /// [`RegistryError::DiskFull`] and [`RegistryError::Storage`].
     pub async fn open(config: &RegistryConfig) -> Result<Registry, RegistryError> {
         let directory = config.directory.clone();
         blocking(move || {
@@ -59,8 +61,15 @@ impl Registry {
             Ok(())
         })
         .await?;
-        let artifacts = config.artifacts.clone().unwrap_or_else(|| config.directory.join("artifacts"));
-        let artifacts = DirectoryArtifactStore::open(artifacts, config.staged).await?;
+        let artifacts: Arc<dyn ArtifactStore> = match &config.artifacts {
+            Artifacts::Local => {
+                Arc::new(DirectoryArtifactStore::open(config.directory.join("artifacts"), config.staged).await?)
+            }
+            Artifacts::Directory(directory) => Arc::new(DirectoryArtifactStore::open(directory, config.staged).await?),
+            Artifacts::S3(options) => {
+                Arc::new(S3ArtifactStore::open(options, config.directory.join("cache"), config.staged).await?)
+            }
+        };
         let metadata: Arc<dyn MetadataStore> = match &config.database {
             Some(database) => Arc::new(PostgresMetadataStore::open(database.clone()).await?),
             None => Arc::new(SqliteMetadataStore::open(&config.directory.join("registry.db")).await?),
@@ -68,7 +77,7 @@ impl Registry {
         // SQLite syncs its files, this their names.
         let directory = config.directory.clone();
         blocking(move || sync_folder(&directory)).await?;
-        Ok(Registry::with_stores(Arc::new(artifacts), metadata, config.limits))
+        Ok(Registry::with_stores(artifacts, metadata, config.limits))
     }
 
     /// A registry over stores of the caller's choice.
@@ -261,7 +270,8 @@ impl Registry {
         Ok(manifest)
     }
 
-    /// The version's files on the local disk, every byte read and verified.
+    /// The version's files on the local disk, every byte read and verified. They stay there for as long as what is returned
+    /// lives.
     ///
     /// # Errors
     ///
@@ -280,21 +290,24 @@ impl Registry {
     pub async fn locate(&self, version: &VersionRecord) -> Result<LocatedFiles, RegistryError> {
         self.attest(version).await?;
         let manifest = self.manifest(version).await?;
+        let held = self.artifacts.hold(manifest.files.iter().map(|file| file.sha256).collect());
         let mut places = Vec::with_capacity(manifest.files.len());
         for file in &manifest.files {
             places.push((file.path.clone(), self.artifacts.locate(file).await?));
         }
-        Ok(LocatedFiles(places))
+        Ok(LocatedFiles::new(places, held))
     }
 
-    /// Reads the registration, the manifest and every file again and compares digests.
+    /// Reads the registration, the manifest and every file again, where they are stored, and compares digests.
     pub async fn verify_files(&self, version: &VersionRecord) -> Vec<Check> {
         if let Err(error) = self.attest(version).await {
             return vec![Check::failed(REGISTRATION.to_owned(), &error)];
         }
         let mut checks = vec![Check::passed(REGISTRATION.to_owned(), "as the audit log says".to_owned())];
-        let files = match self.manifest(version).await {
-            Ok(manifest) => manifest.files,
+        // Where it is stored, and as it is read.
+        let verified = self.artifacts.verify(MANIFEST, &version.digest).await;
+        let files = match async { verified.and(Ok(self.manifest(version).await?.files)) }.await {
+            Ok(files) => files,
             Err(error) => {
                 checks.push(Check::failed(MANIFEST.to_owned(), &error));
                 return checks;
@@ -303,7 +316,7 @@ impl Registry {
         checks.push(Check::passed(MANIFEST.to_owned(), version.digest.to_string()));
         for file in files {
             let name = format!("file {}", file.path);
-            checks.push(match self.artifacts.fetch(&file).await {
+            checks.push(match self.artifacts.verify(&file.path, &file.sha256).await {
                 Ok(_) => Check::passed(name, format!("{} bytes, {}", file.size, file.sha256)),
                 Err(error) => Check::failed(name, &error),
             });
@@ -367,16 +380,6 @@ impl Registry {
         let parsed =
             blocking(move || Manifest::parse_canonical(&bytes).map_err(RegistryError::InvalidManifest)).await?;
         Ok(parsed.files.iter().map(|file| file.sha256).collect())
-    }
-
-    /// Whether these files are stored and sound.
-    pub(crate) async fn holds(&self, files: &[FileEntry]) -> bool {
-        for file in files {
-            if self.artifacts.fetch(file).await.is_err() {
-                return false;
-            }
-        }
-        true
     }
 }
 

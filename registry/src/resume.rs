@@ -74,7 +74,7 @@ impl Registry {
         let entries = plan.expected(files)?;
         let mut missing = Vec::new();
         for file in entries.values() {
-            if !(self.artifacts().has(&file.sha256).await? && self.artifacts().fetch(file).await.is_ok()) {
+            if !(self.artifacts().has(&file.sha256).await? && self.is_sound_where_stored(file).await?) {
                 missing.push(file.clone());
             }
         }
@@ -86,16 +86,33 @@ impl Registry {
         Ok(ResumableUpload { registry: self.clone(), plan, entries, partials: partials.await?, failed: false })
     }
 
-    /// Removes what has come of uploads that have not ended and that nobody has gone on with since.
+    /// Whether a file is what it shall be, for everybody who reads the store.
+    async fn is_sound_where_stored(&self, file: &FileEntry) -> Result<bool, RegistryError> {
+        match self.artifacts().verify(&file.path, &file.sha256).await {
+            Ok(size) => Ok(size == file.size),
+            Err(error) if error.is_of_store() => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Removes what has come of uploads and downloads that have not ended and that nobody has gone on with since.
     ///
     /// # Errors
     ///
     /// [`RegistryError::Storage`]; some are removed then.
     pub async fn sweep_uploads(&self, before_ms: i64) -> Result<Collected, RegistryError> {
         let partials = self.artifacts().partials().clone();
-        let swept = blocking(move || partials.sweep(before_ms)).await?;
+        let mut swept = blocking(move || partials.sweep(before_ms)).await?;
+        if let Some(downloads) = self.artifacts().downloads().cloned() {
+            let downloads = blocking(move || downloads.sweep(before_ms)).await?;
+            swept = Collected { files: swept.files + downloads.files, bytes: swept.bytes + downloads.bytes };
+        }
         if swept.files > 0 {
-            tracing::info!(files = swept.files, bytes = swept.bytes, "files of uploads that were given up deleted");
+            tracing::info!(
+                files = swept.files,
+                bytes = swept.bytes,
+                "files of uploads and downloads that were given up deleted"
+            );
         }
         Ok(swept)
     }

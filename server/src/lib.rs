@@ -45,9 +45,9 @@ mod serving;
 mod telemetry;
 
 pub use config::{
-    BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, DeployConfig, ExecutionMode, FeaturesConfig,
-    ImagesConfig, LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig, PredictionsConfig, RedisConfig,
-    RedisUrl, RegistryConfig, SignaturePolicy, TelemetryConfig,
+    AwsVariables, BatchingConfig, Config, ConfigError, DEFAULT_TOML, DatabaseUrl, DeployConfig, ExecutionMode,
+    FeaturesConfig, ImagesConfig, LogFormat, ModelBatching, ObservabilityConfig, PredictionLogConfig,
+    PredictionsConfig, RedisConfig, RedisUrl, RegistryConfig, SignaturePolicy, TelemetryConfig,
 };
 pub use deploy::{POLICY_VERSIONS_MAX, TrustedKeyError, VersionPolicy};
 pub use ev_outcomes::OutcomesError;

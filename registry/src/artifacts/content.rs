@@ -69,13 +69,18 @@ impl Content {
 
     /// Digest of what has come.
     pub(super) fn digest(&self) -> Digest {
-        use std::fmt::Write as _;
-        let mut text = "sha256:".to_owned();
-        for byte in self.hasher.clone().finalize() {
-            let _ = write!(text, "{byte:02x}");
-        }
-        text.parse().expect("64 hex digits were written")
+        digest_of(&self.hasher)
     }
+}
+
+/// Digest of what a hasher has taken so far.
+pub(super) fn digest_of(hasher: &Sha256) -> Digest {
+    use std::fmt::Write as _;
+    let mut text = "sha256:".to_owned();
+    for byte in hasher.clone().finalize() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.parse().expect("64 hex digits were written")
 }
 
 /// Refuses a file that begins as a pickle or an archive does, whatever its name says.

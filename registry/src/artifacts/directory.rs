@@ -5,7 +5,7 @@ use std::{
     io::{ErrorKind, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::UNIX_EPOCH,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -49,6 +49,33 @@ impl DirectoryArtifactStore {
         })
         .await
     }
+
+    /// Makes a file as new, if it is there.
+    pub(super) async fn touch(&self, digest: &Digest) -> Result<(), RegistryError> {
+        let place = place(&self.files, digest);
+        blocking(move || {
+            let touched = File::open(place).and_then(|file| file.file().set_modified(SystemTime::now()));
+            match touched {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(RegistryError::storage("look for a stored file")(error.into()))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Deletes a file, whatever it holds, if it is there.
+    pub(super) async fn forget(&self, digest: &Digest) -> Result<(), RegistryError> {
+        let place = place(&self.files, digest);
+        blocking(move || match fs_err::remove_file(place) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(RegistryError::storage("delete a stored file")(error.into()))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -88,6 +115,20 @@ impl ArtifactStore for DirectoryArtifactStore {
             Ok(bytes)
         })
         .await
+    }
+
+    async fn verify(&self, file: &str, digest: &Digest) -> Result<u64, RegistryError> {
+        let (place, file, digest) = (place(&self.files, digest), file.to_owned(), *digest);
+        blocking(move || {
+            let (found, size) = digest_of(&place, &file, &digest)?;
+            check(&file, digest, found)?;
+            Ok(size)
+        })
+        .await
+    }
+
+    async fn holds(&self, file: &FileEntry) -> Result<bool, RegistryError> {
+        Ok(self.fetch(file).await.is_ok())
     }
 
     async fn has(&self, digest: &Digest) -> Result<bool, RegistryError> {
@@ -169,6 +210,12 @@ pub(super) fn open(place: &Path, file: &str, digest: &Digest) -> Result<File, Re
         ErrorKind::NotFound => RegistryError::Lost { file: file.to_owned(), expected: *digest },
         _ => RegistryError::storage(format!("open stored file `{file}`"))(error.into()),
     })
+}
+
+fn digest_of(place: &Path, file: &str, digest: &Digest) -> Result<(Digest, u64), RegistryError> {
+    let mut reader = open(place, file, digest)?;
+    Digest::of_reader(&mut reader)
+        .map_err(|error| RegistryError::storage(format!("read stored file `{file}`"))(error.into()))
 }
 
 pub(super) fn check(file: &str, expected: Digest, found: Digest) -> Result<(), RegistryError> {

@@ -1,6 +1,6 @@
 //! Files whose place is known before their bytes are verified.
 
-use std::path::PathBuf;
+use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 
 use ev_models_core::{ArtifactDir, Digest, manifest::FileEntry};
 
@@ -21,8 +21,11 @@ pub struct Located {
 /// who loads versions beside requests takes them on a thread that gives way.
 ///
 /// [`Registry::fetch`]: crate::Registry::fetch
-#[derive(Debug)]
-pub struct LocatedFiles(pub(crate) Vec<(String, Located)>);
+pub struct LocatedFiles {
+    files: Vec<(String, Located)>,
+    /// Whoever keeps them where they are.
+    held: Option<Arc<dyn Any + Send + Sync>>,
+}
 
 // === impl Located ===
 
@@ -55,13 +58,23 @@ impl Located {
 // === impl LocatedFiles ===
 
 impl LocatedFiles {
+    pub(crate) fn new(files: Vec<(String, Located)>, held: Option<Arc<dyn Any + Send + Sync>>) -> LocatedFiles {
+        LocatedFiles { files, held }
+    }
+
     /// The files, once every byte was read and verified. Blocking.
     ///
     /// # Errors
     ///
     /// [`RegistryError::Corrupt`] and [`RegistryError::Lost`] naming the file, and [`RegistryError::Storage`].
     pub fn verify(self) -> Result<ArtifactDir, RegistryError> {
-        let places = self.0.into_iter().map(|(path, located)| Ok((path, located.verify()?)));
-        Ok(ArtifactDir::new(places.collect::<Result<Vec<_>, RegistryError>>()?))
+        let places = self.files.into_iter().map(|(path, located)| Ok((path, located.verify()?)));
+        Ok(ArtifactDir::new(places.collect::<Result<Vec<_>, RegistryError>>()?).held_by(self.held))
+    }
+}
+
+impl fmt::Debug for LocatedFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LocatedFiles").field(&self.files).finish()
     }
 }

@@ -198,6 +198,20 @@ impl Staged {
         self.digest
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where its bytes lie until it is committed.
+    pub(super) fn path(&self) -> &Path {
+        match &self.place {
+            Place::Temporary(temporary) => &temporary.path,
+            Place::Partial(path, _) => path,
+        }
+    }
+
     /// As an entry of a manifest's `[[files]]`.
     #[must_use]
     pub fn entry(&self, path: impl Into<String>) -> FileEntry {

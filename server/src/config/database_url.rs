@@ -24,6 +24,11 @@ impl DatabaseUrl {
         &self.0
     }
 
+    /// Any URL without its password.
+    pub(super) fn masked(url: &str) -> String {
+        masked(url)
+    }
+
     /// Whether it names a PostgreSQL database. The rest of it is read by whoever connects.
     pub(super) fn is_postgres(&self) -> bool {
         self.0.starts_with("postgres://") || self.0.starts_with("postgresql://")

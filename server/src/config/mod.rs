@@ -28,7 +28,7 @@ pub use deploy::DeployConfig;
 pub use features::{FeaturesConfig, RedisConfig, RedisUrl};
 pub use prediction_log::PredictionLogConfig;
 pub use predictions::PredictionsConfig;
-pub use registry::{RegistryConfig, SignaturePolicy};
+pub use registry::{AwsVariables, RegistryConfig, SignaturePolicy};
 
 use crate::{grpc::Origins, pipeline::PictureLimits};
 
@@ -377,18 +377,21 @@ impl Config {
             let text = fs_err::read_to_string(path).map_err(ConfigError::Unreadable)?;
             merge(&mut merged, parse(&path.display().to_string(), &text)?);
         }
-        for (name, value) in environment {
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        for (name, value) in &environment {
             if let Some(key) = name.strip_prefix(ENV_PREFIX)
                 && key.contains("__")
             {
                 let key = key.to_ascii_lowercase().replace("__", ".");
-                set(&mut merged, &key, &value).map_err(|reason| invalid(format!("{name}: {reason}")))?;
+                set(&mut merged, &key, value).map_err(|reason| invalid(format!("{name}: {reason}")))?;
             }
         }
         for (key, value) in overrides {
             set(&mut merged, &key, &value).map_err(|reason| invalid(format!("{key}: {reason}")))?;
         }
-        let config: Config = merged.try_into().map_err(|error: toml::de::Error| invalid(error.message().to_owned()))?;
+        let mut config: Config =
+            merged.try_into().map_err(|error: toml::de::Error| invalid(error.message().to_owned()))?;
+        config.registry.aws = AwsVariables::of(environment.iter());
         config.check()?;
         Ok(config)
     }
@@ -817,6 +820,9 @@ mod tests {
             "mysql://ev:secret@host/ev",
             "is `mysql://ev:***@host/ev`, expected postgres://",
         );
+        check("registry.artifacts_url", "https://a", "registry.artifacts_url is `https://a`, expected s3://bucket or");
+        check("registry.artifacts_url", "s3://key:secret@b", "is `s3://key:***@b`, expected s3://bucket or");
+        check("registry.artifacts_cache_max", "1GiB", "artifacts_cache_max is 1.0 GiB, expected at least 2.0 GiB");
         check("registry.database_connections_max", "1", "is 1, expected 2 to 1000");
         check("registry.database_wait", "2h", "registry.database_wait is 7200s, expected at most 1h");
         check("registry.keep_unnamed_files", "1m", "registry.keep_unnamed_files is 60s, expected 1h");

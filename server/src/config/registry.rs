@@ -1,12 +1,15 @@
 //! Where the registry is kept, and whom it trusts.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use ev_registry::{Limits, PostgresOptions, StagedLimits};
+use ev_registry::{Artifacts, Limits, PostgresOptions, S3Options, StagedLimits};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, DatabaseUrl, invalid};
+
+/// How AWS's own variables begin, which say where S3 is and who asks.
+const AWS_PREFIX: &str = "AWS_";
 
 /// `[registry]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,13 @@ pub struct RegistryConfig {
     pub database_wait: Duration,
     /// Where model files are kept; empty: in the data directory.
     pub artifacts_directory: PathBuf,
+    /// An object store where model files are kept instead; empty: in a directory.
+    pub artifacts_url: String,
+    /// Bytes of it that are kept in the data directory.
+    pub artifacts_cache_max: ByteSize,
+    /// How it is reached, by the environment.
+    #[serde(skip)]
+    pub aws: AwsVariables,
     /// Versions of each model that are kept beside those something refers to; 0: all.
     pub keep_versions: usize,
     /// How long a file stays that no version names.
@@ -38,6 +48,10 @@ pub struct RegistryConfig {
     /// Public keys whose signatures count: base64, or files with PEM.
     pub trusted_keys: Vec<String>,
 }
+
+/// AWS's variables of the environment, by their names in lower case. They are never shown: some are secret.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct AwsVariables(Vec<(String, String)>);
 
 /// What becomes of versions that no trusted key has signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -65,10 +79,14 @@ impl RegistryConfig {
         })
     }
 
-    /// Where files are kept, if not in the data directory.
-    pub(crate) fn artifacts(&self) -> Option<PathBuf> {
-        let directory = &self.artifacts_directory;
-        (!directory.as_os_str().is_empty()).then(|| directory.clone())
+    /// Where files are kept.
+    pub(crate) fn artifacts(&self) -> Artifacts {
+        let (url, directory) = (self.artifacts_url.clone(), &self.artifacts_directory);
+        if !url.is_empty() {
+            let cache_max_bytes = self.artifacts_cache_max.as_u64();
+            return Artifacts::S3(S3Options { url, settings: self.aws.0.clone(), cache_max_bytes });
+        }
+        if directory.as_os_str().is_empty() { Artifacts::Local } else { Artifacts::Directory(directory.clone()) }
     }
 
     /// What may lie of uploads that have not ended.
@@ -81,6 +99,22 @@ impl RegistryConfig {
         if self.database().is_some_and(|database| !url.is_postgres() || database.check().is_err()) {
             let expected = "postgres://user:password@host:port/database, or nothing for SQLite in data.directory";
             return Err(invalid(format!("registry.database_url is `{url}`, expected {expected}")));
+        }
+        if let Artifacts::S3(options) = self.artifacts() {
+            if let Err(expected) = options.check() {
+                let url = DatabaseUrl::masked(&self.artifacts_url);
+                return Err(invalid(format!("registry.artifacts_url is `{url}`, {expected}")));
+            }
+            if !self.artifacts_directory.as_os_str().is_empty() {
+                let expected = "expected nothing beside registry.artifacts_url: files are kept in one of them";
+                let directory = self.artifacts_directory.display();
+                return Err(invalid(format!("registry.artifacts_directory is `{directory}`, {expected}")));
+            }
+        }
+        let (cache, least) = (self.artifacts_cache_max, ByteSize(Limits::MAX_TOTAL_BYTES));
+        if cache < least {
+            let expected = format!("expected at least {least}, the largest version");
+            return Err(invalid(format!("registry.artifacts_cache_max is {cache}, {expected}")));
         }
         let connections = self.database_connections_max;
         if !(2..=1_000).contains(&connections) {
@@ -111,5 +145,21 @@ impl RegistryConfig {
             return Err(invalid(format!("registry.keep_staged is {age:?}, expected 10m to a year")));
         }
         Ok(())
+    }
+}
+
+// === impl AwsVariables ===
+
+impl AwsVariables {
+    /// What of an environment is AWS's.
+    pub(super) fn of<'a>(environment: impl Iterator<Item = &'a (String, String)>) -> AwsVariables {
+        let ours = environment.filter(|(name, value)| name.starts_with(AWS_PREFIX) && !value.is_empty());
+        AwsVariables(ours.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect())
+    }
+}
+
+impl fmt::Debug for AwsVariables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }

@@ -1,7 +1,7 @@
 //! The control loop: makes what is loaded match what the registry's aliases ask for.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -96,6 +96,8 @@ pub(crate) struct Deployer {
 pub(super) struct State {
     /// Versions that failed, by model and number, so that a bad one is not read again at every change.
     pub(super) failed: HashMap<(String, u32), String>,
+    /// Versions whose files could not be had because the artifact store was away: they are loading, and are tried again.
+    pub(super) unfetched: HashSet<(String, u32)>,
     /// Versions that were loaded and are in no snapshot yet.
     pub(super) loaded: HashMap<(String, u32), Arc<Deployment>>,
     /// Candidates of rollouts that are under way.
@@ -154,6 +156,11 @@ impl Deployer {
         self.state().failed.retain(|(of, _), _| of != model);
     }
 
+    /// Tries versions again at the next [`Deployer::reconcile`] whose files could not be had; false without any.
+    pub(crate) fn fetch_again(&self) -> bool {
+        !std::mem::take(&mut self.state().unfetched).is_empty()
+    }
+
     /// What rollouts want from now on; true where that is something else than before. It is published with the next
     /// [`Deployer::announce`], and loaded with the next [`Deployer::reconcile`].
     pub(crate) fn want(&self, wanted: Vec<Wanted>) -> bool {
@@ -209,6 +216,12 @@ impl Deployer {
                 match self.load_version(&record).await {
                     Ok(deployment) => drop(self.state().loaded.insert(of, deployment)),
                     Err(NotLoaded::Refused(reason)) => drop(self.state().failed.insert(of, reason)),
+                    // The others may be on the local disk.
+                    Err(NotLoaded::Unread(error)) if error.is_of_store() => {
+                        let (model, version, error) = (&of.0, of.1, &error as &dyn std::error::Error);
+                        tracing::warn!(model, version, error, "the files of a model version cannot be had for now");
+                        self.state().unfetched.insert(of);
+                    }
                     Err(NotLoaded::Unread(error)) => return Err(error),
                 }
             }

@@ -17,7 +17,7 @@ pub(super) struct ModelState {
     deployments: BTreeMap<u32, Arc<Deployment>>,
     /// What a rollout of the model wants.
     wanted: Option<Wanted>,
-    /// Versions that are needed or asked for, are not loaded and have not failed.
+    /// Versions that are needed or asked for, are not loaded, have not failed, and whose files can be had.
     pub(super) loading: Vec<VersionRecord>,
     /// What is published now.
     before: Option<Arc<ModelRoutes>>,
@@ -65,7 +65,7 @@ impl ModelState {
                 (None, None) => VersionStatus::Loading,
             };
             let version = record.version;
-            if status == VersionStatus::Loading {
+            if status == VersionStatus::Loading && !known.unfetched.contains(&of) {
                 state.loading.push(record);
             }
             state.versions.insert(version, status);

@@ -19,7 +19,13 @@ impl From<RegistryError> for NotLoaded {
     fn from(error: RegistryError) -> NotLoaded {
         let code = match error {
             RegistryError::Unreachable { .. } | RegistryError::ShuttingDown => return NotLoaded::Unread(error),
-            RegistryError::Corrupt { .. } | RegistryError::Lost { .. } | RegistryError::Tampered { .. } => "DATA_LOSS",
+            RegistryError::StoreRefused { .. } | RegistryError::StoreUnreachable { .. } => {
+                return NotLoaded::Unread(error);
+            }
+            RegistryError::Corrupt { .. }
+            | RegistryError::Damaged { .. }
+            | RegistryError::Lost { .. }
+            | RegistryError::Tampered { .. } => "DATA_LOSS",
             _ => "FAILED_PRECONDITION",
         };
         NotLoaded::Refused(format!("{code}: {}", chain(&error)))
@@ -42,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_that_is_away_says_nothing_of_a_version() {
+    fn what_is_away_says_nothing_of_a_version() {
         let check = |error: RegistryError, expected: Option<&str>| {
             let refused = match NotLoaded::from(error) {
                 NotLoaded::Refused(reason) => Some(reason),
@@ -51,6 +57,14 @@ mod tests {
             assert_eq!(refused.as_deref(), expected);
         };
         check(RegistryError::Unreachable { doing: "read a version", source: "refused".into() }, None);
+        let (doing, url) = ("read a stored file".to_owned(), "s3://models".to_owned());
+        check(RegistryError::StoreUnreachable { doing, url: url.clone(), source: "refused".into() }, None);
+        check(RegistryError::StoreRefused { url, problem: "403".to_owned(), source: None }, None);
+        let (file, problem) = ("model.ubj".to_owned(), "it has 3 bytes".to_owned());
+        check(
+            RegistryError::Damaged { file, problem },
+            Some("DATA_LOSS: stored file `model.ubj` is corrupt: it has 3 bytes"),
+        );
         check(RegistryError::ShuttingDown, None);
         let doing = "read `model.ubj`".to_owned();
         check(

@@ -87,13 +87,15 @@ pub(super) fn of_registry(error: &RegistryError) -> Status {
         RegistryError::Conflict { .. } => (Code::Aborted, "ALIAS_MOVED"),
         RegistryError::RolloutUnderWay { .. } => (Code::FailedPrecondition, "ROLLOUT_UNDER_WAY"),
         RegistryError::RolloutMoved { .. } => (Code::Aborted, "ROLLOUT_MOVED"),
-        RegistryError::Corrupt { .. } => (Code::DataLoss, "CORRUPT"),
+        RegistryError::Corrupt { .. } | RegistryError::Damaged { .. } => (Code::DataLoss, "CORRUPT"),
         RegistryError::Tampered { .. } => (Code::DataLoss, "TAMPERED"),
         RegistryError::Lost { .. } => (Code::DataLoss, "LOST"),
         RegistryError::Malformed { .. } => (Code::DataLoss, "MALFORMED"),
-        RegistryError::NotWritable { .. } | RegistryError::Storage { .. } | RegistryError::Unreachable { .. } => {
-            (Code::Unavailable, "STORE_UNREACHABLE")
-        }
+        RegistryError::NotWritable { .. }
+        | RegistryError::Storage { .. }
+        | RegistryError::Unreachable { .. }
+        | RegistryError::StoreUnreachable { .. } => (Code::Unavailable, "STORE_UNREACHABLE"),
+        RegistryError::StoreRefused { .. } => (Code::Unavailable, "STORE_REFUSED"),
         RegistryError::InUse { .. } => (Code::FailedPrecondition, "VERSION_IN_USE"),
         RegistryError::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         // The registry's errors may grow; what is not known here is ours to look into.

@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deploy::Deployer;
 
+/// Between two attempts to fetch what the artifact store did not give.
+const FETCH_AGAIN: Duration = Duration::from_secs(5);
 /// Between two attempts to read a registry that fails.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -20,7 +22,26 @@ pub(crate) fn follow(
 ) -> impl Future<Output = ()> {
     let mut changes = registry.changes();
     let seen = *changes.borrow_and_update();
-    follow_from(seen, changes, registry, deployer, draining)
+    async move {
+        // Beside each other: a store that is away takes its time to be found so.
+        let fetching = fetch_again(Arc::clone(&deployer), draining.clone());
+        tokio::join!(follow_from(seen, changes, registry, deployer, draining), fetching);
+    }
+}
+
+/// Loads what could not be loaded because the artifact store was away.
+async fn fetch_again(deployer: Arc<Deployer>, draining: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = draining.cancelled() => return,
+            () = tokio::time::sleep(FETCH_AGAIN) => {}
+        }
+        if deployer.fetch_again()
+            && let Err(error) = deployer.reconcile().await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the registry");
+        }
+    }
 }
 
 async fn follow_from(

@@ -35,6 +35,18 @@ pub enum RegistryStartError {
         #[source]
         source: Box<RegistryError>,
     },
+    /// The artifact store refused, or did not answer when there was something to put into it.
+    #[error(
+        "the artifact store {url} cannot be used: correct `registry.artifacts_url`, or the AWS_* variables of the \
+         environment"
+    )]
+    Artifacts {
+        /// `registry.artifacts_url`.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// The database did not answer in time.
     #[error(
         "the registry's database {url} did not answer for {waited:?}: start it, correct `registry.database_url`, or \
@@ -74,6 +86,9 @@ pub(crate) async fn open(config: &Config) -> Result<(Registry, Vec<VersionRecord
     if !config.registry.database_url.is_empty() {
         tracing::info!(database = %config.registry.database_url, "the registry is kept in PostgreSQL");
     }
+    if !config.registry.artifacts_url.is_empty() {
+        tracing::info!(url = config.registry.artifacts_url, "model files are kept in an object store");
+    }
     if !config.data.bundled_models {
         return Ok((registry, Vec::new()));
     }
@@ -100,8 +115,11 @@ pub(crate) async fn load(deployer: &Deployer, wait: Duration) -> Result<(), Regi
 }
 
 pub(crate) fn start_error(config: &Config, source: RegistryError) -> RegistryStartError {
-    let RegistryConfig { database_url, database_wait, .. } = &config.registry;
+    let RegistryConfig { database_url, database_wait, artifacts_url, .. } = &config.registry;
     match source {
+        _ if source.is_of_store() => {
+            RegistryStartError::Artifacts { url: artifacts_url.clone(), source: source.into() }
+        }
         // What is told of files, the directory is at fault for.
         RegistryError::NotWritable { .. } => directory_error(config, source),
         _ if database_url.is_empty() => directory_error(config, source),

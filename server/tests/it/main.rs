@@ -17,6 +17,7 @@
 //! | ort | `ort`, and the tests of `models/ort` |
 //! | candle-core | `candle`, the tests of `models/candle`, and both engines together in `models/tests` |
 //! | redis | `features_redis`, `by_vehicle_redis`, and its own suites in `server/features/tests` |
+//! | object_store | `registry_s3`, and the suite of artifact stores in `registry/tests` |
 //! | parquet | `outcomes`, and the tests of `server/outcomes` |
 //! | ev-images | `vision`, and its own suites in `server/images/tests` |
 //! | ev-batching | `queued`, and its own suites in `server/batching/tests` |
@@ -54,6 +55,7 @@ mod registry_postgres;
 mod registry_processes;
 mod registry_refusals;
 mod registry_resume;
+mod registry_s3;
 mod replicas;
 mod rollouts;
 mod rollouts_outcomes;

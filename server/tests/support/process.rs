@@ -31,7 +31,12 @@ fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
 
 /// Runs a command that ends by itself.
 pub(crate) async fn run(arguments: &[&str]) -> Output {
-    command(arguments).output().await.expect("evserve runs")
+    run_in(&[], arguments).await
+}
+
+/// As [`run`], with variables in its environment.
+pub(crate) async fn run_in(environment: &[(&str, &Path)], arguments: &[&str]) -> Output {
+    command(arguments).envs(environment.iter().copied()).output().await.expect("evserve runs")
 }
 
 /// A port below those that the system gives to whoever asks for any: between a death and the next start nobody takes it.
