@@ -243,6 +243,15 @@ async fn a_key_stays_on_its_side_and_more_percent_only_add_keys() {
     // The second rollout has the first one's step, and then its own; its salt is another.
     client.rollouts().start("ev-range", 2, Some(first)).await.expect("started");
     until(&client, "in its step", |rollout| rollout.percent > 0.0).await;
+    // The registry says so a moment before the routes do.
+    let channel = RangePredictionClient::new(server.endpoint().channel().await);
+    let ends = Instant::now() + Duration::from_secs(30);
+    for key in (0..KEYS).cycle() {
+        if ask(channel.clone(), key).await.info.and_then(|info| info.model).expect("a model version").version == 2 {
+            break;
+        }
+        assert!(Instant::now() < ends, "its share of the requests does not come");
+    }
     for _ in 0..2 {
         let channel = RangePredictionClient::new(server.endpoint().channel().await);
         let mut versions: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
