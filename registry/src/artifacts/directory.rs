@@ -119,12 +119,7 @@ impl ArtifactStore for DirectoryArtifactStore {
 
     async fn verify(&self, file: &str, digest: &Digest) -> Result<u64, RegistryError> {
         let (place, file, digest) = (place(&self.files, digest), file.to_owned(), *digest);
-        blocking(move || {
-            let (found, size) = digest_of(&place, &file, &digest)?;
-            check(&file, digest, found)?;
-            Ok(size)
-        })
-        .await
+        blocking(move || verify(&place, &file, &digest)).await
     }
 
     async fn holds(&self, file: &FileEntry) -> Result<bool, RegistryError> {
@@ -205,20 +200,23 @@ fn place(files: &Path, digest: &Digest) -> PathBuf {
     files.join(&hex[..2]).join(hex)
 }
 
-pub(super) fn open(place: &Path, file: &str, digest: &Digest) -> Result<File, RegistryError> {
+fn open(place: &Path, file: &str, digest: &Digest) -> Result<File, RegistryError> {
     File::open(place).map_err(|error| match error.kind() {
         ErrorKind::NotFound => RegistryError::Lost { file: file.to_owned(), expected: *digest },
         _ => RegistryError::storage(format!("open stored file `{file}`"))(error.into()),
     })
 }
 
-fn digest_of(place: &Path, file: &str, digest: &Digest) -> Result<(Digest, u64), RegistryError> {
-    let mut reader = open(place, file, digest)?;
-    Digest::of_reader(&mut reader)
-        .map_err(|error| RegistryError::storage(format!("read stored file `{file}`"))(error.into()))
+/// Reads a file whole, and tells how many bytes it has.
+pub(super) fn verify(place: &Path, file: &str, expected: &Digest) -> Result<u64, RegistryError> {
+    let mut reader = open(place, file, expected)?;
+    let (found, size) = Digest::of_reader(&mut reader)
+        .map_err(|error| RegistryError::storage(format!("read stored file `{file}`"))(error.into()))?;
+    check(file, *expected, found)?;
+    Ok(size)
 }
 
-pub(super) fn check(file: &str, expected: Digest, found: Digest) -> Result<(), RegistryError> {
+fn check(file: &str, expected: Digest, found: Digest) -> Result<(), RegistryError> {
     if found == expected { Ok(()) } else { Err(RegistryError::Corrupt { file: file.to_owned(), expected, found }) }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 
-use ev_models_core::{ArtifactDir, Digest, manifest::FileEntry};
+use ev_models_core::{ArtifactDir, manifest::FileEntry};
 
-use super::directory::{check, open};
+use super::directory::verify;
 use crate::RegistryError;
 
 /// A stored file on the local disk, verified or not.
@@ -46,10 +46,7 @@ impl Located {
     pub fn verify(self) -> Result<PathBuf, RegistryError> {
         let Located { place, expected } = self;
         if let Some(FileEntry { path, sha256, .. }) = expected {
-            let mut reader = open(&place, &path, &sha256)?;
-            let (found, _) = Digest::of_reader(&mut reader)
-                .map_err(|error| RegistryError::storage(format!("read stored file `{path}`"))(error.into()))?;
-            check(&path, sha256, found)?;
+            verify(&place, &path, &sha256)?;
         }
         Ok(place)
     }

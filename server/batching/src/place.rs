@@ -7,6 +7,7 @@ use crate::{Budget, WorkerPriority, worker::Worker};
 /// How much nicer than the process a worker of low priority is.
 #[cfg(target_os = "linux")]
 const LOW_NICE: i32 = 10;
+
 /// A thread that runs a worker while it is its turn.
 ///
 /// A thread of idle priority cannot leave it again without privileges, so that a worker that shall be above it for some
