@@ -2,17 +2,16 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use futures_util::future::Either;
 use http::{HeaderName, HeaderValue, Request, Response};
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::status;
+use super::{dispatch::AnswerFuture, status};
 use crate::pipeline::PredictError;
 
 /// Parsed once; looking it up by text would parse it for every call.
@@ -40,11 +39,11 @@ impl<S> Layer<S> for DeadlineLayer {
 
 impl<S, B> Service<Request<B>> for DeadlineService<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future = AnswerFuture>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<S::Future, Ready<Result<Response<Body>, Infallible>>>;
+    type Future = AnswerFuture;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.0.poll_ready(context)
@@ -54,8 +53,7 @@ where
         if let Some(header) = request.headers().get(&GRPC_TIMEOUT) {
             match timeout(header) {
                 Some(Duration::ZERO) => {
-                    let status = status::of_predict(PredictError::DeadlineExceeded);
-                    return Either::Right(ready(Ok(status.into_http())));
+                    return refusal(status::of_predict(PredictError::DeadlineExceeded));
                 }
                 // A century is as good as no deadline, and cannot overflow an instant.
                 Some(timeout) if timeout < Duration::from_secs(100 * 365 * 86_400) => {
@@ -63,17 +61,21 @@ where
                 }
                 Some(_) => {}
                 None => {
-                    let status = status::invalid(
+                    return refusal(status::invalid(
                         "grpc-timeout",
                         "WRONG_KIND",
                         "is not a timeout, expected up to 8 digits and one of H, M, S, m, u, n",
-                    );
-                    return Either::Right(ready(Ok(status.into_http())));
+                    ));
                 }
             }
         }
-        Either::Left(self.0.call(request))
+        self.0.call(request)
     }
+}
+
+#[cold]
+fn refusal(status: Status) -> AnswerFuture {
+    Box::pin(ready(Ok(status.into_http())))
 }
 
 /// Parses up to eight digits and a unit, as the gRPC specification has it.

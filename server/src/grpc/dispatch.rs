@@ -102,7 +102,9 @@ pub(super) const OTHER_SERVICES: [&str; 6] = [
     <GrpcInferenceServiceServer<OipService> as NamedService>::NAME,
 ];
 
-type CallFuture = BoxFuture<Response<Body>, Infallible>;
+/// What a call ends with. The layers around give it on as it is: a future of theirs around it would be moved with every
+/// call, again and again until the call has its task.
+pub(super) type AnswerFuture = BoxFuture<Response<Body>, Infallible>;
 
 /// Reflection of these services, of health, and of itself: of what is served here, and nothing else.
 pub(super) fn reflection<'a>(services: impl Iterator<Item = &'a str>) -> tonic_reflection::server::Builder<'static> {
@@ -170,14 +172,14 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = CallFuture;
+    type Future = AnswerFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     #[inline]
-    fn call(&mut self, request: Request<B>) -> CallFuture {
+    fn call(&mut self, request: Request<B>) -> AnswerFuture {
         let services = &self.0;
         let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/')).map(|(name, _)| name);
         // Cloning a generated server clones one `Arc` and its limits.

@@ -2,12 +2,9 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
-    pin::Pin,
     task::{Context, Poll},
 };
 
-use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
 use opentelemetry::{
     KeyValue,
@@ -17,6 +14,8 @@ use opentelemetry::{
 use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracer};
 use tonic::body::Body;
 use tower::{Layer, Service};
+
+use super::dispatch::AnswerFuture;
 
 /// Opens a span for calls whose caller sampled them, and for a share of the others.
 #[derive(Clone)]
@@ -56,12 +55,11 @@ impl<S> Layer<S> for TraceLayer {
 
 impl<S, B> Service<Request<B>> for TraceService<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future = AnswerFuture>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<S::Future, Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>>;
+    type Future = AnswerFuture;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -69,7 +67,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(tracer) = &self.layer.tracer else { return Either::Left(self.inner.call(request)) };
+        let Some(tracer) = &self.layer.tracer else { return self.inner.call(request) };
         let parent = request.headers().contains_key("traceparent").then(|| {
             TraceContextPropagator::new()
                 .extract_with_context(&opentelemetry::Context::new(), &Headers(request.headers()))
@@ -80,7 +78,7 @@ where
             None => fastrand::f64() < self.layer.ratio,
         };
         if !sampled {
-            return Either::Left(self.inner.call(request));
+            return self.inner.call(request);
         }
         let path = request.uri().path().trim_start_matches('/').to_owned();
         let mut span = tracer
@@ -89,7 +87,7 @@ where
             .with_attributes([KeyValue::new("rpc.system", "grpc"), KeyValue::new("rpc.method", path)])
             .start_with_context(tracer, &parent.unwrap_or_default());
         let call = self.inner.call(request);
-        Either::Right(Box::pin(async move {
+        Box::pin(async move {
             let answered = call.await;
             if let Ok(response) = &answered {
                 let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
@@ -100,6 +98,6 @@ where
             }
             span.end();
             answered
-        }))
+        })
     }
 }

@@ -6,7 +6,6 @@ use futures_util::future::Either;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use tonic::{body::Body, codegen::BoxFuture};
 use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, Service};
@@ -25,10 +24,11 @@ pub(crate) struct WebConfig {
 }
 
 /// The services for native clients, at the price of one look at the request's head, and for everybody else.
+///
+/// Native calls are not asked to wait until the services are ready, which they always are: a future that asks holds the
+/// request, and moving that costs more than all that the layers do.
 #[derive(Clone)]
 pub(crate) struct WebService<S> {
-    native: TowerToHyperService<S>,
-    /// The same services.
     service: S,
     config: Arc<WebConfig>,
 }
@@ -74,7 +74,7 @@ impl<S> Stack for S where
 
 impl<S: Stack> WebService<S> {
     pub(crate) fn new(service: S, config: WebConfig) -> WebService<S> {
-        WebService { native: TowerToHyperService::new(service.clone()), service, config: Arc::new(config) }
+        WebService { service, config: Arc::new(config) }
     }
 
     #[cold]
@@ -99,12 +99,12 @@ impl<S: Stack> WebService<S> {
 impl<S: Stack> hyper::service::Service<Request<Incoming>> for WebService<S> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<TowerToHyperServiceFuture<S, Request<Incoming>>, BoxFuture<Response<Body>, Infallible>>;
+    type Future = Either<<S as Service<Request<Incoming>>>::Future, BoxFuture<Response<Body>, Infallible>>;
 
     #[inline]
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         if is_native(&request) {
-            Either::Left(hyper::service::Service::call(&self.native, request))
+            Either::Left(self.service.clone().call(request))
         } else {
             Either::Right(self.answer(request))
         }
