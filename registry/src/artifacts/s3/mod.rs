@@ -4,6 +4,7 @@ mod bucket;
 mod cache;
 mod download;
 mod options;
+mod patience;
 mod send;
 
 use std::{
