@@ -112,7 +112,6 @@ fn silent() -> HttpError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 mod tests {
     use std::future::pending;
 
