@@ -1,6 +1,8 @@
 //! What does a prediction over gRPC cost, beside a server that does nothing and beside the model itself?
 //!
 //! Both servers run on one processor, the client on another. They take turns; each figure is the median over the rounds.
+//! Latencies are taken in many short turns: what else wants the processor for some milliseconds decides the 99th
+//! percentile of the turn that it falls into, whosever that is.
 
 use std::path::PathBuf;
 
@@ -19,6 +21,8 @@ const STREAM_BUDGET_US: f64 = 0.4;
 const RATE_BUDGET: f64 = 0.9;
 /// How many times the floor's p99 the server's may be.
 const P99_BUDGET: f64 = 1.25;
+/// Turns in which latencies are taken, of each server and round.
+const LATENCY_TURNS: usize = 5;
 
 #[derive(Parser)]
 struct Cli {
@@ -46,12 +50,17 @@ struct Round {
     per_second: f64,
     stream_us: f64,
     stream_per_second: f64,
+    unary_model_us: f64,
+    stream_model_us: f64,
+}
+
+/// What one turn at the offered rate found for one server; not a number where the client did not keep its schedule.
+#[derive(Debug, Clone, Copy)]
+struct Latency {
     p50_us: f64,
     p99_us: f64,
     /// The client's lateness, part of the latencies.
     lag_us: f64,
-    unary_model_us: f64,
-    stream_model_us: f64,
 }
 
 struct Bench {
@@ -80,21 +89,59 @@ fn main() -> anyhow::Result<()> {
     let place = Placement { processors: bench.cli.server_processor.clone(), cores: 1 };
     let floor = Process::floor(&place)?;
     let (full, _) = Process::evserve(&place, folder.path())?;
-    let (mut floors, mut fulls) = (Vec::new(), Vec::new());
+    let (mut rounds, mut latencies) = (Vec::new(), Vec::new());
     for round in 0..bench.cli.rounds {
-        // Who is first alternates.
-        if round % 2 == 0 {
-            floors.push(bench.round(&floor)?);
-            fulls.push(bench.round(&full)?);
-        } else {
-            fulls.push(bench.round(&full)?);
-            floors.push(bench.round(&floor)?);
+        rounds.push(pair(round, || bench.round(&floor), || bench.round(&full))?);
+        for turn in 0..LATENCY_TURNS {
+            latencies.push(pair(round + turn, || Ok(bench.latency(&floor)), || Ok(bench.latency(&full)))?);
         }
         eprint!("\rround {} of {}", round + 1, bench.cli.rounds);
     }
     eprintln!();
-    bench.print(&floors, &fulls);
+    bench.print(&Pairs(rounds), &Pairs(latencies));
     Ok(())
+}
+
+/// What was found of the floor and of the server, one right after the other.
+struct Pairs<T>(Vec<(T, T)>);
+
+/// Measures the floor and the server; who is first alternates.
+fn pair<T>(
+    turn: usize,
+    floor: impl FnOnce() -> anyhow::Result<T>,
+    full: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(T, T)> {
+    if turn.is_multiple_of(2) {
+        let floor = floor()?;
+        Ok((floor, full()?))
+    } else {
+        let full = full()?;
+        Ok((floor()?, full))
+    }
+}
+
+// === impl Pairs ===
+
+impl<T> Pairs<T> {
+    fn floor(&self, value: fn(&T) -> f64) -> f64 {
+        measured(self.0.iter().map(|(floor, _)| value(floor)))
+    }
+
+    fn full(&self, value: fn(&T) -> f64) -> f64 {
+        measured(self.0.iter().map(|(_, full)| value(full)))
+    }
+
+    fn both(&self, value: impl Fn(&T, &T) -> f64) -> f64 {
+        measured(self.0.iter().map(|(floor, full)| value(floor, full)))
+    }
+
+    fn print(&self, name: &str, value: fn(&T) -> f64, decimals: usize) {
+        println!("{name:<44} {:>12.decimals$} {:>12.decimals$}", self.floor(value), self.full(value));
+    }
+}
+
+fn measured(values: impl Iterator<Item = f64>) -> f64 {
+    median(values.filter(|value| !value.is_nan()).collect())
 }
 
 // === impl Bench ===
@@ -133,62 +180,60 @@ impl Bench {
         );
         let stream = stream.context("stream")?;
         let stream_used = server.used()? - before;
-        let rate = self.cli.rate.to_string();
-        let open =
-            load(&target, &["--rate", &rate, "--connections", "4", "--warm-up", "300ms", "--duration", "1500ms"]);
-        // A client that other work kept from its schedule says nothing of the server: no latency from this round.
-        let open = open.inspect_err(|error| eprintln!("\na round without latencies: {error}")).ok();
-        let latency = |value: fn(&LoadReport) -> f64| open.as_ref().map_or(f64::NAN, value);
         Ok(Round {
             unary_us: used.as_secs_f64() * 1e6 / count,
             per_second,
             stream_us: stream_used.as_secs_f64() * 1e6 / stream.sent,
             stream_per_second: stream.per_second,
-            p50_us: latency(|report| report.latency_us.p50),
-            p99_us: latency(|report| report.latency_us.p99),
-            lag_us: latency(|report| report.lag_us.p99),
             unary_model_us: own.inference_us.p50,
             stream_model_us: stream.inference_us.p50,
         })
     }
 
-    fn print(&self, floors: &[Round], fulls: &[Round]) {
-        let measured = |values: &mut dyn Iterator<Item = f64>| median(values.filter(|value| !value.is_nan()).collect());
-        let of = |rounds: &[Round], value: fn(&Round) -> f64| measured(&mut rounds.iter().map(value));
-        let pairs = |value: &dyn Fn(&Round, &Round) -> f64| {
-            measured(&mut floors.iter().zip(fulls).map(|(floor, full)| value(floor, full)))
-        };
-        let row = |name: &str, value: fn(&Round) -> f64, decimals: usize| {
-            println!("{name:<44} {:>12.decimals$} {:>12.decimals$}", of(floors, value), of(fulls, value));
-        };
+    fn latency(&self, server: &Process) -> Latency {
+        let target = Target { address: server.address(), processors: self.cli.client_processor.clone() };
+        let rate = self.cli.rate.to_string();
+        let open = load(&target, &["--rate", &rate, "--connections", "4", "--warm-up", "200ms", "--duration", "500ms"]);
+        // A client that other work kept from its schedule says nothing of the server: no latency from this turn.
+        let open = open.inspect_err(|error| eprintln!("\na turn without latencies: {error}")).ok();
+        let found = |value: fn(&LoadReport) -> f64| open.as_ref().map_or(f64::NAN, value);
+        Latency {
+            p50_us: found(|report| report.latency_us.p50),
+            p99_us: found(|report| report.latency_us.p99),
+            lag_us: found(|report| report.lag_us.p99),
+        }
+    }
+
+    fn print(&self, rounds: &Pairs<Round>, latencies: &Pairs<Latency>) {
         println!("\n{:<44} {:>12} {:>12}", "", "floor", "evserve");
-        row("unary: server time a request, us", |round| round.unary_us, 2);
-        row("unary: requests/s, closed loop of 4 x 32", |round| round.per_second, 0);
+        rounds.print("unary: server time a request, us", |round| round.unary_us, 2);
+        rounds.print("unary: requests/s, closed loop of 4 x 32", |round| round.per_second, 0);
         // The floor has no model, and makes its figure up.
-        let model = |name: &str, value: fn(&Round) -> f64| println!("{name:<44} {:>12} {:>12.2}", "", of(fulls, value));
+        let model =
+            |name: &str, value: fn(&Round) -> f64| println!("{name:<44} {:>12} {:>12.2}", "", rounds.full(value));
         model("unary: median model time, us", |round| round.unary_model_us);
-        row("unary: p50 at the offered rate, us", |round| round.p50_us, 0);
-        row("unary: p99 at the offered rate, us", |round| round.p99_us, 0);
-        row("unary: p99 of the client's own lateness, us", |round| round.lag_us, 0);
-        row("stream: server time a prediction, us", |round| round.stream_us, 2);
-        row("stream: predictions/s, 4 streams of 64", |round| round.stream_per_second, 0);
+        latencies.print("unary: p50 at the offered rate, us", |latency| latency.p50_us, 0);
+        latencies.print("unary: p99 at the offered rate, us", |latency| latency.p99_us, 0);
+        latencies.print("unary: p99 of the client's own lateness, us", |latency| latency.lag_us, 0);
+        rounds.print("stream: server time a prediction, us", |round| round.stream_us, 2);
+        rounds.print("stream: predictions/s, 4 streams of 64", |round| round.stream_per_second, 0);
         model("stream: median model time, us", |round| round.stream_model_us);
 
         println!("\n{:<58} {:>9} {:>9}  budget", "", "found", "allowed");
         let line = |name: &str, found: f64, allowed: f64, is_kept: bool| {
             println!("{name:<58} {found:>9.2} {allowed:>9.2}  {}", if is_kept { "kept" } else { "MISSED" });
         };
-        let unary = pairs(&|floor, full| full.unary_us - floor.unary_us - full.unary_model_us);
+        let unary = rounds.both(|floor, full| full.unary_us - floor.unary_us - full.unary_model_us);
         line("unary: above floor and model, us", unary, UNARY_BUDGET_US, unary <= UNARY_BUDGET_US);
-        let share =
-            pairs(&|floor, full| full.per_second * (floor.unary_us + full.unary_model_us + UNARY_BUDGET_US) * 1e-6);
+        let share = rounds
+            .both(|floor, full| full.per_second * (floor.unary_us + full.unary_model_us + UNARY_BUDGET_US) * 1e-6);
         line("unary: requests/s x (floor + model + 1 us)", share, RATE_BUDGET, share >= RATE_BUDGET);
-        let floor_share = of(floors, |floor| floor.per_second * floor.unary_us * 1e-6);
+        let floor_share = rounds.floor(|floor| floor.per_second * floor.unary_us * 1e-6);
         println!("{:<58} {floor_share:>9.2}", "  the same of the floor itself: requests/s x floor");
-        let p99 = pairs(&|floor, full| full.p99_us / floor.p99_us);
+        let p99 = latencies.both(|floor, full| full.p99_us / floor.p99_us);
         let name = format!("unary: p99 / floor's p99 at {} requests/s", self.cli.rate);
         line(&name, p99, P99_BUDGET, p99 <= P99_BUDGET);
-        let stream = pairs(&|floor, full| full.stream_us - floor.stream_us - full.stream_model_us);
+        let stream = rounds.both(|floor, full| full.stream_us - floor.stream_us - full.stream_model_us);
         line("stream: above floor and model, us", stream, STREAM_BUDGET_US, stream <= STREAM_BUDGET_US);
     }
 }

@@ -1,6 +1,6 @@
 //! Vehicle ids.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use crate::VehicleIdError;
 
@@ -36,6 +36,12 @@ impl VehicleId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for VehicleId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

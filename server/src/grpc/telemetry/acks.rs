@@ -4,21 +4,29 @@ use std::collections::HashMap;
 
 use ev_domain::VehicleId;
 use ev_proto::ev::telemetry::v1::{Ack, Durability, StreamResponse, stream_response::Message};
+use foldhash::fast::RandomState;
 
 /// What is to be acknowledged. It is as large as the batches of a burst.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
-    vehicles: HashMap<VehicleId, Runs>,
+    vehicles: HashMap<VehicleId, [Runs; 3], RandomState>,
     /// Batches that were there before, each on its own: a gateway that resends waits for each.
     duplicates: Vec<(VehicleId, u64)>,
 }
 
-/// Of each durability, in its order, the last of each run of sequences that followed each other.
+/// Of one durability, the last of each run of sequences that followed each other.
 ///
 /// An acknowledgement covers what is below it but for the gaps its gateway knows of: a batch that filled one needs its
 /// own, however high the others of the burst are.
 #[derive(Debug, Default)]
-struct Runs([Vec<u64>; 3]);
+struct Runs {
+    before: Vec<u64>,
+    /// Of the run that goes on; none has a 0, which is no sequence.
+    last: u64,
+}
+
+/// From the least to the most.
+const DURABILITIES: [Durability; 3] = [Durability::Received, Durability::Durable, Durability::Applied];
 
 // === impl Acks ===
 
@@ -33,11 +41,7 @@ impl Acks {
             Durability::Durable => 1,
             Durability::Applied => 2,
         };
-        let runs = &mut runs.0[place];
-        match runs.last_mut() {
-            Some(last) if last.checked_add(1) == Some(sequence) => *last = sequence,
-            _ => runs.push(sequence),
-        }
+        runs[place].add(sequence);
     }
 
     pub(super) fn add_duplicate(&mut self, vehicle: VehicleId, sequence: u64) {
@@ -57,13 +61,27 @@ impl Acks {
         let mut messages = Vec::with_capacity(3 * self.vehicles.len() + self.duplicates.len());
         let duplicates = self.duplicates.drain(..);
         messages.extend(duplicates.map(|(vehicle, sequence)| ack(&vehicle, sequence, Durability::Durable, true)));
-        for (vehicle, Runs(runs)) in self.vehicles.drain() {
-            let durabilities = [Durability::Received, Durability::Durable, Durability::Applied];
-            for (runs, durability) in runs.into_iter().zip(durabilities) {
-                messages.extend(runs.into_iter().map(|last| ack(&vehicle, last, durability, false)));
+        for (vehicle, runs) in self.vehicles.drain() {
+            for (runs, durability) in runs.into_iter().zip(DURABILITIES) {
+                messages.extend(runs.all().map(|last| ack(&vehicle, last, durability, false)));
             }
         }
         messages
+    }
+}
+
+// === impl Runs ===
+
+impl Runs {
+    fn add(&mut self, sequence: u64) {
+        if self.last != 0 && self.last.checked_add(1) != Some(sequence) {
+            self.before.push(self.last);
+        }
+        self.last = sequence;
+    }
+
+    fn all(&self) -> impl Iterator<Item = u64> {
+        self.before.iter().copied().chain((self.last != 0).then_some(self.last))
     }
 }
 

@@ -5,9 +5,11 @@ use std::{borrow::Cow, collections::HashMap};
 use ev_domain::{Binding, Catalogue, Column, Naming, Readings, SignalId, VehicleId};
 use ev_proto::ev::telemetry::v1::{Batch, RowBatch, SignalDeclaration, SignalNaming};
 use ev_telemetry::{Reject, RejectReason};
+use foldhash::fast::RandomState;
 use prost_types::Timestamp;
 use tonic::Status;
 
+use super::wire::BatchView;
 use crate::grpc::status;
 
 /// Most signals of a stream, and of a batch.
@@ -22,7 +24,7 @@ const EXCERPT_CHARS: usize = 64;
 /// The signals a stream has declared.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
-    by_id: HashMap<u32, Result<Binding, UnknownSignal>>,
+    by_id: HashMap<u32, Result<Binding, UnknownSignal>, RandomState>,
 }
 
 /// A signal that cannot be taken.
@@ -86,7 +88,7 @@ impl Declared {
             let description = format!("has {} signals, expected at most {SIGNALS_MAX}", signals.len());
             return Err(status::invalid("signals", "TOO_MANY_SIGNALS", description));
         }
-        let mut by_id = HashMap::with_capacity(signals.len());
+        let mut by_id = HashMap::with_capacity_and_hasher(signals.len(), RandomState::default());
         for (index, SignalDeclaration { id, name, unit }) in signals.iter().enumerate() {
             let field = || format!("signals[{index}].id");
             if *id > SIGNAL_ID_MAX {
@@ -111,6 +113,23 @@ impl Declared {
     /// Readings of a columnar batch.
     pub(super) fn decode(&self, catalogue: &Catalogue, batch: Batch) -> Decoded {
         let Batch { first_time, time_deltas_us, columns, .. } = batch;
+        let columns = columns.into_iter().map(|column| (column.signal_id, column.values));
+        self.readings(catalogue, first_time, time_deltas_us.into_iter(), columns)
+    }
+
+    /// The same of one that was not taken apart.
+    pub(super) fn decode_view(&self, catalogue: &Catalogue, batch: &BatchView<'_>) -> Decoded {
+        let column = |(id, values): (u32, &[[u8; 4]])| (id, values.iter().copied().map(f32::from_le_bytes).collect());
+        self.readings(catalogue, batch.first_time, batch.time_deltas_us, batch.columns.map(column))
+    }
+
+    fn readings(
+        &self,
+        catalogue: &Catalogue,
+        first_time: Option<Timestamp>,
+        time_deltas_us: impl ExactSizeIterator<Item = i64>,
+        columns: impl ExactSizeIterator<Item = (u32, Vec<f32>)>,
+    ) -> Decoded {
         let count = time_deltas_us.len();
         let refuse = |reason: RejectReason, message: String| Decoded {
             readings: Readings::default(),
@@ -135,12 +154,12 @@ impl Declared {
             time = next;
             times_us.push(time);
         }
-        if count == 0 && !columns.is_empty() {
+        if count == 0 && columns.len() > 0 {
             return refuse(RejectReason::MalformedBatch, "columns without time_deltas_us".to_owned());
         }
-        let mut decoded = Decoded { readings: Readings { times_us, columns: Vec::new() }, rejects: Vec::new() };
-        for column in columns {
-            let ev_proto::ev::telemetry::v1::Column { signal_id, values } = column;
+        let readings = Readings { times_us, columns: Vec::with_capacity(columns.len()) };
+        let mut decoded = Decoded { readings, rejects: Vec::new() };
+        for (signal_id, values) in columns {
             match self.by_id.get(&signal_id) {
                 Some(Ok(binding)) => decoded.column(catalogue, *binding, values),
                 Some(Err(unknown)) => decoded.unknown(unknown, &values),

@@ -3,19 +3,19 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    pin::Pin,
+    future::{Ready, ready},
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
+use bytes::Bytes;
 use ev_domain::{Catalogue, ReadingBatch, Source, VehicleId};
 use ev_proto::ev::telemetry::v1::{
-    Ack, Durability, Open, PublishRequest, PublishResponse, StreamRequest, StreamResponse, stream_request,
-    telemetry_ingest_server::{TelemetryIngest, TelemetryIngestServer},
+    Ack, Durability, Open, PublishRequest, PublishResponse, StreamResponse, stream_request,
+    telemetry_ingest_server::SERVICE_NAME,
 };
 use ev_telemetry::{Event, Ingestor, Session, SubmitError};
-use futures_core::Stream;
 use http::{Request as HttpRequest, Response as HttpResponse};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,8 +24,9 @@ use tonic::{
     Request, Response, Status, Streaming,
     body::Body,
     codegen::{BoxFuture, StdError},
-    server::NamedService,
+    server::{Grpc, StreamingService, UnaryService},
 };
+use tonic_prost::ProstCodec;
 use tower::Service;
 
 use super::{
@@ -35,6 +36,7 @@ use super::{
     gateways::Gateways,
     query::vehicle,
     stream::GatewayStream,
+    wire::{self, GatewayCodec},
 };
 use crate::{
     grpc::{dispatch::reflection, let_go::until_drain, status},
@@ -62,6 +64,11 @@ pub(super) struct Inner {
     pub(super) batch_readings_max: u32,
 }
 
+/// The methods, called as tonic calls them: the messages of `Stream` are not prost's, so the generated server has no
+/// place for them.
+struct StreamCall(IngestService);
+struct PublishCall(IngestService);
+
 // === impl IngestService ===
 
 impl IngestService {
@@ -77,11 +84,8 @@ impl IngestService {
     }
 }
 
-#[tonic::async_trait]
-impl TelemetryIngest for IngestService {
-    type StreamStream = Pin<Box<dyn Stream<Item = Result<StreamResponse, Status>> + Send>>;
-
-    async fn stream(&self, request: Request<Streaming<StreamRequest>>) -> Result<Response<Self::StreamStream>, Status> {
+impl IngestService {
+    fn stream(&self, request: Request<Streaming<Bytes>>) -> Result<Response<Responses>, Status> {
         if let Some(wait) = self.conduct.wait(Instant::now()) {
             return Err(status::too_soon(wait));
         }
@@ -103,7 +107,7 @@ impl TelemetryIngest for IngestService {
                 let _ = sender.send(Err(status)).await;
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(ReceiverStream::new(responses)))
     }
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
@@ -132,6 +136,33 @@ impl TelemetryIngest for IngestService {
             publishing.submit(&batch.vehicle_id, batch.sequence, decoded).await?;
         }
         publishing.finish().await.map(Response::new)
+    }
+}
+
+/// What a gateway is told.
+type Responses = ReceiverStream<Result<StreamResponse, Status>>;
+
+// === impl StreamCall ===
+
+impl StreamingService<Bytes> for StreamCall {
+    type Response = StreamResponse;
+    type ResponseStream = Responses;
+    type Future = Ready<Result<Response<Responses>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        ready(self.0.stream(request))
+    }
+}
+
+// === impl PublishCall ===
+
+impl UnaryService<PublishRequest> for PublishCall {
+    type Response = PublishResponse;
+    type Future = BoxFuture<Response<PublishResponse>, Status>;
+
+    fn call(&mut self, request: Request<PublishRequest>) -> Self::Future {
+        let service = self.0.clone();
+        Box::pin(async move { service.publish(request).await })
     }
 }
 
@@ -219,8 +250,9 @@ pub(super) struct Opened {
     pub(super) place: super::gateways::Place,
 }
 
-async fn open(inner: &Inner, requests: &mut Streaming<StreamRequest>) -> Result<Opened, Status> {
-    let first = requests.message().await.map_err(unreadable)?.and_then(|request| request.message);
+async fn open(inner: &Inner, requests: &mut Streaming<Bytes>) -> Result<Opened, Status> {
+    let first = requests.message().await.map_err(unreadable)?;
+    let first = first.map(wire::decoded).transpose().map_err(unreadable)?.and_then(|request| request.message);
     let Some(stream_request::Message::Open(open)) = first else {
         return Err(status::invalid("open", "MISSING_FIELD", "is missing: it is the first message of a stream"));
     };
@@ -274,14 +306,13 @@ pub(super) fn unreadable(error: Status) -> Status {
 }
 
 /// The service that has a listener of its own.
-pub(crate) const INGEST_SERVICE: &str = <TelemetryIngestServer<IngestService> as NamedService>::NAME;
+pub(crate) const INGEST_SERVICE: &str = SERVICE_NAME;
 
 /// What the listener of gateways serves: ingest, health and reflection.
 #[derive(Clone)]
 pub(crate) struct IngestDispatch {
     service: IngestService,
     message_size_max: usize,
-    ingest: TelemetryIngestServer<IngestService>,
     rest: tonic::service::Routes,
     draining: CancellationToken,
 }
@@ -304,8 +335,7 @@ impl IngestDispatch {
         Ok(IngestDispatch {
             draining,
             message_size_max,
-            service: ingest.clone(),
-            ingest: TelemetryIngestServer::new(ingest).max_decoding_message_size(message_size_max),
+            service: ingest,
             rest: tonic::service::Routes::new(v1.max_decoding_message_size(64 * 1024))
                 .add_service(v1alpha.max_decoding_message_size(64 * 1024))
                 .add_service(health.max_decoding_message_size(64 * 1024))
@@ -318,8 +348,7 @@ impl IngestDispatch {
     /// What another connection is served by: it answers for its own streams alone.
     pub(crate) fn of_connection(&self) -> IngestDispatch {
         let service = IngestService { conduct: Arc::default(), ..self.service.clone() };
-        let ingest = TelemetryIngestServer::new(service).max_decoding_message_size(self.message_size_max);
-        IngestDispatch { ingest, ..self.clone() }
+        IngestDispatch { service, ..self.clone() }
     }
 }
 
@@ -337,10 +366,19 @@ where
     }
 
     fn call(&mut self, request: HttpRequest<B>) -> Self::Future {
-        if request.uri().path().starts_with("/ev.telemetry.v1.TelemetryIngest/") {
-            self.ingest.clone().call(request)
-        } else {
-            until_drain(request, &self.draining, |request| self.rest.clone().call(request))
+        let size_max = self.message_size_max;
+        match request.uri().path() {
+            "/ev.telemetry.v1.TelemetryIngest/Stream" => {
+                let call = StreamCall(self.service.clone());
+                let mut grpc = Grpc::new(GatewayCodec).max_decoding_message_size(size_max);
+                Box::pin(async move { Ok(grpc.streaming(call, request).await) })
+            }
+            "/ev.telemetry.v1.TelemetryIngest/Publish" => {
+                let call = PublishCall(self.service.clone());
+                let mut grpc = Grpc::new(ProstCodec::default()).max_decoding_message_size(size_max);
+                Box::pin(async move { Ok(grpc.unary(call, request).await) })
+            }
+            _ => until_drain(request, &self.draining, |request| self.rest.clone().call(request)),
         }
     }
 }

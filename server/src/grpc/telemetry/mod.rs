@@ -9,6 +9,7 @@ mod ingest;
 mod query;
 mod stream;
 mod watch;
+mod wire;
 
 pub(super) use decode::time_us;
 pub(super) use encode::timestamp;

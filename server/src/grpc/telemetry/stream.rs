@@ -2,13 +2,17 @@
 
 use std::{collections::BTreeMap, future::Future as _, pin::pin, task::Poll, time::Duration};
 
+use bytes::Bytes;
 use ev_domain::{Naming, ReadingBatch, VehicleId};
 use ev_proto::ev::telemetry::v1::{
-    Credit, Durability, Opened as ProtoOpened, StreamRequest, StreamResponse, VehicleSequence, stream_request,
+    Credit, Durability, Opened as ProtoOpened, StreamResponse, VehicleSequence, stream_request,
     stream_response::Message,
 };
 use ev_telemetry::{Admission, Event, Sequence, SequenceRange, Session, SubmitError};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
 use tonic::{Code, Status, Streaming};
 
 use super::{
@@ -18,6 +22,7 @@ use super::{
     encode,
     gateways::Place,
     ingest::{Inner, Opened, quarantine, unreadable},
+    wire::{self, BatchView},
 };
 use crate::{grpc::status, telemetry::now_us};
 
@@ -41,7 +46,7 @@ pub(super) struct GatewayStream<'a> {
     declared: Declared,
     naming: Naming,
     place: Place,
-    requests: Streaming<StreamRequest>,
+    requests: Streaming<Bytes>,
     responses: mpsc::Sender<Result<StreamResponse, Status>>,
     /// What it is told first.
     greeting: Vec<Message>,
@@ -70,7 +75,7 @@ impl<'a> GatewayStream<'a> {
         inner: &'a Inner,
         conduct: &'a Conduct,
         opened: Opened,
-        requests: Streaming<StreamRequest>,
+        requests: Streaming<Bytes>,
         responses: mpsc::Sender<Result<StreamResponse, Status>>,
     ) -> GatewayStream<'a> {
         let Opened { session, declared, naming, last_acked, place } = opened;
@@ -102,8 +107,11 @@ impl<'a> GatewayStream<'a> {
         for message in std::mem::take(&mut self.greeting) {
             self.send(message).await?;
         }
-        let draining = self.inner.draining.clone();
-        let superseded = self.place.superseded.clone();
+        let (draining, superseded) = (self.inner.draining.clone(), self.place.superseded.clone());
+        let responses = self.responses.clone();
+        // Made once: to begin to wait for each anew is dearer than to take a batch in.
+        let (mut draining, mut superseded) = (pin!(draining.cancelled()), pin!(superseded.cancelled()));
+        let mut gone = pin!(responses.closed());
         let mut drained = false;
         loop {
             let (busy, mut is_turn_over) = (self.session.is_busy(), false);
@@ -113,8 +121,8 @@ impl<'a> GatewayStream<'a> {
             }
             tokio::select! {
                 biased;
-                () = superseded.cancelled() => return Err(status::superseded(self.session.source().gateway.as_str())),
-                () = draining.cancelled(), if !drained => {
+                () = &mut superseded => return Err(status::superseded(self.session.source().gateway.as_str())),
+                () = &mut draining, if !drained => {
                     (drained, self.reading) = (true, false);
                 }
                 event = self.session.next(), if busy => {
@@ -131,7 +139,7 @@ impl<'a> GatewayStream<'a> {
                     is_turn_over = self.read(message).await?;
                     self.untold += 1;
                 }
-                () = self.responses.closed() => return Ok(()),
+                () = &mut gone => return Ok(()),
                 // Whoever is ready had a turn, and nothing more has come.
                 () = tokio::task::yield_now(), if self.untold > 0 => self.untold = UNTOLD_MAX,
             }
@@ -178,12 +186,12 @@ impl<'a> GatewayStream<'a> {
     // --- in
 
     /// Takes in a message, and those that are there already; whether there may be more, for which it is not its turn.
-    async fn read(&mut self, first: Result<Option<StreamRequest>, Status>) -> Result<bool, Status> {
+    async fn read(&mut self, first: Result<Option<Bytes>, Status>) -> Result<bool, Status> {
         let mut message = first;
         self.turn_values = 0;
         for count in 1..=BURST {
             match message.map_err(|error| self.unreadable(error))? {
-                Some(request) => self.take(request).await?,
+                Some(message) => self.take(message).await?,
                 None => {
                     self.reading = false;
                     return Ok(false);
@@ -205,8 +213,12 @@ impl<'a> GatewayStream<'a> {
         Ok(true)
     }
 
-    async fn take(&mut self, request: StreamRequest) -> Ended {
-        match request.message {
+    async fn take(&mut self, message: Bytes) -> Ended {
+        if let Some(batch) = BatchView::of(&message) {
+            let decoded = self.declared.decode_view(&self.inner.catalogue, &batch);
+            return self.submit(batch.vehicle_id, batch.sequence, decoded).await;
+        }
+        match wire::decoded(message).map_err(|error| self.unreadable(error))?.message {
             Some(stream_request::Message::Batch(mut batch)) => {
                 let (vehicle_id, sequence) = (std::mem::take(&mut batch.vehicle_id), batch.sequence);
                 let decoded = self.declared.decode(&self.inner.catalogue, batch);
@@ -228,7 +240,8 @@ impl<'a> GatewayStream<'a> {
         let Decoded { readings, rejects } = decoded;
         let values: usize = readings.columns.iter().map(|column| column.values.len()).sum();
         self.turn_values += values + readings.len();
-        let vehicle = match decode::vehicle(vehicle_id) {
+        let known = self.session.known(vehicle_id);
+        let vehicle = match known.map_or_else(|| decode::vehicle(vehicle_id), Ok) {
             Ok(vehicle) => vehicle,
             Err(reject) => {
                 self.judge(true);
@@ -330,9 +343,13 @@ impl<'a> GatewayStream<'a> {
 
     /// Waits while the gateway does not read: it gets no credit meanwhile.
     async fn send_response(&mut self, response: StreamResponse) -> Ended {
+        let response = match self.responses.try_send(Ok(response)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(response) | TrySendError::Closed(response)) => response,
+        };
         tokio::select! {
             biased;
-            sent = self.responses.send(Ok(response)) => sent.map_err(|_| Status::cancelled("the gateway is gone")),
+            sent = self.responses.send(response) => sent.map_err(|_| Status::cancelled("the gateway is gone")),
             () = self.place.superseded.cancelled() => {
                 Err(status::superseded(self.session.source().gateway.as_str()))
             }

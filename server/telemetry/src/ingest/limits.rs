@@ -74,15 +74,26 @@ impl IngestLimits {
     }
 }
 
+/// Columns that are compared with each other, which is faster for a few than to sort them.
+const COMPARED_MAX: usize = 16;
+
+fn has_twice(columns: &[Column]) -> bool {
+    if columns.len() <= COMPARED_MAX {
+        let is_earlier = |place: usize| columns[..place].iter().any(|column| column.signal == columns[place].signal);
+        return (1..columns.len()).any(is_earlier);
+    }
+    let mut signals: Vec<_> = columns.iter().map(|column| column.signal).collect();
+    signals.sort_unstable();
+    signals.windows(2).any(|pair| pair[0] == pair[1])
+}
+
 fn malformed(readings: &Readings) -> Option<(RejectReason, String)> {
     let count = readings.len();
     let problem = |message: String| Some((RejectReason::MalformedBatch, message));
     if let Some(column) = readings.columns.iter().find(|column| column.values.len() != count) {
         return problem(format!("a column of {} values for {count} readings", column.values.len()));
     }
-    let mut signals: Vec<_> = readings.columns.iter().map(|Column { signal, .. }| *signal).collect();
-    signals.sort_unstable();
-    if signals.windows(2).any(|pair| pair[0] == pair[1]) {
+    if has_twice(&readings.columns) {
         return problem("a signal has two columns".to_owned());
     }
     None

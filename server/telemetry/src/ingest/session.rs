@@ -1,15 +1,16 @@
 //! A gateway's side.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, vec};
 
 use ev_domain::{ReadingBatch, Source, VehicleId};
+use foldhash::fast::RandomState;
 use tokio::sync::mpsc;
 
 use super::{
     Quarantined, Reject, RejectReason, Shared,
     queue::{Closed, Seat},
     stats::Counters,
-    writer::Work,
+    writer::{EventSender, Work},
 };
 use crate::{Admission, Append, Sequence, SequenceLimits, TelemetryError};
 
@@ -28,13 +29,15 @@ pub struct Session {
     source: Source,
     seat: Seat<Work>,
     /// What is stored, and what is on its way.
-    sequences: HashMap<VehicleId, Sequence>,
+    sequences: HashMap<VehicleId, Sequence, RandomState>,
     /// Batches that may be on their way: grows to the configured credit.
     window: u32,
     /// Batches on their way.
     in_flight: u32,
-    sender: mpsc::Sender<Event>,
-    events: mpsc::Receiver<Event>,
+    sender: EventSender,
+    events: mpsc::Receiver<Vec<Event>>,
+    /// Those that have come together and are not taken yet.
+    come: vec::IntoIter<Event>,
     failed: Option<TelemetryError>,
 }
 
@@ -126,7 +129,18 @@ impl Session {
         let (sender, events) = mpsc::channel(events_max);
         let window = credit_max.min(CREDIT_FIRST);
         let seat = shared.queue.sit(&source.gateway);
-        Ok(Session { shared, source, seat, sequences, window, in_flight: 0, sender, events, failed: None })
+        Ok(Session {
+            shared,
+            source,
+            seat,
+            sequences,
+            window,
+            in_flight: 0,
+            sender,
+            events,
+            come: vec::IntoIter::default(),
+            failed: None,
+        })
     }
 
     /// Who sends.
@@ -139,6 +153,12 @@ impl Session {
     #[must_use]
     pub fn sequence(&self, vehicle: &VehicleId) -> Option<&Sequence> {
         self.sequences.get(vehicle)
+    }
+
+    /// The id of a vehicle that this session has met: no need to check it again, nor to make it.
+    #[must_use]
+    pub fn known(&self, vehicle: &str) -> Option<VehicleId> {
+        self.sequences.get_key_value(vehicle).map(|(vehicle, _)| vehicle.clone())
     }
 
     /// Batches that may be on their way: few at first, more with each that ends well, at most what is configured.
@@ -205,14 +225,22 @@ impl Session {
         if self.in_flight == 0 {
             return None;
         }
-        let event = self.events.recv().await?;
-        self.note(&event);
-        Some(event)
+        if self.come.as_slice().is_empty() {
+            self.come = self.events.recv().await?.into_iter();
+        }
+        self.take_one()
     }
 
     /// As [`Session::next`], if there is something already: for answering many at once.
     pub fn try_next(&mut self) -> Option<Event> {
-        let event = self.events.try_recv().ok()?;
+        if self.come.as_slice().is_empty() {
+            self.come = self.events.try_recv().ok()?.into_iter();
+        }
+        self.take_one()
+    }
+
+    fn take_one(&mut self) -> Option<Event> {
+        let event = self.come.next()?;
         self.note(&event);
         Some(event)
     }

@@ -27,15 +27,22 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 pub(super) struct Work {
     pub(super) append: Append,
     /// Has room for all events of all batches that a session may have on their way.
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: EventSender,
     /// Its place in the queue.
     pub(super) room: Room,
 }
 
+/// Where a session is told what became of its batches, many at once: to wake it for each would cost more than to take it in.
+pub(super) type EventSender = mpsc::Sender<Vec<Event>>;
+
+/// Events of a session, gathered while those of no other come.
+#[derive(Default)]
+struct Letter(Option<(EventSender, Vec<Event>)>);
+
 /// A stored batch, and whom to tell when it is applied.
 struct Stored {
     batch: Arc<AppliedBatch>,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
     _room: Room,
 }
 
@@ -77,7 +84,8 @@ pub(super) async fn write(shared: Arc<Shared>, applying: mpsc::Sender<Group>) {
     // What applies has failed, which is a bug: nothing may be told to be stored that is not.
     shared.queue.close();
     while let Some(group) = shared.queue.take(|_| true).await {
-        group.iter().for_each(|work| fail(&work.append, &work.events, &TelemetryError::ShuttingDown));
+        let mut letter = Letter::default();
+        group.iter().for_each(|work| letter.fail(&work.append, &work.events, &TelemetryError::ShuttingDown));
     }
 }
 
@@ -91,20 +99,21 @@ async fn store(shared: &Shared, group: Vec<Work>, place: OwnedSemaphorePermit) -
     }
     let outcomes = shared.store.append(&appends).await;
     Counters::add(&shared.counters.commits, 1);
+    let mut letter = Letter::default();
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
         Err(error) => {
             Counters::add(&shared.counters.commits_failed, 1);
             tracing::error!(error = &error as &dyn std::error::Error, "readings could not be stored");
             for (append, (events, _)) in appends.iter().zip(&others) {
-                fail(append, events, &error);
+                letter.fail(append, events, &error);
             }
             return None;
         }
     };
     let (mut batches, mut new) = (Vec::with_capacity(appends.len()), Vec::with_capacity(appends.len()));
     for ((append, (events, room)), outcome) in appends.into_iter().zip(others).zip(outcomes) {
-        if let Some((append, is_new)) = durable(shared, append, &events, outcome) {
+        if let Some((append, is_new)) = durable(shared, append, &events, outcome, &mut letter) {
             let Append { source, batch, received_us } = append;
             let batch = Arc::new(AppliedBatch { source, batch, received_us });
             new.extend(is_new.then(|| Arc::clone(&batch)));
@@ -115,7 +124,13 @@ async fn store(shared: &Shared, group: Vec<Work>, place: OwnedSemaphorePermit) -
 }
 
 /// Tells what became of a batch; it, and whether it is new, when it is to be applied.
-fn durable(shared: &Shared, append: Append, events: &mpsc::Sender<Event>, outcome: Appended) -> Option<(Append, bool)> {
+fn durable(
+    shared: &Shared,
+    append: Append,
+    events: &EventSender,
+    outcome: Appended,
+    letter: &mut Letter,
+) -> Option<(Append, bool)> {
     let (vehicle, sequence) = (append.batch.vehicle.clone(), append.batch.sequence);
     match outcome {
         Ok(admission) => {
@@ -127,7 +142,7 @@ fn durable(shared: &Shared, append: Append, events: &mpsc::Sender<Event>, outcom
                 Counters::add(&counters.batches_stored, 1);
                 Counters::add(&counters.readings_stored, append.batch.readings.len() as u64);
             }
-            tell(events, Event::Durable { vehicle, sequence, is_duplicate });
+            letter.add(events, Event::Durable { vehicle, sequence, is_duplicate });
             Some((append, !is_duplicate))
         }
         Err(refused) => {
@@ -141,21 +156,45 @@ fn durable(shared: &Shared, append: Append, events: &mpsc::Sender<Event>, outcom
             let quarantined =
                 Quarantined { source, vehicle: vehicle_id, sequence, received_us, reject: reject.clone() };
             shared.counters.reject(quarantined);
-            tell(events, Event::Refused { vehicle, sequence, reject });
+            letter.add(events, Event::Refused { vehicle, sequence, reject });
             None
         }
     }
 }
 
-fn fail(append: &Append, events: &mpsc::Sender<Event>, error: &TelemetryError) {
-    let (vehicle, sequence) = (append.batch.vehicle.clone(), append.batch.sequence);
-    tell(events, Event::Failed { vehicle, sequence, error: error.clone() });
+// === impl Letter ===
+
+impl Letter {
+    /// Tells a session something, soon. In a group it is the turn of one gateway for many batches, so its events follow
+    /// each other.
+    fn add(&mut self, events: &EventSender, event: Event) {
+        match &mut self.0 {
+            Some((to, gathered)) if to.same_channel(events) => gathered.push(event),
+            _ => {
+                self.send();
+                self.0 = Some((events.clone(), vec![event]));
+            }
+        }
+    }
+
+    fn fail(&mut self, append: &Append, events: &EventSender, error: &TelemetryError) {
+        let (vehicle, sequence) = (append.batch.vehicle.clone(), append.batch.sequence);
+        self.add(events, Event::Failed { vehicle, sequence, error: error.clone() });
+    }
+
+    /// The session is gone, or it has room.
+    fn send(&mut self) {
+        if let Some((to, gathered)) = self.0.take()
+            && let Err(mpsc::error::TrySendError::Full(events)) = to.try_send(gathered)
+        {
+            tracing::error!(?events, "a session has no room for its events; its credit is counted wrongly");
+        }
+    }
 }
 
-/// Tells a session something; it is gone, or it has room.
-fn tell(events: &mpsc::Sender<Event>, event: Event) {
-    if let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(event) {
-        tracing::error!(?event, "a session has no room for an event; its credit is counted wrongly");
+impl Drop for Letter {
+    fn drop(&mut self) {
+        self.send();
     }
 }
 
@@ -196,8 +235,9 @@ async fn finish(shared: Arc<Shared>, mut groups: mpsc::Receiver<Group>) {
             // An error means that nobody watches.
             let _ = shared.applied.send(batch);
         }
+        let mut letter = Letter::default();
         for Stored { batch, events, .. } in &batches {
-            tell(events, Event::Applied { vehicle: batch.batch.vehicle.clone(), sequence: batch.batch.sequence });
+            letter.add(events, Event::Applied { vehicle: batch.batch.vehicle.clone(), sequence: batch.batch.sequence });
         }
     }
 }
