@@ -77,8 +77,8 @@ mod trust;
 mod upload;
 
 pub use artifacts::{
-    ArtifactStore, DirectoryArtifactStore, Located, LocatedFiles, Partials, S3ArtifactStore, S3Options, Staged,
-    StagedCounts, Staging, StoredFile, Swept,
+    ArtifactStore, CacheCounts, DirectoryArtifactStore, Located, LocatedFiles, Partials, S3ArtifactStore, S3Options,
+    Staged, StagedCounts, Staging, StoredFile, Swept,
 };
 pub use audit::{
     AuditEntry, AuditFault, AuditHead, AuditOrder, AuditQuery, AuditRecord, AuditVerification, Origin, actor_name,

@@ -1,15 +1,15 @@
 //! The façade.
 
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use ev_models_core::{ArtifactDir, Digest, Manifest};
 use tokio::sync::watch;
 
 use crate::{
-    AliasChange, ArtifactStore, Artifacts, AuditEntry, AuditHead, AuditQuery, AuditRecord, DirectoryArtifactStore,
-    FleetStore, Limits, Listing, MetadataStore, ModelRecord, Origin, Page, PostgresMetadataStore, RegistryConfig,
-    RegistryError, RolloutStore, S3ArtifactStore, SqliteMetadataStore, Upload, VersionChoice, VersionRecord,
-    actor_name,
+    AliasChange, ArtifactStore, Artifacts, AuditEntry, AuditHead, AuditQuery, AuditRecord, CacheCounts,
+    DirectoryArtifactStore, FleetStore, Limits, Listing, MetadataStore, ModelRecord, Origin, Page,
+    PostgresMetadataStore, RegistryConfig, RegistryError, RolloutStore, S3ArtifactStore, SqliteMetadataStore, Upload,
+    VersionChoice, VersionRecord, actor_name,
     artifacts::{LocatedFiles, sync_folder},
     audit,
     blocking::blocking,
@@ -277,25 +277,45 @@ impl Registry {
     ///
     /// [`RegistryError::Corrupt`] and [`RegistryError::Lost`] naming the file, and as [`Registry::attest`] and [`Registry::manifest`].
     pub async fn fetch(&self, version: &VersionRecord) -> Result<ArtifactDir, RegistryError> {
-        let files = self.locate(version).await?;
-        blocking(move || files.verify()).await
+        self.attest(version).await?;
+        self.fetch_of(&self.manifest(version).await?).await
     }
 
-    /// The same, with the files' bytes still to be verified.
+    /// The same for those who have its manifest, as [`Registry::manifest`] gave it, with the files' bytes still to be verified.
+    ///
+    /// Bytes that turn out not to be the right ones are had anew, where there are others, by [`Registry::fetch`].
     ///
     /// # Errors
     ///
     /// As [`Registry::fetch`]; [`RegistryError::Corrupt`] not before they are verified, and perhaps
     /// [`RegistryError::Lost`].
-    pub async fn locate(&self, version: &VersionRecord) -> Result<LocatedFiles, RegistryError> {
+    pub async fn locate(&self, version: &VersionRecord, manifest: &Manifest) -> Result<LocatedFiles, RegistryError> {
         self.attest(version).await?;
-        let manifest = self.manifest(version).await?;
-        let held = self.artifacts.hold(manifest.files.iter().map(|file| file.sha256).collect());
+        let held = self.hold(manifest);
         let mut places = Vec::with_capacity(manifest.files.len());
         for file in &manifest.files {
             places.push((file.path.clone(), self.artifacts.locate(file).await?));
         }
         Ok(LocatedFiles::new(places, held))
+    }
+
+    async fn fetch_of(&self, manifest: &Manifest) -> Result<ArtifactDir, RegistryError> {
+        let held = self.hold(manifest);
+        let mut places = Vec::with_capacity(manifest.files.len());
+        for file in &manifest.files {
+            places.push((file.path.clone(), self.artifacts.fetch(file).await?));
+        }
+        Ok(ArtifactDir::new(places).held_by(held))
+    }
+
+    fn hold(&self, manifest: &Manifest) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.artifacts.hold(manifest.files.iter().map(|file| file.sha256).collect())
+    }
+
+    /// What becomes of the copies on the local disk, where files are kept elsewhere.
+    #[must_use]
+    pub fn cache_counts(&self) -> Option<Arc<CacheCounts>> {
+        self.artifacts.cache_counts()
     }
 
     /// Reads the registration, the manifest and every file again, where they are stored, and compares digests.

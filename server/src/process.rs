@@ -212,7 +212,8 @@ impl Server {
         .with_renewal(renewal)
         .with_predictions(Arc::clone(predictions.counts()))
         .with_rollouts(Arc::clone(&rollouts))
-        .with_uploads(registry.staged_counts());
+        .with_uploads(registry.staged_counts())
+        .with_cache(registry.cache_counts().unwrap_or_default());
         let http_state = Arc::new(HttpState { health: health_seen.clone(), metrics });
         let http_task = tokio::spawn(http::serve(ports.http, http_state, stop_http.clone()));
         // Before the registry is read: what others change while this loads is not missed.

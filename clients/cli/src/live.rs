@@ -3,6 +3,7 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use ev_client::{Error, Replies};
+use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
 
@@ -23,6 +24,22 @@ pub(crate) trait Live {
 
     /// Says what becomes of the connection.
     fn note(&mut self, text: &str) -> Result<(), Failure>;
+
+    /// Tells what happened while there was no connection, as far as anybody knows; the new one is open already, so that
+    /// nothing falls between the two. What [`Live::ask`] asks for by itself needs no telling.
+    async fn catch_up(&mut self) -> Result<ControlFlow<()>, Failure> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// When to draw anew what was taken and not shown at once.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Draws it; nothing is due then.
+    fn draw(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// How the connections fared.
@@ -61,14 +78,36 @@ async fn connected<L: Live>(live: &mut L, link: &mut Link) -> Result<ControlFlow
     link.was_there = true;
     if !std::mem::take(&mut link.told).is_empty() {
         live.note("connected again")?;
+        if live.catch_up().await?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
     }
-    while let Some(message) = replies.next().await? {
+    while let Some(message) = next(live, &mut replies).await? {
         link.pause = PAUSE_MIN;
         if live.take(message)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// The next message; what is due meanwhile is drawn, however quickly messages follow each other.
+async fn next<L: Live>(live: &mut L, replies: &mut Replies<L::Message>) -> Result<Option<L::Message>, Failure> {
+    while let Some(due) = live.due() {
+        if due > Instant::now()
+            && let Ok(message) = timeout_at(due, replies.next()).await
+        {
+            return Ok(message?);
+        }
+        live.draw()?;
+    }
+    Ok(replies.next().await?)
+}
+
+/// Counts one of those that are wanted; breaks with the last.
+pub(crate) fn count(left: &mut Option<u64>) -> ControlFlow<()> {
+    *left = left.map(|left| left.saturating_sub(1));
+    if *left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 // === impl Link ===

@@ -68,6 +68,14 @@ impl Output {
         }
     }
 
+    /// Prints what becomes of a connection, which no answer says: scripts are told beside their answers, too.
+    pub(crate) fn note(&self, text: &str) {
+        match self.format {
+            Format::Json => anstream::eprintln!("{}", serde_json::json!({ "note": text })),
+            Format::Table | Format::Csv => self.advise(text),
+        }
+    }
+
     /// Prints an error with what to do about it.
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
         if !failure.is_closed_pipe() {

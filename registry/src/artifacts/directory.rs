@@ -65,14 +65,13 @@ impl DirectoryArtifactStore {
         .await
     }
 
-    /// Deletes a file, whatever it holds, if it is there.
-    pub(super) async fn forget(&self, digest: &Digest) -> Result<(), RegistryError> {
+    /// Deletes a file, whatever it holds, if it is there, and tells whether it was.
+    pub(super) async fn forget(&self, digest: &Digest) -> Result<bool, RegistryError> {
         let place = place(&self.files, digest);
         blocking(move || match fs_err::remove_file(place) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(RegistryError::storage("delete a stored file")(error.into()))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(RegistryError::storage("delete a stored file")(error.into())),
         })
         .await
     }
@@ -100,7 +99,7 @@ impl ArtifactStore for DirectoryArtifactStore {
     }
 
     async fn locate(&self, file: &FileEntry) -> Result<Located, RegistryError> {
-        Ok(Located::unverified(place(&self.files, &file.sha256), file.clone()))
+        Ok(Located::new(place(&self.files, &file.sha256), file.clone()))
     }
 
     async fn read(&self, file: &str, digest: &Digest, max_bytes: u64) -> Result<Vec<u8>, RegistryError> {

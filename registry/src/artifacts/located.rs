@@ -7,15 +7,14 @@ use ev_models_core::{ArtifactDir, manifest::FileEntry};
 use super::directory::verify;
 use crate::RegistryError;
 
-/// A stored file on the local disk, verified or not.
+/// A stored file on the local disk, to be verified.
 #[derive(Debug)]
 pub struct Located {
     place: PathBuf,
-    /// What is to be verified yet.
-    expected: Option<FileEntry>,
+    expected: FileEntry,
 }
 
-/// The files of a version, not all of which are verified.
+/// The files of a version, to be verified.
 ///
 /// Digests of large files take a processor for milliseconds: [`Registry::fetch`] takes them on a thread like any other, and
 /// who loads versions beside requests takes them on a thread that gives way.
@@ -30,12 +29,8 @@ pub struct LocatedFiles {
 // === impl Located ===
 
 impl Located {
-    pub(crate) fn verified(place: PathBuf) -> Located {
-        Located { place, expected: None }
-    }
-
-    pub(crate) fn unverified(place: PathBuf, expected: FileEntry) -> Located {
-        Located { place, expected: Some(expected) }
+    pub(crate) fn new(place: PathBuf, expected: FileEntry) -> Located {
+        Located { place, expected }
     }
 
     /// The place, once every byte was read and verified. Blocking.
@@ -44,10 +39,8 @@ impl Located {
     ///
     /// As [`crate::ArtifactStore::fetch`].
     pub fn verify(self) -> Result<PathBuf, RegistryError> {
-        let Located { place, expected } = self;
-        if let Some(FileEntry { path, sha256, .. }) = expected {
-            verify(&place, &path, &sha256)?;
-        }
+        let Located { place, expected: FileEntry { path, sha256, .. } } = self;
+        verify(&place, &path, &sha256)?;
         Ok(place)
     }
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use ev_models_core::{Digest, manifest::FileEntry};
 
 pub(crate) use content::check as check_content;
-pub use counts::{StagedCounts, Swept};
+pub use counts::{CacheCounts, StagedCounts, Swept};
 pub use directory::DirectoryArtifactStore;
 pub(crate) use directory::sync_folder;
 pub use located::{Located, LocatedFiles};
@@ -45,6 +45,11 @@ pub trait ArtifactStore: Send + Sync {
         None
     }
 
+    /// What becomes of the copies on the local disk, if files are kept elsewhere.
+    fn cache_counts(&self) -> Option<Arc<CacheCounts>> {
+        None
+    }
+
     /// Keeps the places that [`ArtifactStore::fetch`] gives for these until what is returned is dropped; none where they
     /// are kept anyway.
     fn hold(&self, _digests: Vec<Digest>) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -68,14 +73,13 @@ pub trait ArtifactStore: Send + Sync {
     /// [`RegistryError::StoreRefused`] and [`RegistryError::StoreUnreachable`].
     async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError>;
 
-    /// The same for those who verify the bytes where it disturbs nobody.
+    /// The same for those who verify the bytes where it disturbs nobody. Where they are not the right ones,
+    /// [`ArtifactStore::fetch`] may have others.
     ///
     /// # Errors
     ///
     /// As [`ArtifactStore::fetch`].
-    async fn locate(&self, file: &FileEntry) -> Result<Located, RegistryError> {
-        Ok(Located::verified(self.fetch(file).await?))
-    }
+    async fn locate(&self, file: &FileEntry) -> Result<Located, RegistryError>;
 
     /// Bytes of a small file, verified; `file` is for error messages only.
     ///

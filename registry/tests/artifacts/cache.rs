@@ -95,6 +95,54 @@ async fn what_is_altered_in_the_cache_is_brought_anew() {
 }
 
 #[tokio::test]
+async fn what_is_located_is_verified_by_whoever_asked() {
+    let Some((place, options)) = filled().await else { return };
+    let store = place.open_with("small", &options).await;
+    let counts = store.cache_counts().unwrap();
+    let file = entry("model.ubj", &content(0));
+    for expected in [(0, 1), (1, 1)] {
+        let found = store.locate(&file).await.unwrap().verify().unwrap();
+        assert_eq!((counts.hits(), counts.misses()), expected);
+        assert_eq!(fs_err::read(found).unwrap(), content(0));
+    }
+    let found = store.fetch(&file).await.unwrap();
+    fs_err::remove_file(&found).unwrap();
+    fs_err::write(&found, "weeds").unwrap();
+    // No byte is read before somebody says where.
+    let located = store.locate(&file).await.unwrap();
+    let error = located.verify().unwrap_err();
+    assert!(matches!(&error, RegistryError::Corrupt { file, .. } if file == "model.ubj"), "{error}");
+    assert_eq!(fs_err::read(store.fetch(&file).await.unwrap()).unwrap(), content(0));
+    let lost = entry("model.ubj", b"never stored");
+    let error = store.locate(&lost).await.unwrap_err();
+    assert!(matches!(&error, RegistryError::Lost { expected, .. } if *expected == lost.sha256), "{error}");
+}
+
+#[tokio::test]
+async fn what_becomes_of_copies_is_counted() {
+    let Some((place, options)) = filled().await else { return };
+    let store = place.open_with("small", &options).await;
+    let counts = store.cache_counts().unwrap();
+    let seen = || (counts.hits(), counts.misses(), counts.evicted(), counts.bytes());
+    let files = |count: usize| (count * FILE) as u64;
+    for (number, expected) in
+        [(0, (0, 1, 0, files(1))), (1, (0, 2, 0, files(2))), (1, (1, 2, 0, files(2))), (2, (1, 3, 1, files(2)))]
+    {
+        fetch(&store, number).await;
+        assert_eq!(seen(), expected, "file {number}");
+    }
+    // Again, in its own place.
+    put(&store, &content(2)).await;
+    assert_eq!(seen(), (1, 3, 1, files(2)));
+    let digest = entry("", &content(2)).sha256;
+    let listed = store.list(u8::from_str_radix(&digest.hex()[..2], 16).unwrap()).await.unwrap();
+    store.remove(&listed).await.unwrap();
+    assert_eq!(seen(), (1, 3, 1, files(1)));
+    let again = place.open_with("small", &options).await;
+    assert_eq!(again.cache_counts().unwrap().bytes(), files(1));
+}
+
+#[tokio::test]
 async fn what_is_larger_than_the_room_is_refused() {
     let Some((place, options)) = filled().await else { return };
     let store = place.open_with("tiny", &S3Options { cache_max_bytes: 1_000, ..options }).await;

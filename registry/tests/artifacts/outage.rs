@@ -1,8 +1,10 @@
 //! A store that does not answer, for a while or in the middle of something.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use ev_models_core::Digest;
-use ev_registry::{ArtifactStore, Limits, Registry, RegistryError, SqliteMetadataStore};
+use ev_registry::{ArtifactStore, Limits, Registry, RegistryError, S3ArtifactStore, SqliteMetadataStore};
 
 use crate::{
     places::{NOW_MS, Place as _, S3, manifest, noise},
@@ -145,4 +147,41 @@ async fn the_store_may_go_away_at_any_request_of_a_publish() {
             assert!(registry.verify_files(&imported.version).await.iter().all(|check| check.ok));
         }
     }
+}
+
+/// Has a request of some work be answered by nobody, and nobody told, as it is on a connection that was lost on the way.
+async fn unanswered(place: &S3, what: &str, request: usize, work: impl AsyncFnOnce(&S3ArtifactStore)) {
+    let proxy = Proxy::start();
+    let store = place.open_with(what, &place.options(Some(&proxy.endpoint()))).await;
+    proxy.mend();
+    proxy.swallow(request);
+    let begun = Instant::now();
+    work(&store).await;
+    let (took, requests) = (begun.elapsed(), proxy.seen().requests);
+    assert!(requests.len() >= request, "{what} came to its end before: {requests:?}");
+    assert!((9..30).contains(&took.as_secs()), "{what} took {took:?}: {requests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_nobody_answers_costs_no_minute() {
+    let Some(place) = S3::empty() else { return };
+    let [content, other] = [7, 8].map(|seed| noise(seed, 200_000));
+    let store = place.open().await;
+    put(&*store, &content).await;
+    let file = entry("model.ubj", &content);
+    let first_byte = u8::from_str_radix(&file.sha256.hex()[..2], 16).unwrap();
+    let listed = store.list(first_byte).await.unwrap();
+    put(&*store, &other).await;
+    let first_byte_of_other = u8::from_str_radix(&Digest::of(&other).hex()[..2], 16).unwrap();
+    let removable = store.list(first_byte_of_other).await.unwrap();
+    tokio::join!(
+        unanswered(&place, "look", 1, async |store| assert!(store.has(&file.sha256).await.unwrap())),
+        unanswered(&place, "list", 1, async |store| assert_eq!(store.list(first_byte).await.unwrap(), listed)),
+        unanswered(&place, "fetch", 1, async |store| {
+            assert!(fs_err::read(store.fetch(&file).await.unwrap()).unwrap() == content);
+        }),
+        unanswered(&place, "put", 1, async |store| put(store, &noise(9, 200_000)).await),
+        // The library makes no deletion twice, and the next collection of garbage does.
+        unanswered(&place, "remove", 2, async |store| is_away(store.remove(&removable).await, &place)),
+    );
 }

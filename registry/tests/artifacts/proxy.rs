@@ -30,6 +30,8 @@ pub(crate) struct Seen {
 struct State {
     seen: Seen,
     stop_at: Option<At>,
+    /// The request that is kept, with its connection: nobody answers it, and nobody is told.
+    swallow_at: Option<usize>,
     /// Bytes that may still come from the server.
     receive_max: Option<usize>,
     connections: Vec<TcpStream>,
@@ -74,12 +76,17 @@ impl Proxy {
     /// Lets everything through from now on, and forgets what it has seen.
     pub(crate) fn mend(&self) {
         let mut state = self.state.0.lock().unwrap();
-        (state.seen, state.stop_at, state.receive_max) = (Seen::default(), None, None);
+        (state.seen, state.stop_at, state.swallow_at, state.receive_max) = (Seen::default(), None, None, None);
     }
 
     /// Lets nothing through from a request on.
     pub(crate) fn stop_at(&self, at: At) {
         self.state.0.lock().unwrap().stop_at = Some(at);
+    }
+
+    /// Lets a request through no further, and leaves its connection open.
+    pub(crate) fn swallow(&self, request: usize) {
+        self.state.0.lock().unwrap().swallow_at = Some(request);
     }
 
     /// Lets nothing through at all.
@@ -135,6 +142,9 @@ impl Proxy {
                 let line = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
                 state.seen.requests.push(String::from_utf8_lossy(line).into_owned());
                 turn.number = state.seen.requests.len();
+            }
+            if asks && state.swallow_at == Some(turn.number) {
+                continue;
             }
             let mut passes = count;
             if !asks {

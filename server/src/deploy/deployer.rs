@@ -13,7 +13,7 @@ use ev_batching::Budget;
 use ev_features::Views;
 use ev_gates::{GateResult, Subject};
 use ev_models_core::{
-    ArtifactDir, Backend, LoadError,
+    ArtifactDir, Backend, LoadError, Manifest,
     manifest::{GoldenCase, Task},
 };
 use ev_registry::{Page, Registry, RegistryError, VersionRecord};
@@ -373,7 +373,7 @@ impl Deployer {
     /// [`NotLoaded`].
     pub(crate) async fn questions(&self, record: &VersionRecord, max: usize) -> Result<Questions, NotLoaded> {
         let manifest = self.registry.manifest(record).await?;
-        let artifact = self.registry.fetch(record).await?;
+        let artifact = self.fetch(&self.rehearsals, record, &manifest).await?;
         let reading = tokio::task::spawn_blocking(move || Questions::read(manifest, &artifact, max));
         let questions = reading.await.unwrap_or_else(|_| Err("reading its golden requests panicked".to_owned()));
         questions.map_err(|problem| NotLoaded::Refused(format!("FAILED_PRECONDITION: {problem}")))
@@ -405,7 +405,6 @@ impl Deployer {
     ///
     /// [`RegistryError`] when the registry cannot be read. A version that does not load is judged as such.
     pub(crate) async fn judge(&self, record: &VersionRecord) -> Result<Examined, RegistryError> {
-        let manifest = self.registry.manifest(record).await?;
         let (results, refusal) = match self.load_and_warm(&self.rehearsals, record, crate::gates::judge).await {
             Ok((deployment, _, results)) => {
                 self.rehearsals.free(deployment);
@@ -413,6 +412,7 @@ impl Deployer {
             }
             Err(NotLoaded::Unread(error)) => return Err(error),
             Err(NotLoaded::Refused(reason)) => {
+                let manifest = self.registry.manifest(record).await?;
                 (ev_gates::judge(&manifest, Subject::Refused { reason: &reason }), Some(reason))
             }
         };
@@ -429,7 +429,6 @@ impl Deployer {
         self.config.signatures.check(&self.registry, record).await?;
         let manifest = self.registry.manifest(record).await?;
         check_vocabulary(&manifest).map_err(|error| NotLoaded::Refused(format!("FAILED_PRECONDITION: {error}")))?;
-        let files = self.registry.locate(record).await?;
         let backends = &self.config.backends;
         let wanted = &manifest.model.backend;
         let backend = backends.iter().find(|backend| backend.name() == wanted).cloned().ok_or_else(|| {
@@ -446,6 +445,7 @@ impl Deployer {
             let (model, inputs) = (&manifest.model.name, missing.join(", "));
             tracing::warn!(model, version, inputs, "requests by vehicle id must give these: no feature view has them");
         }
+        let artifact = self.fetch(loader, record, &manifest).await?;
         let mut pictures = self.config.pictures.clone();
         // What no queue could hold need not be received.
         pictures.limits.bytes_max = pictures.limits.bytes_max.min(queue.settings.max_queue_bytes);
@@ -453,7 +453,6 @@ impl Deployer {
         let queue_of = queue.clone();
         let loading = loader.run(move || {
             let refused = |error: LoadError| NotLoaded::Refused(format!("FAILED_PRECONDITION: {error}"));
-            let artifact = files.verify()?;
             let pictures = Pictures::load(&manifest, &artifact, pictures).map_err(refused)?;
             let deployment = Deployment::load(&*backend, manifest, version, digest, &artifact, core_count);
             let mut deployment = deployment.map_err(refused)?.with_pictures(pictures).with_stored(stored);
@@ -465,12 +464,26 @@ impl Deployer {
             settled.map_err(|error| failed(chain(&error)))?;
             Ok((deployment, rehearsed, examined))
         });
-        let panicked = || Err(NotLoaded::Refused("INTERNAL: loading it panicked".to_owned()));
-        let (mut deployment, rehearsed, examined) = loading.await.unwrap_or_else(panicked)?;
+        let (mut deployment, rehearsed, examined) = loading.await.unwrap_or_else(|| Err(panicked()))?;
         // Not there: threads inherit the priority of those that start them.
         let started = deployment.start_queue(&queue_of);
         started.map_err(|error| NotLoaded::Refused(format!("FAILED_PRECONDITION: {}", chain(&error))))?;
         Ok((deployment, rehearsed, examined))
+    }
+
+    /// A version's files, their digests taken on the thread that loads.
+    async fn fetch(
+        &self,
+        loader: &Loader,
+        record: &VersionRecord,
+        manifest: &Manifest,
+    ) -> Result<ArtifactDir, NotLoaded> {
+        let files = self.registry.locate(record, manifest).await?;
+        match loader.run(move || files.verify()).await.ok_or_else(panicked)? {
+            // Of a copy that was damaged there may be the original.
+            Err(RegistryError::Corrupt { .. } | RegistryError::Lost { .. }) => Ok(self.registry.fetch(record).await?),
+            verified => Ok(verified?),
+        }
     }
 
     async fn model_names(&self) -> Result<BTreeSet<String>, RegistryError> {
@@ -494,4 +507,8 @@ impl Deployer {
             page.token = Some(next);
         }
     }
+}
+
+fn panicked() -> NotLoaded {
+    NotLoaded::Refused("INTERNAL: loading it panicked".to_owned())
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use ev_alerts::Alerts;
-use ev_registry::StagedCounts;
+use ev_registry::{CacheCounts, StagedCounts};
 use ev_telemetry::Ingestor;
 use prometheus_client::{
     collector::Collector,
@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{features, predictions, queues, renewals, rollouts, uploads, vehicles};
+use super::{cache, features, predictions, queues, renewals, rollouts, uploads, vehicles};
 use crate::{
     deploy::{Deployment, HISTOGRAM_BUCKETS, Histogram, Routes, Stats, VersionStatus},
     features::VehicleFeatures,
@@ -90,6 +90,10 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_registry_staged_size_bytes",
     "ev_registry_staged_swept",
     "ev_registry_uploads_resumed",
+    "ev_registry_cache_size_bytes",
+    "ev_registry_cache_hits",
+    "ev_registry_cache_misses",
+    "ev_registry_cache_evicted",
 ];
 
 /// Renders `/metrics`.
@@ -149,6 +153,12 @@ impl Metrics {
     /// The same, telling of uploads that were cut off.
     pub(crate) fn with_uploads(mut self, counts: Arc<StagedCounts>) -> Metrics {
         self.0.register_collector(Box::new(uploads::Uploads(counts)));
+        self
+    }
+
+    /// The same, telling of copies of files in an object store.
+    pub(crate) fn with_cache(mut self, counts: Arc<CacheCounts>) -> Metrics {
+        self.0.register_collector(Box::new(cache::Cache(counts)));
         self
     }
 

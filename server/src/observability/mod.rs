@@ -1,5 +1,6 @@
 //! Our own logs, metrics and traces.
 
+mod cache;
 mod features;
 mod logs;
 mod metrics;

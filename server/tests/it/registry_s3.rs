@@ -100,6 +100,10 @@ async fn what_is_registered_on_one_server_serves_on_another_and_while_the_store_
     let registry = other.endpoint().client().await.registry();
     let verified = registry.verify_version("ev-range:2".parse().expect("a version")).await.expect("answered");
     assert!(verified.ok, "{verified:?}");
+    // Both had it all fetched for them, or sent it themselves; what they load lies here.
+    let metric = async |name: &str| other.endpoint().metric(&format!("ev_registry_cache_{name}")).await;
+    assert!(metric("size_bytes").await > 0.0 && metric("misses_total").await > 0.0 && metric("hits_total").await > 0.0);
+    assert_eq!(metric("evicted_total").await, 0.0);
     for data in [&here, &there] {
         assert!(!data.path().join("registry/artifacts").exists(), "files are elsewhere");
         assert!(data.path().join("registry/cache/sha256").exists());
@@ -131,7 +135,24 @@ async fn what_is_registered_on_one_server_serves_on_another_and_while_the_store_
     let secret = s3.secret.as_str();
     assert!(!format!("{:?}", other.logs()).contains(secret), "a secret is logged");
     other.kill().await;
+
+    // Copies that were damaged are had anew, whoever takes their digests.
+    damage(&there.path().join("registry/cache/sha256"));
+    let other = Evserve::spawn_in(&s3.variables(&through), there.path(), &overrides).ready().await;
+    assert_eq!((serving(&other).await, state(&other, 3).await), (Some(3), Some(VersionState::Ready)));
+    assert!(other.endpoint().metric("ev_registry_cache_misses_total").await > 1.0);
+    other.kill().await;
     one.kill().await;
+}
+
+/// Puts other bytes in every file's place.
+fn damage(copies: &Path) {
+    for folder in fs_err::read_dir(copies).expect("copies").flatten() {
+        for file in fs_err::read_dir(folder.path()).expect("a folder").flatten() {
+            fs_err::remove_file(file.path()).expect("removed");
+            fs_err::write(file.path(), "weeds").expect("written");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,13 @@
 //! `evctl alerts watch`: alerts as they happen.
 
+use std::{collections::BTreeMap, ops::ControlFlow};
+
 use clap::Args;
 use ev_client::{
-    Client,
-    proto::ev::thermal::v1::{Alert, AlertHappening, WatchAlertsResponse},
+    Client, Error, Replies,
+    proto::ev::thermal::v1::{
+        Alert, AlertFilter, AlertHappening, AlertState, ListAlertsRequest, Severity, WatchAlertsResponse,
+    },
 };
 
 use super::{Selection, text};
@@ -11,6 +15,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     json::Json,
+    live::{Live, count, follow},
     output::Output,
     style::{self, ACCENT, BOLD, DIM, harmless},
 };
@@ -20,7 +25,8 @@ use crate::{
 #[command(after_help = "\
 A line for each event: raised, rose, fell, escalated (nobody acknowledged it in time), acknowledged,
 ended, reopened, displaced (more severe ones needed its place). -o json prints a line for each, as
-the API sends it. Who reads too slowly misses events, and is told how many.
+the API sends it. Who reads too slowly misses events, and is told how many. A connection that is lost
+is made again, and alerts are told that were raised, changed or ended meanwhile, as they are by then.
 
 Examples:
   evctl alerts watch
@@ -34,25 +40,130 @@ pub(crate) struct WatchCommand {
     count: Option<u64>,
 }
 
+/// Alerts whose state is remembered, beyond what a server does unless told otherwise.
+const TOLD_MAX: usize = 100_000;
+/// Alerts of a page, as many as one may have.
+const PAGE_ALERTS: u32 = 1_000;
+
+/// What was shown so far.
+struct Watch<'a> {
+    client: &'a Client,
+    output: &'a Output,
+    filter: AlertFilter,
+    left: Option<u64>,
+    /// By id, which rises with time.
+    told: BTreeMap<String, Told>,
+}
+
+/// An alert as it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    revision: u32,
+    is_open: bool,
+}
+
 // === impl WatchCommand ===
 
 impl WatchCommand {
     pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<Exit, Failure> {
-        let WatchCommand { selection, count } = self;
-        let mut replies = client.thermal().watch_alerts(selection.into_filter()).await?;
-        let mut seen = 0;
-        while count.is_none_or(|count| seen < count)
-            && let Some(reply) = replies.next().await?
-        {
-            seen += 1;
-            // Before the event: they happened before it.
-            if reply.missed_events > 0 {
-                output.advise(&missed(reply.missed_events));
-            }
-            output.json_line(&Json::new("ev.thermal.v1.WatchAlertsResponse", &reply))?;
-            output.text(|| line(&reply))?;
+        let filter = self.selection.into_filter();
+        let mut watch = Watch { client, output, filter, left: self.count, told: BTreeMap::new() };
+        // What has ended before is no news, also after a break.
+        for alert in watch.list(AlertState::Ended).await? {
+            watch.remember(&alert);
         }
+        follow(&mut watch).await?;
         Ok(Exit::Ok)
+    }
+}
+
+// === impl Watch ===
+
+impl Live for Watch<'_> {
+    type Message = WatchAlertsResponse;
+
+    async fn ask(&self) -> Result<Replies<WatchAlertsResponse>, Error> {
+        self.client.thermal().watch_alerts(self.filter.clone()).await
+    }
+
+    fn take(&mut self, reply: WatchAlertsResponse) -> Result<ControlFlow<()>, Failure> {
+        // Before the event: they happened before it.
+        if reply.missed_events > 0 {
+            self.output.advise(&missed(reply.missed_events));
+        }
+        if let Some(alert) = &reply.alert {
+            // Told before the connection was lost, or when it was there again. Other numbers are news even where they are
+            // smaller: a server that was killed may have forgotten what it told last.
+            if self.told.get(&alert.id) == Some(&Told::of(alert)) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            self.remember(alert);
+        }
+        self.output.json_line(&Json::new("ev.thermal.v1.WatchAlertsResponse", &reply))?;
+        self.output.text(|| line(&reply))?;
+        Ok(count(&mut self.left))
+    }
+
+    fn note(&mut self, text: &str) -> Result<(), Failure> {
+        self.output.note(text);
+        Ok(())
+    }
+
+    async fn catch_up(&mut self) -> Result<ControlFlow<()>, Failure> {
+        let alerts = self.list(AlertState::Unspecified).await?;
+        let is_here = |id: &str| alerts.binary_search_by(|alert| alert.id.as_str().cmp(id)).is_ok();
+        let forgotten = self.told.iter().filter(|(id, told)| told.is_open && !is_here(id)).count();
+        if forgotten > 0 {
+            self.output.note(&format!("{forgotten} alerts that were open are not known to the server any more"));
+        }
+        self.told.retain(|id, _| is_here(id));
+        for alert in alerts {
+            let happening = match alert.state() {
+                AlertState::Ended => AlertHappening::Ended,
+                AlertState::Open | AlertState::Unspecified => AlertHappening::Unspecified,
+            };
+            let reply = WatchAlertsResponse { happening: happening.into(), alert: Some(alert), missed_events: 0 };
+            if self.take(reply)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+impl Watch<'_> {
+    /// The alerts that a watch tells of, in the order they were raised in.
+    async fn list(&self, state: AlertState) -> Result<Vec<Alert>, Failure> {
+        // A listing goes by the severity an alert has or ended with, a watch by the highest it had.
+        let severity_min = self.filter.severity_min();
+        let filter =
+            AlertFilter { state: state.into(), severity_min: Severity::Unspecified.into(), ..self.filter.clone() };
+        let request = ListAlertsRequest { filter: Some(filter), page_size: PAGE_ALERTS, page_token: String::new() };
+        let mut pages = self.client.thermal().list_alerts(request);
+        let mut alerts = Vec::new();
+        while let Some(page) = pages.next().await? {
+            alerts.extend(page.alerts.into_iter().filter(|alert| alert.peak_severity >= severity_min.into()));
+            if alerts.len() >= TOLD_MAX {
+                break;
+            }
+        }
+        alerts.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Ok(alerts)
+    }
+
+    fn remember(&mut self, alert: &Alert) {
+        self.told.insert(alert.id.clone(), Told::of(alert));
+        if self.told.len() > TOLD_MAX {
+            self.told.pop_first();
+        }
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    fn of(alert: &Alert) -> Told {
+        Told { revision: alert.revision, is_open: alert.state() != AlertState::Ended }
     }
 }
 

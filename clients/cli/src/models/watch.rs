@@ -13,7 +13,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     json::Json,
-    live::{Live, follow},
+    live::{Live, count, follow},
     output::Output,
     style::{ACCENT, BOLD, DIM},
     telemetry::time,
@@ -80,12 +80,11 @@ impl Live for Watch<'_> {
         let WatchEventsResponse { event: Some(event) } = message else { return Ok(ControlFlow::Continue(())) };
         self.output.text(|| line(&event))?;
         self.after = event.sequence;
-        self.left = self.left.map(|left| left.saturating_sub(1));
-        Ok(if self.left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(count(&mut self.left))
     }
 
     fn note(&mut self, text: &str) -> Result<(), Failure> {
-        self.output.advise(text);
+        self.output.note(text);
         Ok(())
     }
 }

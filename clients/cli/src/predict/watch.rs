@@ -1,14 +1,17 @@
 //! `evctl predict battery|thermal --watch`: predictions as the server renews them.
 
+use std::{marker::PhantomData, ops::ControlFlow};
+
 use clap::Args;
 use ev_client::{
-    Client,
+    Client, Error, Replies,
     proto::ev::{
         battery::v1::{PredictResponse, WatchResponse},
         common::v1::{PredictionInfo, PredictionStatus},
         thermal::v1::{AssessResponse, WatchAssessmentsResponse},
     },
 };
+use prost::Message;
 use prost_types::Timestamp;
 
 use crate::{
@@ -16,6 +19,7 @@ use crate::{
     failure::Failure,
     interval::number,
     json::Json,
+    live::{Live, count, follow},
     output::Output,
     style::{self, ACCENT, BOLD, DIM, WARN},
     telemetry::time,
@@ -25,12 +29,37 @@ use crate::{
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct WatchOption {
-    /// Show predictions as the server renews them, of --vehicle or of all that send, until interrupted.
+    /// Show predictions as the server renews them, of --vehicle or of all that send, until interrupted. A connection that is
+    /// lost is made again.
     #[arg(long, conflicts_with = "file", help_heading = "Watching")]
     pub(crate) watch: bool,
     /// End after so many.
     #[arg(long, value_name = "N", requires = "watch", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Watching")]
     count: Option<u64>,
+}
+
+/// What the server sends of a vehicle whose prediction it has renewed.
+trait Renewed: Message {
+    /// Of the message.
+    const NAME: &str;
+
+    async fn ask(client: &Client, vehicles: Vec<String>) -> Result<Replies<Self>, Error>
+    where
+        Self: Sized;
+
+    /// Those before it that came too quickly.
+    fn missed(&self) -> u64;
+
+    fn line(&self) -> String;
+}
+
+/// How far it has come.
+struct Watch<'a, R> {
+    client: &'a Client,
+    output: &'a Output,
+    vehicles: Vec<String>,
+    left: Option<u64>,
+    of: PhantomData<R>,
 }
 
 /// What is wrong with other options beside `--watch`.
@@ -45,41 +74,81 @@ pub(crate) fn refused() -> Failure {
 
 impl WatchOption {
     pub(crate) async fn batteries(self, client: &Client, vehicle: &str, output: &Output) -> Result<Exit, Failure> {
-        let mut replies = client.battery().watch(ids(vehicle)).await?;
-        let mut seen = 0;
-        while self.count.is_none_or(|count| seen < count)
-            && let Some(reply) = replies.next().await?
-        {
-            seen += 1;
-            missed(output, reply.missed_predictions);
-            output.json_line(&Json::new("ev.battery.v1.WatchResponse", &reply))?;
-            output.text(|| battery_line(&reply))?;
-        }
-        Ok(Exit::Ok)
+        self.follow::<WatchResponse>(client, vehicle, output).await
     }
 
     pub(crate) async fn packs(self, client: &Client, vehicle: &str, output: &Output) -> Result<Exit, Failure> {
-        let mut replies = client.thermal().watch_assessments(ids(vehicle)).await?;
-        let mut seen = 0;
-        while self.count.is_none_or(|count| seen < count)
-            && let Some(reply) = replies.next().await?
-        {
-            seen += 1;
-            missed(output, reply.missed_assessments);
-            output.json_line(&Json::new("ev.thermal.v1.WatchAssessmentsResponse", &reply))?;
-            output.text(|| pack_line(&reply))?;
-        }
+        self.follow::<WatchAssessmentsResponse>(client, vehicle, output).await
+    }
+
+    async fn follow<R: Renewed>(self, client: &Client, vehicle: &str, output: &Output) -> Result<Exit, Failure> {
+        let vehicles = if vehicle.is_empty() { Vec::new() } else { vec![vehicle.to_owned()] };
+        follow(&mut Watch::<R> { client, output, vehicles, left: self.count, of: PhantomData }).await?;
         Ok(Exit::Ok)
     }
 }
 
-fn ids(vehicle: &str) -> Vec<String> {
-    if vehicle.is_empty() { Vec::new() } else { vec![vehicle.to_owned()] }
+// === impl Watch ===
+
+impl<R: Renewed> Live for Watch<'_, R> {
+    type Message = R;
+
+    async fn ask(&self) -> Result<Replies<R>, Error> {
+        R::ask(self.client, self.vehicles.clone()).await
+    }
+
+    fn take(&mut self, reply: R) -> Result<ControlFlow<()>, Failure> {
+        let missed = reply.missed();
+        if missed > 0 {
+            self.output.advise(&format!("{missed} predictions were missed: this reads too slowly"));
+        }
+        self.output.json_line(&Json::new(R::NAME, &reply))?;
+        self.output.text(|| reply.line())?;
+        Ok(count(&mut self.left))
+    }
+
+    fn note(&mut self, text: &str) -> Result<(), Failure> {
+        self.output.note(text);
+        Ok(())
+    }
+
+    async fn catch_up(&mut self) -> Result<ControlFlow<()>, Failure> {
+        self.output.note("predictions that were renewed meanwhile are not shown");
+        Ok(ControlFlow::Continue(()))
+    }
 }
 
-fn missed(output: &Output, count: u64) {
-    if count > 0 {
-        output.advise(&format!("{count} predictions were missed: this reads too slowly"));
+// === impl Renewed ===
+
+impl Renewed for WatchResponse {
+    const NAME: &str = "ev.battery.v1.WatchResponse";
+
+    async fn ask(client: &Client, vehicles: Vec<String>) -> Result<Replies<WatchResponse>, Error> {
+        client.battery().watch(vehicles).await
+    }
+
+    fn missed(&self) -> u64 {
+        self.missed_predictions
+    }
+
+    fn line(&self) -> String {
+        battery_line(self)
+    }
+}
+
+impl Renewed for WatchAssessmentsResponse {
+    const NAME: &str = "ev.thermal.v1.WatchAssessmentsResponse";
+
+    async fn ask(client: &Client, vehicles: Vec<String>) -> Result<Replies<WatchAssessmentsResponse>, Error> {
+        client.thermal().watch_assessments(vehicles).await
+    }
+
+    fn missed(&self) -> u64 {
+        self.missed_assessments
+    }
+
+    fn line(&self) -> String {
+        pack_line(self)
     }
 }
 

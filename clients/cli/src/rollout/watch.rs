@@ -100,7 +100,7 @@ impl Live for Watch<'_> {
                 let page = format!("{}{WARN}note:{WARN:#} {note}\n", text::page(&self.last));
                 screen.draw(&page).map_err(Failure::Output)?;
             }
-            None => self.output.advise(note),
+            None => self.output.note(note),
         }
         Ok(())
     }

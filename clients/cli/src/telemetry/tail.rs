@@ -3,22 +3,25 @@
 use std::{
     collections::BTreeMap,
     io::{IsTerminal as _, Write as _},
-    time::{Duration, Instant},
+    ops::ControlFlow,
+    time::Duration,
 };
 
 use clap::Args;
 use ev_client::{
-    Client, Replies,
+    Client, Error, Replies,
     proto::ev::telemetry::v1::{WatchRequest, WatchResponse},
 };
+use tokio::time::Instant;
 
 use super::{cells, time};
 use crate::{
     exit::Exit,
     failure::Failure,
     json::Json,
+    live::{Live, count, follow},
     output::Output,
-    style::{ACCENT, BOLD, DIM},
+    style::{ACCENT, BOLD, DIM, WARN},
     table::{Cell, Table},
 };
 
@@ -34,7 +37,8 @@ const VALUES_MAX: usize = 10_000;
 #[command(after_help = "\
 On a terminal the latest values are shown in a table that keeps itself current; elsewhere a line
 for each reading. -o json prints a line for each batch, as the API sends it. Who reads too slowly
-misses batches, and is told how many.
+misses batches, and is told how many. A connection that is lost is made again; readings that came
+meanwhile may be missing.
 
 Examples:
   evctl telemetry tail
@@ -61,8 +65,22 @@ pub(crate) struct TailCommand {
 struct Board {
     values: BTreeMap<(String, String), (String, i64)>,
     missed: u64,
+    /// What becomes of the connection.
+    note: String,
     /// Lines drawn before.
     drawn: usize,
+    /// When it is drawn next, if there is something new.
+    due: Option<Instant>,
+}
+
+/// How far it has come.
+struct Tail<'a> {
+    client: &'a Client,
+    output: &'a Output,
+    request: WatchRequest,
+    left: Option<u64>,
+    /// On a terminal.
+    board: Option<Board>,
 }
 
 // === impl TailCommand ===
@@ -75,30 +93,66 @@ impl TailCommand {
             None => None,
         };
         let request = WatchRequest { vehicle_ids: self.vehicles, signals: self.signals, interval_min };
-        let replies = client.telemetry().watch(request).await?;
-        if !output.is_json() && std::io::stdout().is_terminal() {
-            live(replies, self.count).await
-        } else {
-            lines(replies, self.count, output).await
-        }
+        let is_live = !output.is_json() && std::io::stdout().is_terminal();
+        // At first it says that it waits.
+        let board = is_live.then(|| Board { due: Some(Instant::now()), ..Board::default() });
+        let mut tail = Tail { client, output, request, left: self.count, board };
+        follow(&mut tail).await?;
+        tail.draw()?;
+        Ok(Exit::Ok)
     }
 }
 
-async fn lines(mut replies: Replies<WatchResponse>, count: Option<u64>, output: &Output) -> Result<Exit, Failure> {
-    let mut seen = 0;
-    while count.is_none_or(|count| seen < count)
-        && let Some(reply) = replies.next().await?
-    {
-        seen += 1;
-        output.json_line(&Json::new("ev.telemetry.v1.WatchResponse", &reply))?;
-        if !output.is_json() {
-            output.text(|| text(&reply))?;
+// === impl Tail ===
+
+impl Live for Tail<'_> {
+    type Message = WatchResponse;
+
+    async fn ask(&self) -> Result<Replies<WatchResponse>, Error> {
+        self.client.telemetry().watch(self.request.clone()).await
+    }
+
+    fn take(&mut self, reply: WatchResponse) -> Result<ControlFlow<()>, Failure> {
+        self.output.json_line(&Json::new("ev.telemetry.v1.WatchResponse", &reply))?;
+        match &mut self.board {
+            Some(board) => board.take(&reply),
+            None => {
+                self.output.text(|| text(&reply))?;
+                if reply.missed_batches > 0 {
+                    let missed = reply.missed_batches;
+                    self.output.advise(&format!("{missed} batches were missed: this reads too slowly"));
+                }
+            }
         }
-        if reply.missed_batches > 0 {
-            output.advise(&format!("{} batches were missed: this reads too slowly", reply.missed_batches));
+        Ok(count(&mut self.left))
+    }
+
+    fn note(&mut self, text: &str) -> Result<(), Failure> {
+        match &mut self.board {
+            // Between two tables it would be drawn over, and they over it.
+            Some(board) => {
+                text.clone_into(&mut board.note);
+                board.draw()
+            }
+            None => {
+                self.output.note(text);
+                Ok(())
+            }
         }
     }
-    Ok(Exit::Ok)
+
+    async fn catch_up(&mut self) -> Result<ControlFlow<()>, Failure> {
+        self.note("connected again; readings that came meanwhile may be missing: see them with evctl telemetry query")?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.board.as_ref().and_then(|board| board.due)
+    }
+
+    fn draw(&mut self) -> Result<(), Failure> {
+        self.board.as_mut().map_or(Ok(()), Board::draw)
+    }
 }
 
 /// A line for each reading.
@@ -115,34 +169,11 @@ fn text(reply: &WatchResponse) -> String {
     reply.times_us.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
-async fn live(mut replies: Replies<WatchResponse>, count: Option<u64>) -> Result<Exit, Failure> {
-    let mut board = Board::default();
-    let (mut seen, mut drawn) = (0, Instant::now());
-    board.draw()?;
-    while count.is_none_or(|count| seen < count) {
-        let wait = FRAME.saturating_sub(drawn.elapsed());
-        match tokio::time::timeout(wait, replies.next()).await {
-            Ok(reply) => match reply? {
-                Some(reply) => {
-                    seen += 1;
-                    board.take(&reply);
-                }
-                None => break,
-            },
-            Err(_) => {
-                board.draw()?;
-                drawn = Instant::now();
-            }
-        }
-    }
-    board.draw()?;
-    Ok(Exit::Ok)
-}
-
 // === impl Board ===
 
 impl Board {
     fn take(&mut self, reply: &WatchResponse) {
+        self.due = self.due.or_else(|| Some(Instant::now() + FRAME));
         self.missed += reply.missed_batches;
         for column in &reply.columns {
             let values = column.values.iter().zip(&reply.times_us).filter(|(value, _)| !value.is_nan());
@@ -156,11 +187,12 @@ impl Board {
 
     /// The table, no higher than the terminal.
     fn render(&self, rows: usize) -> String {
+        let note = if self.note.is_empty() { String::new() } else { format!("{WARN}note:{WARN:#} {}\n", self.note) };
         if self.values.is_empty() {
-            return "waiting for readings\n".to_owned();
+            return format!("waiting for readings\n{note}");
         }
         let mut table = Table::new(["vehicle", "signal", "value", "time"]);
-        let shown = rows.saturating_sub(3).max(1);
+        let shown = rows.saturating_sub(3 + note.lines().count()).max(1);
         for ((vehicle, signal), (value, time_us)) in self.values.iter().take(shown) {
             table.row([
                 Cell::styled(vehicle, ACCENT),
@@ -175,10 +207,11 @@ impl Board {
             let missed = self.missed;
             text.push_str(&format!("{DIM}{hidden} more values, {missed} batches missed{DIM:#}\n"));
         }
-        text
+        text + &note
     }
 
     fn draw(&mut self) -> Result<(), Failure> {
+        self.due = None;
         let rows = terminal_size::terminal_size().map_or(ROWS, |(_, height)| height.0);
         let text = self.render(usize::from(rows));
         let up = if self.drawn == 0 { String::new() } else { format!("\x1b[{}A", self.drawn) };

@@ -9,12 +9,15 @@ use std::{
 
 use ev_models_core::{Digest, manifest::FileEntry};
 
-use crate::{ArtifactStore as _, DirectoryArtifactStore, RegistryError, Staged, StagedLimits};
+use crate::{
+    ArtifactStore as _, CacheCounts, DirectoryArtifactStore, Located, RegistryError, Staged, StagedLimits, StoredFile,
+};
 
 /// Files by digest, those used last. When each was used is its time of modification: it survives a restart.
 #[derive(Debug)]
 pub(super) struct Cache {
     pub(super) files: DirectoryArtifactStore,
+    pub(super) counts: Arc<CacheCounts>,
     max_bytes: u64,
     held: Arc<Mutex<Held>>,
 }
@@ -34,9 +37,9 @@ struct Hold {
 impl Cache {
     pub(super) async fn open(root: &Path, max_bytes: u64, staged: StagedLimits) -> Result<Cache, RegistryError> {
         let files = DirectoryArtifactStore::open(root, staged).await?;
-        let cache = Cache { files, max_bytes, held: Arc::default() };
+        let cache = Cache { files, counts: Arc::default(), max_bytes, held: Arc::default() };
         // It may have been larger.
-        cache.make_room(0).await?;
+        cache.make_room(&HashMap::new()).await?;
         Ok(cache)
     }
 
@@ -44,6 +47,16 @@ impl Cache {
     pub(super) async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError> {
         self.files.touch(&file.sha256).await?;
         self.files.fetch(file).await
+    }
+
+    /// Where a file lies, if it is here, to be verified; used last from now on.
+    pub(super) async fn locate(&self, file: &FileEntry) -> Result<Option<Located>, RegistryError> {
+        self.files.touch(&file.sha256).await?;
+        // Only now: who looked before it was touched may have deleted it.
+        if !self.files.has(&file.sha256).await? {
+            return Ok(None);
+        }
+        self.files.locate(file).await.map(Some)
     }
 
     /// Bytes of a small file, verified; used last from now on.
@@ -54,7 +67,7 @@ impl Cache {
 
     /// Takes files in, and deletes others where there is no room for all.
     pub(super) async fn commit(&self, staged: Vec<Staged>) -> Result<(), RegistryError> {
-        self.make_room(staged.iter().map(Staged::size).sum()).await?;
+        self.make_room(&staged.iter().map(|staged| (staged.digest(), staged.size())).collect()).await?;
         let digests: Vec<Digest> = staged.iter().map(Staged::digest).collect();
         self.files.commit(staged).await?;
         // Now, however long they took to come.
@@ -74,17 +87,26 @@ impl Cache {
         Arc::new(Hold { digests, held: self.held.clone() })
     }
 
-    /// Deletes what was used longest ago, until there is room for so many bytes more. What is held stays, and may be more.
-    async fn make_room(&self, bytes: u64) -> Result<(), RegistryError> {
+    /// Deletes a file that is stored no more.
+    pub(super) async fn forget(&self, file: &StoredFile) -> Result<(), RegistryError> {
+        if self.files.forget(&file.digest).await? {
+            self.counts.count_deleted(file.size);
+        }
+        Ok(())
+    }
+
+    /// Deletes what was used longest ago, until there is room for what comes, by digest and size. What is held stays, and may
+    /// be more.
+    async fn make_room(&self, coming: &HashMap<Digest, u64>) -> Result<(), RegistryError> {
         let mut files = Vec::new();
         for first_byte in 0..=u8::MAX {
             files.extend(self.files.list(first_byte).await?);
         }
-        let mut used = files.iter().map(|file| file.size).fold(bytes, u64::saturating_add);
-        if used <= self.max_bytes {
-            return Ok(());
-        }
+        // Its place is taken.
+        files.retain(|file| !coming.contains_key(&file.digest));
         files.sort_by_key(|file| file.stored_at_ms);
+        let sizes = files.iter().map(|file| file.size).chain(coming.values().copied());
+        let mut used = sizes.fold(0, u64::saturating_add);
         for file in files {
             if used <= self.max_bytes {
                 break;
@@ -96,8 +118,10 @@ impl Cache {
             let removed = self.files.remove(std::slice::from_ref(&file)).await?;
             if !removed.is_empty() {
                 used = used.saturating_sub(file.size);
+                self.counts.count_evicted();
             }
         }
+        self.counts.lie(used);
         Ok(())
     }
 }

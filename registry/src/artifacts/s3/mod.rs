@@ -4,6 +4,7 @@ mod bucket;
 mod cache;
 mod download;
 mod options;
+mod patience;
 mod send;
 
 use std::{
@@ -22,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 pub use options::S3Options;
 
 use self::{bucket::Bucket, cache::Cache, download::Downloads};
-use super::{ArtifactStore, Partials, Staged, Staging, StoredFile, content::digest_of};
+use super::{ArtifactStore, CacheCounts, Located, Partials, Staged, Staging, StoredFile, content::digest_of};
 use crate::{RegistryError, StagedLimits, blocking::blocking};
 
 /// Files that are sent, and objects that are deleted, at one time.
@@ -41,6 +42,15 @@ pub struct S3ArtifactStore {
     bucket: Bucket,
     cache: Cache,
     downloads: Downloads,
+}
+
+/// What counts as being in the cache.
+#[derive(Debug, Clone, Copy)]
+enum Sought {
+    /// Every byte is as it shall be.
+    Sound,
+    /// Whoever asks looks at the bytes.
+    Any,
 }
 
 // === impl S3ArtifactStore ===
@@ -78,24 +88,25 @@ impl S3ArtifactStore {
         Ok(S3ArtifactStore { bucket, cache, downloads })
     }
 
-    /// Brings a file that is not in the cache, or is not sound there.
-    async fn bring(&self, file: &FileEntry) -> Result<PathBuf, RegistryError> {
+    /// Brings a file that is not in the cache, unless somebody else has meanwhile. Whoever asks holds it.
+    async fn bring(&self, file: &FileEntry, sought: Sought) -> Result<(), RegistryError> {
+        self.cache.counts.count_miss();
         let _turn = self.downloads.turn(file).await;
-        if let Ok(place) = self.cache.fetch(file).await {
-            return Ok(place);
+        let is_here = match sought {
+            Sought::Sound => self.cache.fetch(file).await.is_ok(),
+            Sought::Any => matches!(self.cache.locate(file).await, Ok(Some(_))),
+        };
+        if is_here {
+            return Ok(());
         }
-        let held = self.cache.hold(vec![file.sha256]);
         let staged = self.downloads.bring(&self.bucket, file).await?;
-        self.cache.commit(vec![staged]).await?;
-        let place = self.cache.fetch(file).await;
-        drop(held);
-        place
+        self.cache.commit(vec![staged]).await
     }
 
     async fn remove_one(&self, file: &StoredFile) -> Result<Option<Digest>, RegistryError> {
         let removed = self.bucket.remove(file).await?;
         if removed {
-            self.cache.files.forget(&file.digest).await?;
+            self.cache.forget(file).await?;
         }
         Ok(removed.then_some(file.digest))
     }
@@ -115,6 +126,10 @@ impl ArtifactStore for S3ArtifactStore {
         Some(&self.downloads.partials)
     }
 
+    fn cache_counts(&self) -> Option<Arc<CacheCounts>> {
+        Some(self.cache.counts.clone())
+    }
+
     fn hold(&self, digests: Vec<Digest>) -> Option<Arc<dyn Any + Send + Sync>> {
         Some(self.cache.hold(digests))
     }
@@ -129,13 +144,31 @@ impl ArtifactStore for S3ArtifactStore {
     async fn fetch(&self, file: &FileEntry) -> Result<PathBuf, RegistryError> {
         match self.cache.fetch(file).await {
             // Somebody who looked before it was touched may have deleted it after.
-            Ok(place) if self.cache.files.has(&file.sha256).await? => Ok(place),
-            _ => self.bring(file).await,
+            Ok(place) if self.cache.files.has(&file.sha256).await? => {
+                self.cache.counts.count_hit();
+                Ok(place)
+            }
+            _ => {
+                let _held = self.cache.hold(vec![file.sha256]);
+                self.bring(file, Sought::Sound).await?;
+                self.cache.fetch(file).await
+            }
         }
+    }
+
+    async fn locate(&self, file: &FileEntry) -> Result<Located, RegistryError> {
+        if let Some(located) = self.cache.locate(file).await? {
+            self.cache.counts.count_hit();
+            return Ok(located);
+        }
+        let _held = self.cache.hold(vec![file.sha256]);
+        self.bring(file, Sought::Any).await?;
+        self.cache.files.locate(file).await
     }
 
     async fn read(&self, file: &str, digest: &Digest, max_bytes: u64) -> Result<Vec<u8>, RegistryError> {
         if let Ok(bytes) = self.cache.read(file, digest, max_bytes).await {
+            self.cache.counts.count_hit();
             return Ok(bytes);
         }
         let lost = || RegistryError::Lost { file: file.to_owned(), expected: *digest };
@@ -145,7 +178,7 @@ impl ArtifactStore for S3ArtifactStore {
             return Err(RegistryError::Damaged { file: file.to_owned(), problem });
         }
         let _held = self.cache.hold(vec![*digest]);
-        self.bring(&FileEntry { path: file.to_owned(), sha256: *digest, size }).await?;
+        self.bring(&FileEntry { path: file.to_owned(), sha256: *digest, size }, Sought::Sound).await?;
         self.cache.read(file, digest, max_bytes).await
     }
 

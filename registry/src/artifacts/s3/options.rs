@@ -8,14 +8,16 @@ use object_store::{
     path::Path as ObjectPath,
 };
 
+use super::patience::PatientConnector;
 use crate::RegistryError;
 
 /// Longest time of one request: a part of a file, at 140 kB/s. A download goes on from where it was ended.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Repetitions of a request that failed for a passing reason, and the time within which they begin.
+/// Repetitions of a request that failed for a passing reason, and the time within which they begin: one that was not
+/// answered is repeated, a second one is not.
 const RETRIES_MAX: usize = 3;
-const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// An S3-compatible object store, and how much of it is kept on the local disk.
@@ -81,6 +83,7 @@ impl S3Options {
             .with_bucket_name(bucket)
             .with_retry(retry)
             .with_client_options(client)
+            .with_http_connector(PatientConnector)
             // Files are deleted one by one, which every store knows how to do.
             .with_disable_bulk_delete(true)
             .build();

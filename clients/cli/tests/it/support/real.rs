@@ -26,7 +26,7 @@ impl RealServer {
         RealServer::start_with(&[])
     }
 
-    /// As [`RealServer::start`], with settings such as `("EVSERVE_ALERTS__LIFE__LOWER_AFTER", "0s")`.
+    /// As [`RealServer::start`], with settings such as `("EVSERVE_ALERTS__LIFE__LOWER_AFTER", "1s")`.
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Option<RealServer> {
         let mut command = Command::new(program()?);
         command

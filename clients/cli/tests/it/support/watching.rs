@@ -39,6 +39,11 @@ impl Watching {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing more came; notes: {:?}", self.noted()))
     }
 
+    /// The next line of its answer, if it comes within this time.
+    pub(crate) fn line_within(&self, time: Duration) -> Option<String> {
+        self.lines.recv_timeout(time).ok()
+    }
+
     /// Lines of its answer up to one that has these words.
     pub(crate) fn lines_to(&self, words: &str) -> Vec<String> {
         let mut lines = vec![self.line()];
@@ -52,6 +57,11 @@ impl Watching {
     pub(crate) fn note(&self, words: &str) {
         let found = || self.notes.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no note of `{words}`"));
         while !found().contains(words) {}
+    }
+
+    /// The next line of its notes.
+    pub(crate) fn next_note(&self) -> String {
+        self.notes.recv_timeout(PATIENCE).expect("a note")
     }
 
     /// As `kill -9` does it.
