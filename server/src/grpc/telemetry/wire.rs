@@ -127,12 +127,7 @@ impl<'a> BatchView<'a> {
 
 impl<'a> Deltas<'a> {
     fn of(packed: &'a [u8]) -> Option<Deltas<'a>> {
-        let (mut left, mut count) = (packed, 0);
-        while !left.is_empty() {
-            varint(&mut left)?;
-            count += 1;
-        }
-        Some(Deltas { left: packed, count })
+        Some(Deltas { left: packed, count: count(packed, varint)? })
     }
 }
 
@@ -157,12 +152,7 @@ impl ExactSizeIterator for Deltas<'_> {}
 
 impl<'a> Columns<'a> {
     fn of(batch: &'a [u8]) -> Option<Columns<'a>> {
-        let (mut left, mut count) = (batch, 0);
-        while !left.is_empty() {
-            column(&mut left)?;
-            count += 1;
-        }
-        Some(Columns { left: batch, count })
+        Some(Columns { left: batch, count: count(batch, column)? })
     }
 }
 
@@ -184,6 +174,16 @@ impl<'a> Iterator for Columns<'a> {
 impl ExactSizeIterator for Columns<'_> {}
 
 // --- parts; each takes what it reads off the front, and is none where prost is to say what it is
+
+/// How many there are to the end.
+fn count<'a, T>(mut left: &'a [u8], part: impl Fn(&mut &'a [u8]) -> Option<T>) -> Option<usize> {
+    let mut count = 0;
+    while !left.is_empty() {
+        part(&mut left)?;
+        count += 1;
+    }
+    Some(count)
+}
 
 fn column<'a>(left: &mut &'a [u8]) -> Option<(u32, &'a [[u8; 4]])> {
     let mut column = field(left, key::COLUMNS).flatten()?;
