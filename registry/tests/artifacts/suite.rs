@@ -271,6 +271,11 @@ pub(crate) async fn retention_keeps_the_newest_and_whatever_is_referred_to<P: Pl
 
 /// No age limit at all: imports lose their files under their hands, and are told; what is registered is whole.
 pub(crate) async fn a_registered_version_keeps_its_files_whatever_is_collected_beside_it<P: Place>(place: &P) {
+    // Whatever becomes of the others' contents, this one is nobody's.
+    let registry = place.registry().await;
+    let files = [("model.ubj", vec![9; 4])];
+    let nobodys = registry.import_files(&manifest("adder"), files, NOW_MS).await.unwrap();
+    delete(&registry, nobodys.version.version).await.unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let mut collectors = tokio::task::JoinSet::new();
     for _ in 0..2 {
