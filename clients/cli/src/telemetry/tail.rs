@@ -142,7 +142,7 @@ impl Live for Tail<'_> {
     }
 
     async fn catch_up(&mut self) -> Result<ControlFlow<()>, Failure> {
-        self.note("connected again; readings that came meanwhile may be missing: see them with evctl telemetry query")?;
+        self.note("readings that came meanwhile may be missing: see them with evctl telemetry query")?;
         Ok(ControlFlow::Continue(()))
     }
 

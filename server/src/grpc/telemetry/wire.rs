@@ -66,7 +66,7 @@ mod key {
     pub(super) const NANOS: u8 = varint(2);
 }
 
-/// A message that is none of ours.
+/// A message as prost reads it, and what is wrong with one that cannot be.
 pub(super) fn decoded(message: Bytes) -> Result<StreamRequest, Status> {
     // As tonic says it.
     prost::Message::decode(message).map_err(|error: prost::DecodeError| Status::internal(error.to_string()))
