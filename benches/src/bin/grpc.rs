@@ -22,7 +22,7 @@ const RATE_BUDGET: f64 = 0.9;
 /// How many times the floor's p99 the server's may be.
 const P99_BUDGET: f64 = 1.25;
 /// Turns in which latencies are taken, of each server and round.
-const LATENCY_TURNS: usize = 5;
+const LATENCY_TURNS: usize = 10;
 
 #[derive(Parser)]
 struct Cli {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ev_rollouts::Key;
-use http::HeaderName;
+use http::{Extensions, HeaderMap, HeaderName};
 use tonic::{Request, Status};
 
 use super::{deadline::Deadline, predictor::Predictor, status};
@@ -53,13 +53,24 @@ impl Predictor {
     /// `DEADLINE_EXCEEDED` when its deadline has already passed.
     #[inline]
     pub(super) fn call<T>(&self, request: &Request<T>) -> Result<Call, Status> {
-        let key = if self.routes.is_split() { key(request) } else { None };
-        Ok(Call { deadline: deadline(request)?, is_own: false, key })
+        self.call_with(request.extensions(), request.metadata().as_ref())
+    }
+
+    /// The call of a request that says this beside its message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Predictor::call`].
+    #[inline]
+    pub(super) fn call_with(&self, extensions: &Extensions, headers: &HeaderMap) -> Result<Call, Status> {
+        let key = if self.routes.is_split() { key(headers) } else { None };
+        Ok(Call { deadline: deadline(extensions)?, is_own: false, key })
     }
 
     /// The same of a stream, which may outlive the beginning of a rollout.
     pub(super) fn call_of_stream<T>(&self, request: &Request<T>) -> Result<Call, Status> {
-        Ok(Call { deadline: deadline(request)?, is_own: false, key: key(request) })
+        let key = key(request.metadata().as_ref());
+        Ok(Call { deadline: deadline(request.extensions())?, is_own: false, key })
     }
 }
 
@@ -69,8 +80,8 @@ impl Predictor {
 ///
 /// `DEADLINE_EXCEEDED` when it has already passed.
 #[inline]
-pub(super) fn deadline<T>(request: &Request<T>) -> Result<Option<Instant>, Status> {
-    match request.extensions().get::<Deadline>() {
+pub(super) fn deadline(extensions: &Extensions) -> Result<Option<Instant>, Status> {
+    match extensions.get::<Deadline>() {
         None => Ok(None),
         Some(Deadline(instant)) if *instant > Instant::now() => Ok(Some(*instant)),
         Some(_) => Err(status::of_predict(PredictError::DeadlineExceeded)),
@@ -78,8 +89,7 @@ pub(super) fn deadline<T>(request: &Request<T>) -> Result<Option<Instant>, Statu
 }
 
 #[cold]
-fn key<T>(request: &Request<T>) -> Option<Key> {
-    let headers: &http::HeaderMap = request.metadata().as_ref();
+fn key(headers: &HeaderMap) -> Option<Key> {
     let key = headers.get(STICKY_KEY)?.as_bytes();
     (!key.is_empty()).then(|| Key::of(&key[..key.len().min(KEY_BYTES_MAX)]))
 }

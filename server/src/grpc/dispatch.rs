@@ -31,8 +31,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 
 use super::{
-    battery::BatteryService,
-    charging::ChargingService,
+    battery::{self, BatteryService},
+    charging::{self, ChargingService},
     features::FeatureService,
     health::HealthService,
     held::{MessageMemory, Until},
@@ -40,11 +40,12 @@ use super::{
     oip::OipService,
     outcomes::OutcomesService,
     predictor::Predictor,
-    range::RangeService,
+    range::{self, RangeService},
     registry::RegistryService,
     rollouts::RolloutsService,
     telemetry::QueryService,
-    thermal::ThermalService,
+    thermal::{self, ThermalService},
+    unary::{self, Replayed},
     vision::VisionService,
 };
 
@@ -78,6 +79,9 @@ struct Services {
     health: HealthServer<HealthService>,
     /// Reflection, and the answer to paths that nobody serves.
     rest: tonic::service::Routes,
+    predictor: Arc<Predictor>,
+    /// Largest request of the predictor's services, in bytes.
+    size_max: usize,
     draining: CancellationToken,
     /// What requests with pictures hold.
     memory: Arc<MessageMemory>,
@@ -159,6 +163,8 @@ impl Dispatch {
             rest: tonic::service::Routes::new(builder().build_v1()?.max_decoding_message_size(64 * 1024))
                 .add_service(builder().build_v1alpha()?.max_decoding_message_size(64 * 1024))
                 .prepare(),
+            predictor: Arc::clone(predictor),
+            size_max: limits.message,
             draining: predictor.draining.clone(),
             memory: Arc::clone(memory),
         })))
@@ -180,8 +186,31 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> AnswerFuture {
-        let services = &self.0;
-        let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/')).map(|(name, _)| name);
+        macro_rules! call {
+            ($($service:ident / $method:literal),+) => {
+                match named(request.uri().path()) {
+                    $(Some((name, $method)) if name == name_of(&self.0.$service) => {
+                        let (services, predictor) = (Arc::clone(&self.0), Arc::clone(&self.0.predictor));
+                        let tonic = move |request| services.call(request);
+                        unary::answer(predictor, self.0.size_max, request, $service::one, tonic)
+                    })+
+                    _ => self.0.call(request.map(Replayed::untouched)),
+                }
+            };
+        }
+        call!(range / "Predict", charging / "Predict", battery / "Predict", thermal / "Assess")
+    }
+}
+
+impl Services {
+    /// Calls the service a path names, by way of tonic.
+    fn call<B>(&self, request: Request<B>) -> AnswerFuture
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
+        let services = self;
+        let name = named(request.uri().path()).map(|(name, _)| name);
         // Cloning a generated server clones one `Arc` and its limits.
         macro_rules! call {
             ($($service:ident),+; counted: $($counted:ident),+) => {
@@ -200,6 +229,12 @@ where
         }
         call!(range, charging, battery, thermal, features, outcomes, registry, rollouts, telemetry; counted: oip, vision)
     }
+}
+
+/// The service and the method of a path.
+#[inline]
+fn named(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix('/')?.split_once('/')
 }
 
 /// When a call of this path gives back what its messages hold.

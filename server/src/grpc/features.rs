@@ -115,7 +115,7 @@ impl FeatureStore for FeatureService {
         &self,
         request: Request<GetFeaturesRequest>,
     ) -> Result<Response<GetFeaturesResponse>, Status> {
-        deadline(&request)?;
+        deadline(request.extensions())?;
         let GetFeaturesRequest { vehicle_id, views } = request.into_inner();
         let vehicle = vehicle("vehicle_id", &vehicle_id)?;
         let plan = self.plan(&views)?;
@@ -129,7 +129,7 @@ impl FeatureStore for FeatureService {
         &self,
         request: Request<PutFeaturesRequest>,
     ) -> Result<Response<PutFeaturesResponse>, Status> {
-        deadline(&request)?;
+        deadline(request.extensions())?;
         let request = request.into_inner();
         let PutFeaturesRequest { vehicle_id, view, values, event_time } = &request;
         let vehicle = vehicle("vehicle_id", vehicle_id)?;

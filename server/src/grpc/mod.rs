@@ -31,6 +31,7 @@ mod stream;
 mod telemetry;
 mod thermal;
 mod trace;
+mod unary;
 mod upload;
 mod vision;
 mod web;

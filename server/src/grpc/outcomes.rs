@@ -58,7 +58,7 @@ impl OutcomesService {
 #[tonic::async_trait]
 impl Outcomes for OutcomesService {
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
-        deadline(&request)?;
+        deadline(request.extensions())?;
         let ReportRequest { outcomes, source } = request.into_inner();
         if outcomes.is_empty() {
             return Err(status::invalid("outcomes", "MISSING_FIELD", "is empty, expected at least one outcome"));
@@ -94,7 +94,7 @@ impl Outcomes for OutcomesService {
     }
 
     async fn compare(&self, request: Request<CompareRequest>) -> Result<Response<CompareResponse>, Status> {
-        deadline(&request)?;
+        deadline(request.extensions())?;
         let CompareRequest { model, versions, start_time, end_time, by_cohort } = request.into_inner();
         if model.is_empty() {
             return Err(status::invalid("model", "MISSING_FIELD", "is missing, expected the name of a model"));

@@ -4,8 +4,8 @@
 ///
 /// With a `task`, the invoking module provides `impl Features for $request` and
 /// `fn answer(&Predictor, &Deployment, Outcome) -> $response`. Without, it provides what is made of those otherwise:
-/// `fn one(&Arc<Predictor>, &$request, Option<Instant>) -> Reply<$response>`,
-/// `async fn many(&Predictor, &[$request], Option<Instant>) -> Result<Vec<Result<$response, PredictError>>, PredictError>` and
+/// `fn one(&Arc<Predictor>, &$request, Call) -> Reply<$response>`,
+/// `async fn many(&Predictor, &[$request], Call) -> Result<Vec<Result<$response, PredictError>>, PredictError>` and
 /// `fn together(&Predictor, usize, impl Fn(usize) -> &$request, impl FnMut(Result<$response, PredictError>)) -> bool`, which
 /// answers all rows of a run or, when it cannot, none, and `RUN_MAX`.
 macro_rules! single_model_service {
@@ -17,7 +17,7 @@ macro_rules! single_model_service {
         $($methods:tt)*
     ) => {
         #[inline]
-        fn one(
+        pub(super) fn one(
             predictor: &std::sync::Arc<Predictor>,
             request: &$request,
             call: super::call::Call,

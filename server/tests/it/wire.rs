@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ev_client::Code;
-use ev_proto::ev::range::v1::PredictRequest;
+use ev_proto::ev::range::v1::{PredictRequest, PredictResponse};
+use http::{HeaderMap, HeaderValue, header::TE};
+use http_body::Frame;
+use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -12,7 +16,7 @@ use tokio::{
 use crate::support::{
     assert_eventually,
     http::exchange,
-    raw::{call, stream},
+    raw::{Bare, call, stream},
     refusal::Refusal,
     server::{TestServer, shared},
 };
@@ -51,6 +55,53 @@ async fn bytes_that_are_no_message_are_refused() {
     // A field nobody knows is none of the server's business.
     let unknown = [0x0a, 5, b'T', b'e', b's', b'l', b'a', 0x12, 1, b'3', 0xf8, 0x7f, 0x01];
     call(&channel, PREDICT, unknown.to_vec(), &[]).await.expect("answered");
+}
+
+#[tokio::test]
+async fn a_request_is_answered_however_its_bytes_come() {
+    let connection = Bare::connect(shared().grpc).await;
+    let message = tesla().encode_to_vec();
+    let whole: Bytes = [&[0, 0, 0, 0, u8::try_from(message.len()).expect("short")], &message[..]].concat().into();
+    let data = |pieces: &[&[u8]]| -> Vec<Frame<Bytes>> {
+        pieces.iter().map(|piece| Frame::data(Bytes::copy_from_slice(piece))).collect()
+    };
+    let trailers = || Frame::trailers(HeaderMap::from_iter([(TE, HeaderValue::from_static("trailers"))]));
+    let bodies = || {
+        [
+            ("whole", data(&[&whole])),
+            ("its head apart", data(&[&whole[..5], &whole[5..]])),
+            ("its head in pieces", data(&[&whole[..2], &whole[2..9], &whole[9..]])),
+            ("byte by byte", data(&whole.iter().map(std::slice::from_ref).collect::<Vec<_>>())),
+            ("after nothing", data(&[b"", &whole])),
+            ("before nothing", data(&[&whole, b""])),
+            ("with trailers", vec![Frame::data(whole.clone()), trailers()]),
+        ]
+    };
+    let km = |answer: Bytes| {
+        let answer = PredictResponse::decode(answer).expect("an answer");
+        [answer.range_q10_km, answer.range_q50_km, answer.range_q90_km].map(f32::to_bits)
+    };
+    let expected = km(call(&shared().channel().await, PREDICT, message, &[]).await.expect("answered"));
+    for pause in [Duration::ZERO, Duration::from_millis(2)] {
+        for (name, frames) in bodies() {
+            let answered = connection.frames(PREDICT, frames, pause).await;
+            assert_eq!(km(answered.expect(name)), expected, "{name}");
+        }
+    }
+
+    let compressed = [&[1], &whole[1..]].concat();
+    let refusals: [(&[&[u8]], _); 5] = [
+        (&[&whole[..whole.len() - 1]], "Unexpected EOF"),
+        (&[&whole[..3]], "Unexpected EOF"),
+        (&[b""], "Missing request message"),
+        (&[], "Missing request message"),
+        (&[&compressed], "compressed-flag"),
+    ];
+    for (frames, words) in refusals {
+        let refused = connection.frames(PREDICT, data(frames), Duration::ZERO).await;
+        let refused = refused.map_err(Refusal::from).expect_err(words);
+        refused.says(Code::Internal, "MALFORMED_CALL", &[words]);
+    }
 }
 
 #[tokio::test]

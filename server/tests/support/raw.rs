@@ -1,19 +1,24 @@
 //! Bytes on the wire that no generated client would send.
 
 use std::{
+    convert::Infallible,
     fmt::Debug,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::{Uri, uri::PathAndQuery};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio_stream::StreamExt as _;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     body::Body,
     client::{Grpc, GrpcService},
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -132,6 +137,34 @@ impl Bare {
         let mut grpc = self.grpc();
         grpc.ready().await.expect("connected");
         grpc.streaming(request, PathAndQuery::from_static(path), RawCodec).await.map(tonic::Response::into_inner)
+    }
+
+    /// Calls a path with a body in these frames, a pause before each, and gives what the answer has: its message, or its status.
+    pub(crate) async fn frames(
+        &self,
+        path: &'static str,
+        frames: Vec<Frame<Bytes>>,
+        pause: Duration,
+    ) -> Result<Bytes, Status> {
+        let frames = tokio_stream::iter(frames).then(move |frame| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, Infallible>(frame)
+        });
+        let request = http::Request::post(format!("http://evserve{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::new(StreamBody::new(Box::pin(frames))))
+            .expect("a request");
+        let (head, body) = self.0.clone().send_request(request).await.expect("an answer").into_parts();
+        assert_eq!(head.headers["content-type"], "application/grpc");
+        let body = body.collect().await.expect("a body");
+        let status = Status::from_header_map(body.trailers().unwrap_or(&head.headers)).expect("a status");
+        if status.code() != Code::Ok {
+            return Err(status);
+        }
+        let mut message = body.to_bytes();
+        assert_eq!((message.get_u8(), message.get_u32() as usize), (0, message.len()));
+        Ok(message)
     }
 
     fn grpc(&self) -> Grpc<Bare> {
