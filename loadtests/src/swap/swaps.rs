@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Bench, SwapError, median,
-    probe::{Stage, WARM_UP},
+    probe::{Capacity, Stage, WARM_UP},
 };
 use crate::{
     Percentiles, Report,
@@ -36,12 +36,6 @@ pub struct SwapReport {
     pub model: String,
     /// Whether both versions stayed loaded.
     pub warm: bool,
-    /// Requests a second that would fill the server's processor.
-    pub capacity_per_second: f64,
-    /// Requests a second that the client got in a closed loop, and the share of a processor the server took for them.
-    pub closed_loop: (f64, f64),
-    /// Requests a second while versions were swapped, and without.
-    pub rate: f64,
     /// One a turn.
     pub rounds: Vec<SwapRound>,
 }
@@ -49,6 +43,13 @@ pub struct SwapReport {
 /// One turn: the same load without swaps and with them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SwapRound {
+    /// Requests a second that would fill the server's processor. Found anew for each turn: virtual processors change their
+    /// speed, and a load that fills 70 % of one fills 90 % of a slower one.
+    pub capacity_per_second: f64,
+    /// Requests a second that the client got in a closed loop, and the share of a processor the server took for them.
+    pub closed_loop: (f64, f64),
+    /// Requests a second while versions were swapped, and without.
+    pub rate: f64,
     /// Without swaps.
     pub calm_us: Percentiles,
     /// Requests that were under way while a version was swapped.
@@ -97,18 +98,11 @@ pub async fn run_swaps(
             stage.alias(alias, version).await?;
         }
     }
-    let capacity = stage.capacity().await?;
-    let rate = stage.rate(&capacity);
-    let mut report = SwapReport {
-        model: bench.subject.model.clone(),
-        warm: plan.warm,
-        capacity_per_second: capacity.per_second,
-        closed_loop: capacity.closed_loop,
-        rate,
-        rounds: Vec::new(),
-    };
+    let mut report = SwapReport { model: bench.subject.model.clone(), warm: plan.warm, rounds: Vec::new() };
     let time = plan.every * (plan.swaps + 1);
     for turn in 0..bench.rounds {
+        let capacity = stage.capacity().await?;
+        let rate = stage.rate(&capacity);
         let (calm, (swapped, swaps)) = if turn % 2 == 0 {
             let calm = stage.load(rate, time).await?;
             (calm, swapping(&stage, rate, time, plan).await?)
@@ -117,7 +111,7 @@ pub async fn run_swaps(
             (stage.load(rate, time).await?, swapped)
         };
         let (calm, _, busy) = calm;
-        let round = SwapRound::new(&calm, busy, &swapped.0, &swapped.1, &swaps);
+        let round = SwapRound::new((&capacity, rate), (&calm, busy), &swapped.0, &swapped.1, &swaps);
         progress(&round);
         report.rounds.push(round);
     }
@@ -163,7 +157,13 @@ fn overlapping<'s>(samples: &'s [Sample], swaps: &'s [Swap]) -> impl Iterator<It
 // === impl SwapRound ===
 
 impl SwapRound {
-    fn new(calm: &Report, busy: f64, swapped: &Report, samples: &[Sample], swaps: &[Swap]) -> SwapRound {
+    fn new(
+        (capacity, rate): (&Capacity, f64),
+        (calm, busy): (&Report, f64),
+        swapped: &Report,
+        samples: &[Sample],
+        swaps: &[Swap],
+    ) -> SwapRound {
         let mut histogram = Histogram::new_with_max(LONGEST_NS, 3).expect("three digits to a minute are valid");
         for sample in overlapping(samples, swaps) {
             histogram.saturating_record(u64::try_from(sample.took.as_nanos()).unwrap_or(u64::MAX));
@@ -172,6 +172,9 @@ impl SwapRound {
         let longest = took.iter().copied().fold(0.0, f64::max);
         let failed = |report: &Report| report.failed + report.dropped + report.unanswered;
         SwapRound {
+            capacity_per_second: capacity.per_second,
+            closed_loop: capacity.closed_loop,
+            rate,
             calm_us: calm.latency_us,
             overlapping_us: Percentiles::of(&histogram),
             all_us: swapped.latency_us,
@@ -196,8 +199,9 @@ impl fmt::Display for SwapRound {
         let (p50, p99) = (self.ratio(|us| us.p50).0, self.ratio(|us| us.p99));
         write!(
             f,
-            "without {:>8.0} {:>8.0}   overlapping {:>8.0} {:>8.0} ({:>7})   all {:>8.0} {:>8.0}   times {:>5.2} {:>5.2} {:>5.2}   \
+            "{:>6.0} a second   without {:>8.0} {:>8.0}   overlapping {:>8.0} {:>8.0} ({:>7})   all {:>8.0} {:>8.0}   times {:>5.2} {:>5.2} {:>5.2}   \
              swap {:>6.1} {:>6.1} ms, {} late   failed {}   lag p99 {:.0} {:.0}   busy {:.0} %",
+            self.rate,
             self.calm_us.p50,
             self.calm_us.p99,
             self.overlapping_us.p50,
@@ -276,16 +280,16 @@ impl fmt::Display for SwapReport {
         let kind = if self.warm { "both versions stay loaded" } else { "each swap loads the one and frees the other" };
         let swaps: u64 = self.rounds.iter().map(|round| round.swaps).sum();
         let failed: u64 = self.rounds.iter().map(|round| round.failed).sum();
-        let (closed, share) = self.closed_loop;
         writeln!(f, "{}: {swaps} swaps, {kind}", self.model)?;
+        let of = |of: &dyn Fn(&SwapRound) -> f64| median(self.rounds.iter().map(of).collect());
         writeln!(
             f,
-            "capacity {:.0} requests/s (closed loop: {closed:.0} with {:.0} % of a processor), load {:.0} requests/s",
-            self.capacity_per_second,
-            share * 100.0,
-            self.rate
+            "capacity {:.0} requests/s (closed loop: {:.0} with {:.0} % of a processor), load {:.0} requests/s",
+            of(&|round| round.capacity_per_second),
+            of(&|round| round.closed_loop.0),
+            of(&|round| round.closed_loop.1) * 100.0,
+            of(&|round| round.rate)
         )?;
-        let of = |of: &dyn Fn(&SwapRound) -> f64| median(self.rounds.iter().map(of).collect());
         let calm = (of(&|round| round.calm_us.p50), of(&|round| round.calm_us.p99));
         let overlapping = (of(&|round| round.overlapping_us.p50), of(&|round| round.overlapping_us.p99));
         let all = (of(&|round| round.all_us.p50), of(&|round| round.all_us.p99));
