@@ -66,8 +66,9 @@ impl<'b> Stage<'b> {
         moved.map(|_| ()).map_err(refused("move an alias"))
     }
 
-    /// What fills the server's processor: requests of a closed loop, over the share of it that they take. The client may
-    /// be too slow to fill it; what a request takes is known all the same.
+    /// What fills the server's processor: requests over the share of it that they take. The client may be too slow to fill
+    /// it; what a request takes is known all the same. Asked twice, since requests that come one by one take more than
+    /// those of a closed loop, for each of which the server is awake already.
     pub(super) async fn capacity(&self) -> Result<Capacity, SwapError> {
         let load = Load {
             pace: Pace::InFlight(PROBE_IN_FLIGHT),
@@ -79,7 +80,9 @@ impl<'b> Stage<'b> {
         let (before, began) = (self.server.used()?, Instant::now());
         let report = run(&load).await?;
         let share = (self.server.used()? - before).as_secs_f64() / began.elapsed().as_secs_f64();
-        Ok(Capacity { per_second: report.per_second / share, closed_loop: (report.per_second, share) })
+        let closed = Capacity { per_second: report.per_second / share, closed_loop: (report.per_second, share) };
+        let (report, _, busy) = self.load(self.rate(&closed), PROBE).await?;
+        Ok(Capacity { per_second: report.per_second / busy, ..closed })
     }
 
     /// Requests a second of the load: what was asked for, as far as the client can send it on time.
