@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use ev_batching::take_place;
 use ev_server::{Config, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -111,12 +112,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 /// Serves until it is told to stop, with a fleet of so many vehicles.
 fn serve(config: Config, vehicles: u32) -> anyhow::Result<()> {
     ev_server::start_logs(&config.observability).map_err(|error| anyhow::anyhow!("observability.log: {error}"))?;
-    // The control runtime: registry, deployments, exporters. Requests run on threads of their own.
+    // The control runtime: registry, deployments, exporters. Requests run on threads of their own, and come first.
+    let place = config.batching.control_priority();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         // Files are read and models loaded there, mostly by one after the other: each thread costs half a megabyte.
         .max_blocking_threads(8)
         .thread_name("control")
+        .on_thread_start(move || take_place(place))
         .enable_all()
         .build()
         .context("cannot start the control runtime")?;

@@ -98,7 +98,8 @@ pub fn take_place(priority: WorkerPriority) {
     match priority {
         WorkerPriority::Normal => {}
         WorkerPriority::Low => {
-            if let Ok(usual) = rustix::process::getpriority_process(None) {
+            // The process's own, which is its first thread's: threads begin as low as the one that started them.
+            if let Ok(usual) = rustix::process::getpriority_process(Some(rustix::process::getpid())) {
                 let _ = rustix::process::setpriority_process(None, (usual + LOW_NICE).min(19));
             }
         }

@@ -544,6 +544,15 @@ impl BatchingConfig {
         }
     }
 
+    /// The same of the threads of the control plane. Somebody waits for what they do, so that they are never the last.
+    #[must_use]
+    pub fn control_priority(&self) -> WorkerPriority {
+        match self.priority() {
+            WorkerPriority::Idle | WorkerPriority::Low => WorkerPriority::Low,
+            WorkerPriority::Normal => WorkerPriority::Normal,
+        }
+    }
+
     /// Batches run at one time, where `cores` are the CPUs of the quota.
     #[must_use]
     pub fn workers(&self, cores: usize) -> usize {

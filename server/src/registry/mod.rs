@@ -82,7 +82,10 @@ pub(crate) async fn open(config: &Config) -> Result<(Registry, Vec<VersionRecord
         staged: config.registry.staged(),
         ..ev_registry::RegistryConfig::new(config.data.directory.join("registry"))
     };
-    let registry = Registry::open(&place).await.map_err(|source| start_error(config, source))?;
+    // By a thread of the control plane: those of SQLite get the priority of the one that starts them.
+    let opened = tokio::spawn(async move { Registry::open(&place).await }).await;
+    let opened = opened.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+    let registry = opened.map_err(|source| start_error(config, source))?;
     if !config.registry.database_url.is_empty() {
         tracing::info!(database = %config.registry.database_url, "the registry is kept in PostgreSQL");
     }
