@@ -28,6 +28,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Closer than this to a request's time the sender spins: the timer is no finer than a millisecond.
 const SPIN: Duration = Duration::from_millis(2);
+/// How long it is a server's turn, where two take turns.
+const TURN: Duration = Duration::from_millis(50);
 /// Requests sent without a pause when the sender is late, before answers get a turn.
 const BURST: u64 = 8;
 /// Messages that wait for their turn on one stream.
@@ -43,6 +45,12 @@ pub enum LoadError {
     /// A number that makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
+}
+
+/// A server that is asked.
+struct Side {
+    targets: Vec<Target>,
+    recorder: Arc<Recorder>,
 }
 
 /// Where requests of a test go, one a connection or stream.
@@ -86,6 +94,40 @@ pub(crate) async fn run_keeping(load: &Load) -> Result<(Report, Vec<Sample>), Lo
     Ok((recorder.report(load), recorder.samples()))
 }
 
+/// Runs a load test on two servers in turns of [`TURN`]: what comes over the machine comes over both, and slow seconds of it
+/// are not one server's. Each has all of the rate in its turns, and half of the time.
+///
+/// # Errors
+///
+/// As [`run`]; and when there is no rate.
+pub async fn run_beside(load: &Load, other: &str) -> Result<[Report; 2], LoadError> {
+    check(load)?;
+    let Pace::Rate(rate) = load.pace else {
+        return Err(LoadError::Invalid("servers that take turns are asked on a schedule: expected a rate"));
+    };
+    // What each is sent on the whole, and told of in its report.
+    let half = Load { pace: Pace::Rate(rate / 2.0), ..load.clone() };
+    let loads = [half.clone(), Load { endpoint: other.to_owned(), ..half }];
+    let mut clients = [Vec::new(), Vec::new()];
+    for (load, clients) in loads.iter().zip(&mut clients) {
+        for _ in 0..load.connections {
+            clients.push(connect(load).await?);
+        }
+    }
+    let origin = Instant::now();
+    let mut tasks = JoinSet::new();
+    let mut sides = Vec::with_capacity(loads.len());
+    for (load, clients) in loads.iter().zip(&clients) {
+        let recorder = Arc::new(Recorder::since(origin, load));
+        let targets = open(load, clients, &recorder, &mut tasks).await?;
+        sides.push(Side { targets, recorder });
+    }
+    send_on_schedule(load, rate, &sides).await;
+    await_answers(&[&sides[0].recorder, &sides[1].recorder]).await;
+    tasks.shutdown().await;
+    Ok([0, 1].map(|side| sides[side].recorder.report(&loads[side])))
+}
+
 async fn run_on(load: &Load, recorder: impl FnOnce(&Load) -> Recorder) -> Result<Arc<Recorder>, LoadError> {
     check(load)?;
     let mut clients = Vec::with_capacity(load.connections);
@@ -97,16 +139,22 @@ async fn run_on(load: &Load, recorder: impl FnOnce(&Load) -> Recorder) -> Result
     match load.pace {
         Pace::Rate(rate) => {
             let targets = open(load, &clients, &recorder, &mut tasks).await?;
-            send_on_schedule(load, rate, &targets, &recorder).await;
+            let side = Side { targets, recorder: Arc::clone(&recorder) };
+            send_on_schedule(load, rate, std::slice::from_ref(&side)).await;
         }
         Pace::InFlight(count) => send_on_answer(load, count, &clients, &recorder, &mut tasks).await?,
     }
-    let patience = Instant::now() + PATIENCE;
-    while recorder.in_flight() > 0 && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    await_answers(&[&recorder]).await;
     tasks.shutdown().await;
     Ok(recorder)
+}
+
+/// Waits for what was sent, but not for ever.
+async fn await_answers(recorders: &[&Arc<Recorder>]) {
+    let patience = Instant::now() + PATIENCE;
+    while recorders.iter().any(|recorder| recorder.in_flight() > 0) && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn check(load: &Load) -> Result<(), LoadError> {
@@ -194,15 +242,18 @@ fn stream_result(reply: &PredictStreamResponse) -> Result<Answered, String> {
     }
 }
 
-/// Sends each request when it is due, answered or not.
-async fn send_on_schedule(load: &Load, rate: f64, targets: &[Target], recorder: &Arc<Recorder>) {
+/// Sends each request when it is due, answered or not, to the server whose turn it is.
+async fn send_on_schedule(load: &Load, rate: f64, sides: &[Side]) {
     let cars = cars();
     let end = load.warm_up + load.duration;
-    for (count, (target, car)) in (0u64..).zip(targets.iter().cycle().zip(cars.iter().cycle())) {
+    for (count, car) in (0u64..).zip(cars.iter().cycle()) {
         let offset = Duration::from_secs_f64(crate::report::Share(count).of(rate));
         if offset >= end {
             return;
         }
+        let of = |all: usize, turn: u128| usize::try_from(turn % all.max(1) as u128).unwrap_or(0);
+        let Side { targets, recorder } = &sides[of(sides.len(), offset.as_nanos() / TURN.as_nanos())];
+        let target = &targets[of(targets.len(), count.into())];
         let due = recorder.origin + offset;
         wait_until(due).await;
         if count % BURST == 0 {

@@ -7,7 +7,7 @@ use std::{fmt::Display, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ev_loadtests::{
-    AlertsLoad, IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Scenario, Thresholds, Vice,
+    AlertsLoad, IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Report, Scenario, Thresholds, Vice,
 };
 use serde::Serialize;
 
@@ -38,6 +38,10 @@ struct Cli {
     /// Address of the server [default: 127.0.0.1:50051; of the ingest and hostile scenarios 127.0.0.1:50052].
     #[arg(long)]
     endpoint: Option<String>,
+    /// Address of a second server: the two take turns of 50 ms at the rate, and both are told of, so that what slows the
+    /// machine down slows both down
+    #[arg(long, conflicts_with_all = ["in_flight", "ingest"])]
+    beside: Option<String>,
     /// Where the server of the alerts scenario takes readings in.
     #[arg(long, default_value = "127.0.0.1:50052")]
     ingest: String,
@@ -169,11 +173,18 @@ fn run(mut cli: Cli) -> anyhow::Result<ExitCode> {
             cli.print(&report)?;
             report.broken(cli.thresholds.p99_max)
         }
-        Some(scenario) => {
-            let report = runtime.block_on(ev_loadtests::run(&cli.load(scenario)?))?;
-            cli.print(&report)?;
-            cli.thresholds().broken(&report)
-        }
+        Some(scenario) => match &cli.beside {
+            Some(other) => {
+                let reports = runtime.block_on(ev_loadtests::run_beside(&cli.load(scenario)?, other))?;
+                cli.print_both(&reports)?;
+                reports.iter().flat_map(|report| cli.thresholds().broken(report)).collect()
+            }
+            None => {
+                let report = runtime.block_on(ev_loadtests::run(&cli.load(scenario)?))?;
+                cli.print(&report)?;
+                cli.thresholds().broken(&report)
+            }
+        },
         None => {
             let report = runtime.block_on(ev_loadtests::run_ingest(&cli.ingest_load()))?;
             cli.print(&report)?;
@@ -210,6 +221,14 @@ impl Cli {
         match self.output {
             Output::Table => print!("{report}"),
             Output::Json => println!("{}", serde_json::to_string_pretty(report)?),
+        }
+        Ok(())
+    }
+
+    fn print_both(&self, [one, other]: &[Report; 2]) -> anyhow::Result<()> {
+        match self.output {
+            Output::Table => print!("{one}\nBeside it\n\n{other}"),
+            Output::Json => println!("{}", serde_json::to_string_pretty(&[one, other])?),
         }
         Ok(())
     }

@@ -74,9 +74,13 @@ impl Sample {
 
 impl Recorder {
     pub(crate) fn new(load: &Load) -> Recorder {
+        Recorder::since(Instant::now(), load)
+    }
+
+    /// Of a test that begins at `origin`.
+    pub(crate) fn since(origin: Instant, load: &Load) -> Recorder {
         let histogram =
             || Histogram::new_with_max(LONGEST_NS, 3).expect("three digits to a minute are a valid histogram");
-        let origin = Instant::now();
         let counted_from = origin + load.warm_up;
         Recorder {
             origin,

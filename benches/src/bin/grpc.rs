@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Parser;
 use ev_benches::{
-    grpc::{H2load, LoadReport, Placement, Process, Target, load, machine, write_body},
+    grpc::{H2load, LoadReport, Placement, Process, Target, load, load_beside, machine, write_body},
     median,
 };
 
@@ -21,8 +21,6 @@ const STREAM_BUDGET_US: f64 = 0.4;
 const RATE_BUDGET: f64 = 0.9;
 /// How many times the floor's p99 the server's may be.
 const P99_BUDGET: f64 = 1.25;
-/// Turns in which latencies are taken, of each server and round.
-const LATENCY_TURNS: usize = 10;
 
 #[derive(Parser)]
 struct Cli {
@@ -54,7 +52,7 @@ struct Round {
     stream_model_us: f64,
 }
 
-/// What one turn at the offered rate found for one server; not a number where the client did not keep its schedule.
+/// What one round at the offered rate found for one server; not a number where the client did not keep its schedule.
 #[derive(Debug, Clone, Copy)]
 struct Latency {
     p50_us: f64,
@@ -92,9 +90,7 @@ fn main() -> anyhow::Result<()> {
     let (mut rounds, mut latencies) = (Vec::new(), Vec::new());
     for round in 0..bench.cli.rounds {
         rounds.push(pair(round, || bench.round(&floor), || bench.round(&full))?);
-        for turn in 0..LATENCY_TURNS {
-            latencies.push(pair(round + turn, || Ok(bench.latency(&floor)), || Ok(bench.latency(&full)))?);
-        }
+        latencies.push(bench.latencies(&floor, &full));
         eprint!("\rround {} of {}", round + 1, bench.cli.rounds);
     }
     eprintln!();
@@ -190,18 +186,25 @@ impl Bench {
         })
     }
 
-    fn latency(&self, server: &Process) -> Latency {
-        let target = Target { address: server.address(), processors: self.cli.client_processor.clone() };
+    /// Of both servers, which take turns of 50 ms: the slowest hundredth is what waited while the machine did something
+    /// else, and that comes in clusters, which must not fall upon one of the two.
+    fn latencies(&self, floor: &Process, full: &Process) -> (Latency, Latency) {
+        let [floor, full] = [floor, full]
+            .map(|server| Target { address: server.address(), processors: self.cli.client_processor.clone() });
         let rate = self.cli.rate.to_string();
-        let open = load(&target, &["--rate", &rate, "--connections", "4", "--warm-up", "200ms", "--duration", "500ms"]);
-        // A client that other work kept from its schedule says nothing of the server: no latency from this turn.
-        let open = open.inspect_err(|error| eprintln!("\na turn without latencies: {error}")).ok();
-        let found = |value: fn(&LoadReport) -> f64| open.as_ref().map_or(f64::NAN, value);
-        Latency {
-            p50_us: found(|report| report.latency_us.p50),
-            p99_us: found(|report| report.latency_us.p99),
-            lag_us: found(|report| report.lag_us.p99),
-        }
+        let arguments = ["--rate", &rate, "--connections", "4", "--warm-up", "500ms", "--duration", "10s"];
+        // A client that other work kept from its schedule says nothing of the servers: no latencies from this round.
+        let open = load_beside(&floor, &full, &arguments);
+        let open = open.inspect_err(|error| eprintln!("\na round without latencies: {error}")).ok();
+        let found = |server: usize| {
+            let value = |value: fn(&LoadReport) -> f64| open.as_ref().map_or(f64::NAN, |both| value(&both[server]));
+            Latency {
+                p50_us: value(|report| report.latency_us.p50),
+                p99_us: value(|report| report.latency_us.p99),
+                lag_us: value(|report| report.lag_us.p99),
+            }
+        };
+        (found(0), found(1))
     }
 
     fn print(&self, rounds: &Pairs<Round>, latencies: &Pairs<Latency>) {

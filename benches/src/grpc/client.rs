@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use prost::Message as _;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::process::{pinned, sibling};
 
@@ -112,6 +112,20 @@ impl H2load {
 ///
 /// When a threshold is not kept, or it cannot run.
 pub fn load(target: &Target, arguments: &[&str]) -> anyhow::Result<LoadReport> {
+    run(target, arguments)
+}
+
+/// The same of two servers that take turns within the test; the client's processors are the first one's.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_beside(target: &Target, other: &Target, arguments: &[&str]) -> anyhow::Result<[LoadReport; 2]> {
+    let other = other.address.to_string();
+    run(target, &[&["--beside", &other], arguments].concat())
+}
+
+fn run<T: DeserializeOwned>(target: &Target, arguments: &[&str]) -> anyhow::Result<T> {
     let output = pinned(&target.processors, &sibling("ev-loadtests")?)
         .args(["-o", "json", "--endpoint", &target.address.to_string()])
         .args(arguments)

@@ -5,5 +5,5 @@
 mod client;
 mod process;
 
-pub use client::{Calls, H2load, Latency, LoadReport, Target, load, write_body};
+pub use client::{Calls, H2load, Latency, LoadReport, Target, load, load_beside, write_body};
 pub use process::{Placement, Process, machine};
