@@ -104,6 +104,21 @@ async fn a_stall_delays_answers_and_not_the_schedule() {
 }
 
 #[tokio::test]
+async fn of_two_servers_that_take_turns_each_is_charged_for_its_own_stall() {
+    let load = load(start(u32::MAX), Scenario::Unary);
+    // Past its first turn, which is warm-up, so that turns of both come while it stands still.
+    let [steady, stalling] = ev_loadtests::run_beside(&load, &start(75).to_string()).await.expect("it runs");
+    for report in [&steady, &stalling] {
+        assert_eq!((report.sent, report.answered, report.pace), (250, 250, Pace::Rate(250.0)), "{report}");
+    }
+    assert!(stalling.latency_us.max >= 0.9 * STALL.as_secs_f64() * 1e6, "{stalling}");
+    assert!(steady.latency_us.max < stalling.latency_us.max, "{steady}");
+
+    let closed = Load { pace: Pace::InFlight(1), ..load };
+    assert!(ev_loadtests::run_beside(&closed, "127.0.0.1:1").await.is_err());
+}
+
+#[tokio::test]
 async fn streams_answer_every_request() {
     let report = ev_loadtests::run(&load(start(u32::MAX), Scenario::Stream)).await.expect("it runs");
     assert_eq!((report.sent, report.answered, report.failed), (500, 500, 0), "{report}");
