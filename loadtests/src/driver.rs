@@ -94,7 +94,7 @@ pub(crate) async fn run_keeping(load: &Load) -> Result<(Report, Vec<Sample>), Lo
     Ok((recorder.report(load), recorder.samples()))
 }
 
-/// Runs a load test on two servers in turns of [`TURN`]: what comes over the machine comes over both, and slow seconds of it
+/// Runs a load test on two servers in turns of 50 ms: what comes over the machine comes over both, and slow seconds of it
 /// are not one server's. Each has all of the rate in its turns, and half of the time.
 ///
 /// # Errors
@@ -108,12 +108,7 @@ pub async fn run_beside(load: &Load, other: &str) -> Result<[Report; 2], LoadErr
     // What each is sent on the whole, and told of in its report.
     let half = Load { pace: Pace::Rate(rate / 2.0), ..load.clone() };
     let loads = [half.clone(), Load { endpoint: other.to_owned(), ..half }];
-    let mut clients = [Vec::new(), Vec::new()];
-    for (load, clients) in loads.iter().zip(&mut clients) {
-        for _ in 0..load.connections {
-            clients.push(connect(load).await?);
-        }
-    }
+    let clients = [connect_all(&loads[0]).await?, connect_all(&loads[1]).await?];
     let origin = Instant::now();
     let mut tasks = JoinSet::new();
     let mut sides = Vec::with_capacity(loads.len());
@@ -130,10 +125,7 @@ pub async fn run_beside(load: &Load, other: &str) -> Result<[Report; 2], LoadErr
 
 async fn run_on(load: &Load, recorder: impl FnOnce(&Load) -> Recorder) -> Result<Arc<Recorder>, LoadError> {
     check(load)?;
-    let mut clients = Vec::with_capacity(load.connections);
-    for _ in 0..load.connections {
-        clients.push(connect(load).await?);
-    }
+    let clients = connect_all(load).await?;
     let recorder = Arc::new(recorder(load));
     let mut tasks = JoinSet::new();
     match load.pace {
@@ -166,6 +158,14 @@ fn check(load: &Load) -> Result<(), LoadError> {
         return Err(LoadError::Invalid("rate, connections, streams and rows must be above 0"));
     }
     Ok(())
+}
+
+async fn connect_all(load: &Load) -> Result<Vec<Client>, LoadError> {
+    let mut clients = Vec::with_capacity(load.connections);
+    for _ in 0..load.connections {
+        clients.push(connect(load).await?);
+    }
+    Ok(clients)
 }
 
 async fn connect(load: &Load) -> Result<Client, LoadError> {

@@ -40,7 +40,7 @@ struct Cli {
     endpoint: Option<String>,
     /// Address of a second server: the two take turns of 50 ms at the rate, and both are told of, so that what slows the
     /// machine down slows both down
-    #[arg(long, conflicts_with_all = ["in_flight", "ingest"])]
+    #[arg(long, conflicts_with = "in_flight")]
     beside: Option<String>,
     /// Where the server of the alerts scenario takes readings in.
     #[arg(long, default_value = "127.0.0.1:50052")]
@@ -202,6 +202,11 @@ fn run(mut cli: Cli) -> anyhow::Result<ExitCode> {
 impl Cli {
     /// What is called; none when readings are sent.
     fn scenario(&self) -> anyhow::Result<Option<Scenario>> {
+        let sends_readings = matches!(self.scenario, Kind::Ingest | Kind::Alerts | Kind::Hostile);
+        anyhow::ensure!(
+            !(sends_readings && self.beside.is_some()),
+            "servers take turns at predictions only: no --beside"
+        );
         let scenario = match self.scenario {
             Kind::Unary => Scenario::Unary,
             Kind::Stream => Scenario::Stream,

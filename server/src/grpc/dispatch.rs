@@ -21,7 +21,6 @@ use ev_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
 };
 use http::{Request, Response};
-use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
     codegen::{BoxFuture, StdError},
@@ -82,7 +81,6 @@ struct Services {
     predictor: Arc<Predictor>,
     /// Largest request of the predictor's services, in bytes.
     size_max: usize,
-    draining: CancellationToken,
     /// What requests with pictures hold.
     memory: Arc<MessageMemory>,
 }
@@ -165,7 +163,6 @@ impl Dispatch {
                 .prepare(),
             predictor: Arc::clone(predictor),
             size_max: limits.message,
-            draining: predictor.draining.clone(),
             memory: Arc::clone(memory),
         })))
     }
@@ -209,21 +206,20 @@ impl Services {
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let services = self;
         let name = named(request.uri().path()).map(|(name, _)| name);
         // Cloning a generated server clones one `Arc` and its limits.
         macro_rules! call {
             ($($service:ident),+; counted: $($counted:ident),+) => {
                 match name {
-                    $(Some(name) if name == name_of(&services.$service) => services.$service.clone().call(request),)+
-                    $(Some(name) if name == name_of(&services.$counted) => {
+                    $(Some(name) if name == name_of(&self.$service) => self.$service.clone().call(request),)+
+                    $(Some(name) if name == name_of(&self.$counted) => {
                         let until = until(request.uri().path());
-                        services.memory.count(request, until, |request| services.$counted.clone().call(request))
+                        self.memory.count(request, until, |request| self.$counted.clone().call(request))
                     })+
-                    Some(name) if name == name_of(&services.health) => {
-                        until_drain(request, &services.draining, |request| services.health.clone().call(request))
+                    Some(name) if name == name_of(&self.health) => {
+                        until_drain(request, &self.predictor.draining, |request| self.health.clone().call(request))
                     }
-                    _ => until_drain(request, &services.draining, |request| services.rest.clone().call(request)),
+                    _ => until_drain(request, &self.predictor.draining, |request| self.rest.clone().call(request)),
                 }
             };
         }
