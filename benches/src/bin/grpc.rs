@@ -1,8 +1,9 @@
 //! What does a prediction over gRPC cost, beside a server that does nothing and beside the model itself?
 //!
 //! Both servers run on one processor, the client on another. They take turns; each figure is the median over the rounds.
-//! Latencies are taken in many short turns: what else wants the processor for some milliseconds decides the 99th
-//! percentile of the turn that it falls into, whosever that is.
+//! Latencies are taken in many short turns, and compared second by second: what else wants the processor for some
+//! milliseconds decides the 99th percentile of the turn that it falls into, whosever that is, and of its second. Half of
+//! the seconds have less of it than the other half, and the quartiles tell how much one is worth.
 
 use std::path::PathBuf;
 
@@ -30,6 +31,9 @@ struct Cli {
     /// Requests of one round of h2load.
     #[arg(long, default_value_t = 150_000)]
     requests: usize,
+    /// Seconds of a round in which both servers' latencies are taken, each to be compared on its own.
+    #[arg(long, default_value_t = 10)]
+    seconds: usize,
     /// Offered requests a second for latencies.
     #[arg(long, default_value_t = 15_000)]
     rate: usize,
@@ -52,7 +56,7 @@ struct Round {
     stream_model_us: f64,
 }
 
-/// What one round at the offered rate found for one server; not a number where the client did not keep its schedule.
+/// What one second at the offered rate found for one server; not a number where the client did not keep its schedule.
 #[derive(Debug, Clone, Copy)]
 struct Latency {
     p50_us: f64,
@@ -79,7 +83,8 @@ fn main() -> anyhow::Result<()> {
         bench.cli.server_processor,
         bench.cli.client_processor
     );
-    println!("request {size} bytes; {} rounds, medians", bench.cli.rounds);
+    let Cli { rounds, seconds, .. } = bench.cli;
+    println!("request {size} bytes; {rounds} rounds, and {seconds} seconds of latencies in each; medians");
     if bench.h2load.is_none() {
         println!("without h2load (Debian: nghttp2-client): requests/s are what the Rust client reaches, which is less");
     }
@@ -90,7 +95,7 @@ fn main() -> anyhow::Result<()> {
     let (mut rounds, mut latencies) = (Vec::new(), Vec::new());
     for round in 0..bench.cli.rounds {
         rounds.push(pair(round, || bench.round(&floor), || bench.round(&full))?);
-        latencies.push(bench.latencies(&floor, &full));
+        latencies.extend((0..bench.cli.seconds).map(|_| bench.latencies(&floor, &full)));
         eprint!("\rround {} of {}", round + 1, bench.cli.rounds);
     }
     eprintln!();
@@ -129,6 +134,14 @@ impl<T> Pairs<T> {
 
     fn both(&self, value: impl Fn(&T, &T) -> f64) -> f64 {
         measured(self.0.iter().map(|(floor, full)| value(floor, full)))
+    }
+
+    /// The ends of the middle half; not numbers where nothing was found.
+    fn quartiles(&self, value: impl Fn(&T, &T) -> f64) -> [f64; 2] {
+        let mut values: Vec<f64> = self.0.iter().map(|(floor, full)| value(floor, full)).collect();
+        values.retain(|value| !value.is_nan());
+        values.sort_by(f64::total_cmp);
+        [1, 3].map(|quarter| values.get(values.len() * quarter / 4).copied().unwrap_or(f64::NAN))
     }
 
     fn print(&self, name: &str, value: fn(&T) -> f64, decimals: usize) {
@@ -192,10 +205,10 @@ impl Bench {
         let [floor, full] = [floor, full]
             .map(|server| Target { address: server.address(), processors: self.cli.client_processor.clone() });
         let rate = self.cli.rate.to_string();
-        let arguments = ["--rate", &rate, "--connections", "4", "--warm-up", "500ms", "--duration", "10s"];
-        // A client that other work kept from its schedule says nothing of the servers: no latencies from this round.
+        let arguments = ["--rate", &rate, "--connections", "4", "--warm-up", "300ms", "--duration", "1s"];
+        // A client that other work kept from its schedule says nothing of the servers: no latencies from this second.
         let open = load_beside(&floor, &full, &arguments);
-        let open = open.inspect_err(|error| eprintln!("\na round without latencies: {error}")).ok();
+        let open = open.inspect_err(|error| eprintln!("\na second without latencies: {error}")).ok();
         let found = |server: usize| {
             let value = |value: fn(&LoadReport) -> f64| open.as_ref().map_or(f64::NAN, |both| value(&both[server]));
             Latency {
@@ -236,6 +249,8 @@ impl Bench {
         let p99 = latencies.both(|floor, full| full.p99_us / floor.p99_us);
         let name = format!("unary: p99 / floor's p99 at {} requests/s", self.cli.rate);
         line(&name, p99, P99_BUDGET, p99 <= P99_BUDGET);
+        let [low, high] = latencies.quartiles(|floor, full| full.p99_us / floor.p99_us);
+        println!("{:<58} {low:>9.2} {high:>9.2}", "  half of the seconds are between");
         let stream = rounds.both(|floor, full| full.stream_us - floor.stream_us - full.stream_model_us);
         line("stream: above floor and model, us", stream, STREAM_BUDGET_US, stream <= STREAM_BUDGET_US);
     }

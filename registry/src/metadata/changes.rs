@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-/// How often the database is asked whether another process has changed something: a fraction of the second in which
-/// replicas shall follow, and a read of one row.
+/// How often it is looked whether another process has changed something: a fraction of the second in which replicas
+/// shall follow.
 pub(super) const POLL: Duration = Duration::from_millis(250);
 
 /// The number of the last change as far as this process knows, and the task that keeps it current. Clones share both.

@@ -4,7 +4,11 @@ mod audit;
 mod fleet;
 mod rollouts;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use ev_models_core::Digest;
@@ -58,6 +62,20 @@ macro_rules! select_versions {
     };
 }
 
+/// Longest that a file system takes to tell another time of a file that is written again: some count in seconds.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// When a file was written last, and its size.
+type Written = (SystemTime, u64);
+
+/// The file that everything is written to first.
+#[derive(Debug)]
+struct WriteAheadLog {
+    path: PathBuf,
+    /// As it was when the database was asked last.
+    read: Option<Written>,
+}
+
 /// Metadata in one SQLite file, in WAL mode, synced at every commit.
 #[derive(Debug, Clone)]
 pub struct SqliteMetadataStore {
@@ -105,7 +123,7 @@ impl SqliteMetadataStore {
             .await
             .map_err(|error| RegistryError::storage("bring the registry's database up to date")(error.into()))?;
         let head = audit::head(&mut *pool.acquire().await.map_err(failed(REACH))?).await?;
-        let changes = Changes::start(head.sequence, |seen| poll(pool.clone(), seen));
+        let changes = Changes::start(head.sequence, |seen| poll(pool.clone(), WriteAheadLog::of(path), seen));
         let store = SqliteMetadataStore { pool, changes };
         if head.sequence == 0 {
             store.adopt().await?;
@@ -154,14 +172,46 @@ impl SqliteMetadataStore {
     }
 }
 
-/// Other processes that use the file are heard of by asking.
-async fn poll(pool: SqlitePool, seen: Arc<watch::Sender<u64>>) {
+/// Other processes that use the file are heard of by asking, when somebody has written: a question takes two threads,
+/// four times a second, of a server that may be busy.
+async fn poll(pool: SqlitePool, mut log: WriteAheadLog, seen: Arc<watch::Sender<u64>>) {
     while !pool.is_closed() {
         tokio::time::sleep(POLL).await;
+        let written = log.written();
+        if log.is_read(written) {
+            continue;
+        }
         let Ok(mut connection) = pool.acquire().await else { continue };
         if let Ok(head) = audit::head(&mut connection).await {
             note(&seen, head.sequence);
+            log.read = written;
         }
+    }
+}
+
+// === impl WriteAheadLog ===
+
+impl WriteAheadLog {
+    /// The log of a database that is open.
+    fn of(database: &Path) -> WriteAheadLog {
+        let mut path = database.as_os_str().to_owned();
+        path.push("-wal");
+        WriteAheadLog { path: path.into(), read: None }
+    }
+
+    /// When it was written last, and its size. None where the system does not tell, and while it was written just now:
+    /// more may come that is told with the same time.
+    fn written(&self) -> Option<Written> {
+        let metadata = fs_err::metadata(&self.path).ok()?;
+        let at = metadata.modified().ok()?;
+        // Of a time to come nothing is known either.
+        let is_past = at.elapsed().is_ok_and(|since| since > SETTLED_AFTER);
+        is_past.then_some((at, metadata.len()))
+    }
+
+    /// Whether everything was read that had been written then.
+    fn is_read(&self, written: Option<Written>) -> bool {
+        written.is_some() && written == self.read
     }
 }
 

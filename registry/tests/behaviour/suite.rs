@@ -519,6 +519,13 @@ pub(crate) async fn changes_are_told_to_every_handle_within_a_second(database: &
     tokio::time::timeout(within, own.changed()).await.unwrap().unwrap();
     assert_eq!(*own.borrow_and_update(), 2);
     assert_eq!(*database.open().await.changes().borrow(), 2);
+    // Also after a time in which nothing was written and the database need not be asked.
+    others.mark_unchanged();
+    tokio::time::sleep(3 * within).await;
+    assert!(!others.has_changed().unwrap());
+    add(&*one, "a", "2").await;
+    tokio::time::timeout(within, others.changed()).await.unwrap().unwrap();
+    assert_eq!(*others.borrow_and_update(), 3);
 }
 
 pub(crate) async fn models_are_listed_by_name_with_production_and_latest(database: &impl Database) {

@@ -297,6 +297,24 @@ fn answers_are_kept_within_their_number_and_time_with_their_outcomes() {
 }
 
 #[test]
+fn a_prediction_is_written_soon_after_others_and_after_a_long_silence() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let log = Log::open(Settings::default());
+    let version = version(1, Output::Quantiles);
+    for logged in 1..=3 {
+        // Long enough that the log has nothing to do and waits for something.
+        std::thread::sleep(Duration::from_millis(500));
+        let begun = std::time::Instant::now();
+        log.log.offer(prediction(&version, logged, &[380.0, 400.0, 430.0]));
+        while log.log.counts().logged() < logged {
+            assert!(begun.elapsed() < Duration::from_secs(3), "it was not woken");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
 fn a_report_is_stored_once_and_a_contradiction_is_refused_or_kept_beside() {
     let runtime = runtime();
     let _entered = runtime.enter();

@@ -203,6 +203,7 @@ impl Deployer {
                 // What was loaded and is wanted no more.
                 let loaded = std::mem::take(&mut self.state().loaded);
                 self.retire_all(loaded.into_values());
+                self.free_retired();
                 if !self.serves.swap(true, Ordering::Relaxed) {
                     self.loader.lower(self.config.batching.priority());
                     self.rehearsals.lower(self.config.batching.priority());
@@ -294,20 +295,25 @@ impl Deployer {
         self.state().retiring.extend(left);
     }
 
-    /// Has deployments freed whose last request has ended.
-    pub(crate) fn free_retired(&self) {
+    /// Has deployments freed whose last request has ended; true where none is left to be.
+    pub(crate) fn free_retired(&self) -> bool {
         let mut ended = Vec::new();
-        self.state().retiring.retain(|deployment| {
-            let is_held = Arc::strong_count(deployment) > 1;
-            if !is_held {
-                ended.push(Arc::clone(deployment));
-            }
-            is_held
-        });
+        let is_done = {
+            let mut state = self.state();
+            state.retiring.retain(|deployment| {
+                let is_held = Arc::strong_count(deployment) > 1;
+                if !is_held {
+                    ended.push(Arc::clone(deployment));
+                }
+                is_held
+            });
+            state.retiring.is_empty()
+        };
         for deployment in ended {
             tracing::info!(model = deployment.model(), version = deployment.version, "model version freed");
             self.loader.free(deployment);
         }
+        is_done
     }
 
     async fn load_version(&self, record: &VersionRecord) -> Result<Arc<Deployment>, NotLoaded> {

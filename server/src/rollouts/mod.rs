@@ -38,8 +38,10 @@ pub(crate) use self::{
 };
 use crate::deploy::{Deployer, Deployment, Routes, VersionStatus, Wanted};
 
-/// How often rollouts are looked at; another process's promotion is seen within it.
+/// How often rollouts under way are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked all the same while there are none and nothing changes.
+const IDLE_LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Tries of a change that others are quicker with.
 const TRIES: usize = 8;
 /// Longest name that is looked for: models' are shorter, and ids have 36 letters.
@@ -140,22 +142,36 @@ impl Rollouts {
 
     /// Takes part until the server drains.
     pub(crate) async fn run(self: Arc<Self>, draining: CancellationToken, now_ms: impl Fn() -> i64) {
+        let (mut changes, mut published) = (self.registry.changes(), self.deployer.published());
         let mut is_failing = false;
         while !draining.is_cancelled() {
-            match self.step(now_ms()).await {
-                Ok(()) => is_failing = false,
-                Err(error) if !is_failing => {
-                    is_failing = true;
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "rollouts cannot be looked at, and stay where they are until they can");
+            changes.mark_unchanged();
+            published.mark_unchanged();
+            let is_under_way = match self.step(now_ms()).await {
+                Ok(is_under_way) => {
+                    is_failing = false;
+                    is_under_way
                 }
-                Err(_) => {}
-            }
-            self.deployer.free_retired();
+                Err(error) => {
+                    if !is_failing {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "rollouts cannot be looked at, and stay where they are until they can");
+                    }
+                    is_failing = true;
+                    true
+                }
+            };
+            let is_all_freed = self.deployer.free_retired();
+            let is_idle = !is_under_way && is_all_freed && !self.unloaded.load(Ordering::Relaxed);
+            let look = tokio::time::sleep(if is_idle { IDLE_LOOK_EVERY } else { LOOK_EVERY });
             tokio::select! {
                 () = draining.cancelled() => {}
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                // What another process began, promoted or rolled back.
+                Ok(()) = changes.changed(), if is_idle => {}
+                // What was served before may be freed now.
+                Ok(()) = published.changed(), if is_idle => {}
+                () = look => {}
             }
         }
         self.running.lock().await.clear();
@@ -354,12 +370,13 @@ impl Rollouts {
         });
     }
 
-    async fn step(&self, now_ms: i64) -> Result<(), RegistryError> {
+    /// Lets rollouts go on; false where there are none.
+    async fn step(&self, now_ms: i64) -> Result<bool, RegistryError> {
         let active = self.refresh().await?;
         self.load();
         if active.is_empty() {
             self.running.lock().await.clear();
-            return Ok(());
+            return Ok(false);
         }
         let shared_ms = self.time_ms(now_ms).await?;
         let mut running = self.running.lock().await;
@@ -369,7 +386,7 @@ impl Rollouts {
             let known = running.entry(stored.rollout.id.clone()).or_default();
             self.drive(stored, known, (now_ms, shared_ms)).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Tells what this process saw of a rollout, reads what all saw, and lets it go on. It is told the time by its own

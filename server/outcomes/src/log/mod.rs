@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
         mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
     },
     thread::JoinHandle,
@@ -77,12 +77,19 @@ pub struct PredictionLog<T> {
     queue: SyncSender<T>,
     commands: Sender<Command>,
     counts: Arc<Counts>,
+    dozing: Arc<Dozing>,
     /// Until it is stopped.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Whether the thread is about to wait for long, so that whoever offers something wakes it.
+#[derive(Default)]
+struct Dozing(AtomicBool);
+
 /// What the thread is asked.
 enum Command {
+    /// To look at the queue: something has come.
+    Look,
     /// To write what is in the queue, and to say so. With files: also of rows that wait for theirs to become full.
     Flush { files: bool, done: Box<dyn FnOnce() + Send> },
     /// To write what is in the queue, and to end.
@@ -129,14 +136,18 @@ impl<T: Into<Prediction> + Send + 'static> PredictionLog<T> {
         let (commands, asked) = channel();
         let counts = Arc::new(Counts::default());
         let writer = Writer::new(directory, settings, clock, outcomes.clone(), Arc::clone(&counts));
+        let dozing = Arc::new(Dozing::default());
         let thread = std::thread::Builder::new().name("prediction-log".to_owned());
-        let thread = thread.spawn(move || {
-            begin();
-            run(writer, &waiting, &asked);
-            drop(lock);
+        let thread = thread.spawn({
+            let dozing = Arc::clone(&dozing);
+            move || {
+                begin();
+                run(writer, &waiting, &asked, &dozing);
+                drop(lock);
+            }
         });
         let thread = thread.map_err(io("start the thread of the prediction log"))?;
-        Ok((PredictionLog { queue, commands, counts, thread: Mutex::new(Some(thread)) }, outcomes))
+        Ok((PredictionLog { queue, commands, counts, dozing, thread: Mutex::new(Some(thread)) }, outcomes))
     }
 }
 
@@ -144,7 +155,11 @@ impl<T> PredictionLog<T> {
     /// Takes a prediction, or drops it. Never waits.
     pub fn offer(&self, prediction: T) {
         match self.queue.try_send(prediction) {
-            Ok(()) => {}
+            Ok(()) => {
+                if self.dozing.end() {
+                    let _ = self.commands.send(Command::Look);
+                }
+            }
             Err(TrySendError::Full(_)) => self.counts.lost(Dropped::QueueFull, 1),
             // The thread has ended.
             Err(TrySendError::Disconnected(_)) => self.counts.lost(Dropped::Failed, 1),
@@ -189,12 +204,23 @@ impl<T> Drop for PredictionLog<T> {
     }
 }
 
-fn run<T: Into<Prediction>>(mut writer: Writer, queue: &Receiver<T>, commands: &Receiver<Command>) {
+fn run<T: Into<Prediction>>(mut writer: Writer, queue: &Receiver<T>, commands: &Receiver<Command>, dozing: &Dozing) {
+    let (mut was_empty, mut rest) = (false, writer::TICK);
     loop {
-        let command = writer.wait(commands);
-        writer.drain(queue);
+        let command = writer::wait(commands, rest);
+        if was_empty {
+            // Before the queue is looked at: what comes after that finds it said.
+            dozing.begin();
+        }
+        let is_empty = writer.drain(queue) == 0;
+        rest = if was_empty && is_empty { writer::IDLE } else { writer::TICK };
+        if !is_empty {
+            dozing.end();
+        }
+        was_empty = is_empty;
         match command {
             writer::Wake::Tick => writer.tend(),
+            writer::Wake::Asked(Command::Look) => {}
             writer::Wake::Asked(Command::Flush { files, done }) => {
                 if files {
                     writer.write_files();
@@ -213,6 +239,23 @@ fn lock(path: &Path) -> Result<fs_err::File, OutcomesError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OutcomesError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(source)) => Err(io(doing)(source)),
+    }
+}
+
+// === impl Dozing ===
+
+impl Dozing {
+    /// Says so, for whoever offers something after this.
+    fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether it was said; true to one only.
+    fn end(&self) -> bool {
+        // What was offered is in the queue before it is looked here: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -20,8 +20,10 @@ use crate::{
     store::{Due, Outcomes, Staged, expire},
 };
 
-/// How often the queue is looked at: a row that comes wakes nobody, so that no request pays for it.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the queue is looked at: while rows come they wake nobody, so that no request pays for it.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// How long nothing is done while none come. The first one wakes the thread.
+pub(super) const IDLE: Duration = Duration::from_secs(5);
 /// Most rows of one transaction.
 const GROUP_MAX: usize = 1024;
 /// Rows of a group in a file.
@@ -70,6 +72,15 @@ struct Open {
     answers: Option<u64>,
 }
 
+/// Waits until there may be something to do, at most for so long.
+pub(super) fn wait(commands: &Receiver<Command>, rest: Duration) -> Wake {
+    match commands.recv_timeout(rest) {
+        Ok(command) => Wake::Asked(command),
+        Err(RecvTimeoutError::Timeout) => Wake::Tick,
+        Err(RecvTimeoutError::Disconnected) => Wake::Gone,
+    }
+}
+
 // === impl Writer ===
 
 impl Writer {
@@ -95,24 +106,17 @@ impl Writer {
         }
     }
 
-    /// Waits until there may be something to do.
-    pub(super) fn wait(&self, commands: &Receiver<Command>) -> Wake {
-        match commands.recv_timeout(TICK) {
-            Ok(command) => Wake::Asked(command),
-            Err(RecvTimeoutError::Timeout) => Wake::Tick,
-            Err(RecvTimeoutError::Disconnected) => Wake::Gone,
-        }
-    }
-
-    /// Writes what is in the queue now.
-    pub(super) fn drain<T: Into<Prediction>>(&mut self, queue: &Receiver<T>) {
+    /// Writes what is in the queue now; how many rows that was.
+    pub(super) fn drain<T: Into<Prediction>>(&mut self, queue: &Receiver<T>) -> usize {
+        let mut rows = 0;
         // What comes meanwhile is not waited for.
         for _ in 0..=self.settings.queue_rows_max / GROUP_MAX {
             self.group.clear();
             self.group.extend(queue.try_iter().take(GROUP_MAX).map(Into::into));
             if self.group.is_empty() {
-                return;
+                break;
             }
+            rows += self.group.len();
             let group = std::mem::take(&mut self.group);
             match self.append(&group) {
                 Ok(true) => {
@@ -123,6 +127,7 @@ impl Writer {
             }
             self.group = group;
         }
+        rows
     }
 
     /// Says whether their rows were written as well as their answers.

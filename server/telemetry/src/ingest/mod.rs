@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use ev_domain::{ReadingBatch, Source, VehicleId};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, broadcast},
+    sync::{Mutex, Notify, broadcast},
     task::JoinHandle,
 };
 
@@ -46,7 +46,7 @@ pub struct IngestConfig {
     pub group_readings_max: usize,
     /// Batches that a subscriber may be behind before it misses some.
     pub subscriber_batches_max: usize,
-    /// How often the store does what is due in the background.
+    /// How often the store does what is due in the background. While nothing comes, it is asked a tenth as often.
     pub maintain_every: Duration,
 }
 
@@ -96,6 +96,8 @@ struct Shared {
     counters: Counters,
     queue: Arc<Queue<Work>>,
     applied: broadcast::Sender<Arc<AppliedBatch>>,
+    /// Told when something was stored, of which something may be due soon.
+    stored: Notify,
     closing: tokio::sync::watch::Sender<bool>,
 }
 
@@ -134,6 +136,7 @@ impl Ingestor {
             counters: Counters::default(),
             queue: Arc::new(Queue::new(config.queue_readings_max)),
             applied,
+            stored: Notify::new(),
             closing: tokio::sync::watch::Sender::new(false),
         });
         let Appliers { first, mut tasks } = Appliers::start(&shared, apply, runtime);

@@ -20,6 +20,8 @@ const GROUPS_AHEAD: u32 = 3;
 const GROUP_PART_MIN: u32 = 8;
 /// Most readings that a group is taken for, whatever is configured.
 const GROUP_READINGS_MAX: u32 = 1 << 24;
+/// While nothing comes, the store is asked so many times less often whether something is due.
+const IDLE_TIMES: u32 = 9;
 /// How long the store is left alone after it failed in the background.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -98,6 +100,7 @@ async fn store(shared: &Shared, group: Vec<Work>, place: OwnedSemaphorePermit) -
         others.push((events, room));
     }
     let outcomes = shared.store.append(&appends).await;
+    shared.stored.notify_one();
     Counters::add(&shared.counters.commits, 1);
     let mut letter = Letter::default();
     let outcomes = match outcomes {
@@ -253,7 +256,15 @@ pub(super) async fn maintain(shared: Arc<Shared>) {
         }
         pause = match shared.store.maintain().await {
             Ok(true) => Duration::ZERO,
-            Ok(false) => shared.config.maintain_every,
+            Ok(false) => {
+                // Old readings become due without new ones, but not in a hurry.
+                tokio::select! {
+                    _ = closing.wait_for(|closing| *closing) => return,
+                    () = shared.stored.notified() => {}
+                    () = tokio::time::sleep(shared.config.maintain_every * IDLE_TIMES) => {}
+                }
+                shared.config.maintain_every
+            }
             Err(TelemetryError::ShuttingDown) => return,
             Err(error) => {
                 tracing::error!(
