@@ -63,6 +63,9 @@ async fn replicas_follow_within_a_second_and_serve_while_the_database_is_away() 
         tokio::join!(registry_one.set_alias(production(1, 2)), registry_other.set_alias(production(1, 2)));
     assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1);
 
+    for replica in [&one, &other, &third] {
+        assert_eventually!(serving(replica).await == Some(1), "it does not follow");
+    }
     postgres.stop("immediate").await;
     for replica in [&one, &other, &third] {
         assert_eventually!(serving(replica).await == Some(1), "it does not serve");
