@@ -49,6 +49,9 @@ pub(crate) struct SwapArgs {
     /// From one swap to the next.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     every: Duration,
+    /// After so many swaps follows as much time without, under the same load.
+    #[arg(long, default_value_t = 10)]
+    block: u32,
     /// Both versions stay loaded; otherwise each swap loads the one and frees the other.
     #[arg(long)]
     warm: bool,
@@ -102,7 +105,7 @@ pub(crate) async fn run(args: SwapArgs) -> anyhow::Result<ExitCode> {
         let report = run_rollbacks(&bench, |round| tell(is_table, round)).await?;
         (args.text(&report)?, report.broken(args.last_max))
     } else {
-        let plan = SwapsPlan { swaps: args.swaps, every: args.every, warm: args.warm };
+        let plan = SwapsPlan { swaps: args.swaps, every: args.every, block: args.block, warm: args.warm };
         let report = run_swaps(&bench, plan, |round| tell(is_table, round)).await?;
         (args.text(&report)?, report.broken(args.p99_ratio_max))
     };

@@ -25,6 +25,7 @@ mod bundled;
 mod comparison;
 mod config;
 mod cores;
+mod cpu_time;
 mod deploy;
 mod features;
 mod fleet;

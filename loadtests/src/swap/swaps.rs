@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,9 @@ pub struct SwapsPlan {
     pub swaps: u32,
     /// From one to the next.
     pub every: Duration,
+    /// After so many swaps follows as much time without, under the same load: a machine that is slow for a minute is slow
+    /// with and without.
+    pub block: u32,
     /// Both versions stay loaded; otherwise each swap loads the one and frees the other.
     pub warm: bool,
 }
@@ -64,12 +68,12 @@ pub struct SwapRound {
     pub swap_ms: (f64, f64),
     /// Swaps that were late because the one before took so long.
     pub late: u64,
-    /// Requests that failed, were dropped or not answered, without and with swaps.
+    /// Requests that failed, were dropped or not answered.
     pub failed: u64,
     /// The first error.
     pub error: Option<String>,
-    /// The client's own lateness at its 99th percentile, without and with swaps.
-    pub lag_p99_us: (f64, f64),
+    /// The client's own lateness at its 99th percentile.
+    pub lag_p99_us: f64,
     /// Share of a processor that the server used without swaps.
     pub busy: f64,
 }
@@ -80,6 +84,16 @@ struct Swap {
     began: Instant,
     ended: Instant,
     is_late: bool,
+}
+
+/// What was done in a turn, and when.
+struct Turn {
+    swaps: Vec<Swap>,
+    /// Beginnings and ends of the times with swaps, and of those without.
+    swapping: Vec<Range<Instant>>,
+    calm: Vec<Range<Instant>>,
+    /// Share of a processor that the server used without swaps.
+    busy: f64,
 }
 
 /// Runs a test of swaps.
@@ -99,50 +113,72 @@ pub async fn run_swaps(
         }
     }
     let mut report = SwapReport { model: bench.subject.model.clone(), warm: plan.warm, rounds: Vec::new() };
-    let time = plan.every * (plan.swaps + 1);
+    // The client's load begins a moment after the swaps' clock, and must not end before it.
+    let time = plan.every * (2 * plan.swaps + 1);
     for turn in 0..bench.rounds {
         let capacity = stage.capacity().await?;
         let rate = stage.rate(&capacity);
-        let (calm, (swapped, swaps)) = if turn % 2 == 0 {
-            let calm = stage.load(rate, time).await?;
-            (calm, swapping(&stage, rate, time, plan).await?)
-        } else {
-            let swapped = swapping(&stage, rate, time, plan).await?;
-            (stage.load(rate, time).await?, swapped)
-        };
-        let (calm, _, busy) = calm;
-        let round = SwapRound::new((&capacity, rate), (&calm, busy), &swapped.0, &swapped.1, &swaps);
+        let (loaded, turn) = tokio::join!(stage.load(rate, time), alternate(&stage, plan, turn % 2 == 0));
+        let (loaded, samples, _) = loaded?;
+        let round = SwapRound::new((&capacity, rate), &loaded, &samples, &turn?);
         progress(&round);
         report.rounds.push(round);
     }
     Ok(report)
 }
 
-/// Loads the server while versions take turns.
-async fn swapping(
-    stage: &Stage<'_>,
-    rate: f64,
-    time: Duration,
-    plan: SwapsPlan,
-) -> Result<((Report, Vec<Sample>), Vec<Swap>), SwapError> {
-    let (loaded, swaps) = tokio::join!(stage.load(rate, time), swap(stage, plan));
-    let (report, samples, _) = loaded?;
-    Ok(((report, samples), swaps?))
-}
-
-async fn swap(stage: &Stage<'_>, plan: SwapsPlan) -> Result<Vec<Swap>, SwapError> {
-    let first = Instant::now() + WARM_UP + plan.every / 2;
-    let mut swaps = Vec::new();
-    for (turn, to) in (0..plan.swaps).zip(stage.versions.iter().rev().cycle()) {
-        let due = first + plan.every * turn;
-        tokio::time::sleep_until(due.into()).await;
-        let began = Instant::now();
-        stage.alias(super::probe::PRODUCTION, *to).await?;
-        swaps.push(Swap { began, ended: Instant::now(), is_late: began - due > plan.every / 4 });
+/// Swaps versions and leaves them alone, in turns.
+async fn alternate(stage: &Stage<'_>, plan: SwapsPlan, is_calm_first: bool) -> Result<Turn, SwapError> {
+    let mut turn = Turn { swaps: Vec::new(), swapping: Vec::new(), calm: Vec::new(), busy: f64::NAN };
+    let (mut now, mut used) = (Instant::now() + WARM_UP, Duration::ZERO);
+    let mut versions = stage.versions.iter().rev().cycle();
+    let mut left = plan.swaps;
+    while left > 0 {
+        let swaps = left.min(plan.block.max(1));
+        left -= swaps;
+        for is_calm in [is_calm_first, !is_calm_first] {
+            let (began, ended) = (now, now + plan.every * swaps);
+            now = ended;
+            if is_calm {
+                tokio::time::sleep_until(began.into()).await;
+                let before = stage.server.used()?;
+                tokio::time::sleep_until(ended.into()).await;
+                used += stage.server.used()?.saturating_sub(before);
+                turn.calm.push(began..ended);
+                continue;
+            }
+            for (number, to) in (0..swaps).zip(&mut versions) {
+                // In the middle, so that what the last one has left behind is gone when the calm begins.
+                let due = began + plan.every * number + plan.every / 2;
+                tokio::time::sleep_until(due.into()).await;
+                let began = Instant::now();
+                stage.alias(super::probe::PRODUCTION, *to).await?;
+                turn.swaps.push(Swap { began, ended: Instant::now(), is_late: began - due > plan.every / 4 });
+            }
+            turn.swapping.push(began..ended);
+        }
     }
+    turn.busy = used.as_secs_f64() / (plan.every * plan.swaps).as_secs_f64();
+    tokio::time::sleep_until(now.into()).await;
     // An odd number of them leaves the other version in production.
     stage.alias(super::probe::PRODUCTION, stage.versions[0]).await?;
-    Ok(swaps)
+    Ok(turn)
+}
+
+/// Those that were due in these times, one of which ends before the next begins.
+fn within<'s>(samples: &'s [Sample], times: &'s [Range<Instant>]) -> impl Iterator<Item = &'s Sample> {
+    samples.iter().filter(|sample| {
+        let next = times.partition_point(|time| time.end <= sample.due);
+        times.get(next).is_some_and(|time| time.contains(&sample.due))
+    })
+}
+
+fn latencies<'s>(samples: impl Iterator<Item = &'s Sample>) -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_max(LONGEST_NS, 3).expect("three digits to a minute are valid");
+    for sample in samples {
+        histogram.saturating_record(u64::try_from(sample.took.as_nanos()).unwrap_or(u64::MAX));
+    }
+    histogram
 }
 
 /// Those that were under way while a version was swapped.
@@ -157,35 +193,25 @@ fn overlapping<'s>(samples: &'s [Sample], swaps: &'s [Swap]) -> impl Iterator<It
 // === impl SwapRound ===
 
 impl SwapRound {
-    fn new(
-        (capacity, rate): (&Capacity, f64),
-        (calm, busy): (&Report, f64),
-        swapped: &Report,
-        samples: &[Sample],
-        swaps: &[Swap],
-    ) -> SwapRound {
-        let mut histogram = Histogram::new_with_max(LONGEST_NS, 3).expect("three digits to a minute are valid");
-        for sample in overlapping(samples, swaps) {
-            histogram.saturating_record(u64::try_from(sample.took.as_nanos()).unwrap_or(u64::MAX));
-        }
-        let took: Vec<f64> = swaps.iter().map(|swap| (swap.ended - swap.began).as_secs_f64() * 1e3).collect();
+    fn new((capacity, rate): (&Capacity, f64), loaded: &Report, samples: &[Sample], turn: &Turn) -> SwapRound {
+        let overlapping = latencies(overlapping(samples, &turn.swaps));
+        let took: Vec<f64> = turn.swaps.iter().map(|swap| (swap.ended - swap.began).as_secs_f64() * 1e3).collect();
         let longest = took.iter().copied().fold(0.0, f64::max);
-        let failed = |report: &Report| report.failed + report.dropped + report.unanswered;
         SwapRound {
             capacity_per_second: capacity.per_second,
             closed_loop: capacity.closed_loop,
             rate,
-            calm_us: calm.latency_us,
-            overlapping_us: Percentiles::of(&histogram),
-            all_us: swapped.latency_us,
-            overlapping: histogram.len(),
-            swaps: swaps.len() as u64,
+            calm_us: Percentiles::of(&latencies(within(samples, &turn.calm))),
+            overlapping_us: Percentiles::of(&overlapping),
+            all_us: Percentiles::of(&latencies(within(samples, &turn.swapping))),
+            overlapping: overlapping.len(),
+            swaps: turn.swaps.len() as u64,
             swap_ms: (median(took), longest),
-            late: swaps.iter().filter(|swap| swap.is_late).count() as u64,
-            failed: failed(calm) + failed(swapped),
-            error: calm.error.clone().or_else(|| swapped.error.clone()),
-            lag_p99_us: (calm.lag_us.p99, swapped.lag_us.p99),
-            busy,
+            late: turn.swaps.iter().filter(|swap| swap.is_late).count() as u64,
+            failed: loaded.failed + loaded.dropped + loaded.unanswered,
+            error: loaded.error.clone(),
+            lag_p99_us: loaded.lag_us.p99,
+            busy: turn.busy,
         }
     }
 
@@ -200,7 +226,7 @@ impl fmt::Display for SwapRound {
         write!(
             f,
             "{:>6.0} a second   without {:>8.0} {:>8.0}   overlapping {:>8.0} {:>8.0} ({:>7})   all {:>8.0} {:>8.0}   times {:>5.2} {:>5.2} {:>5.2}   \
-             swap {:>6.1} {:>6.1} ms, {} late   failed {}   lag p99 {:.0} {:.0}   busy {:.0} %",
+             swap {:>6.1} {:>6.1} ms, {} late   failed {}   lag p99 {:.0}   busy {:.0} %",
             self.rate,
             self.calm_us.p50,
             self.calm_us.p99,
@@ -216,8 +242,7 @@ impl fmt::Display for SwapRound {
             self.swap_ms.1,
             self.late,
             self.failed,
-            self.lag_p99_us.0,
-            self.lag_p99_us.1,
+            self.lag_p99_us,
             self.busy * 100.0
         )
     }
@@ -334,5 +359,19 @@ mod tests {
         check(21, 30, true);
         check(0, 100, true);
         check(41, 5, false);
+    }
+
+    #[test]
+    fn a_request_counts_where_it_was_due() {
+        let origin = Instant::now();
+        let at = |ms: u64| origin + Duration::from_millis(ms);
+        let times = [at(10)..at(20), at(30)..at(40)];
+        let due = [5, 10, 19, 20, 25, 30, 39, 40].map(|ms| Sample {
+            due: at(ms),
+            took: Duration::from_millis(7),
+            version: 1,
+        });
+        let found: Vec<Instant> = within(&due, &times).map(|sample| sample.due).collect();
+        assert_eq!(found, [10, 19, 30, 39].map(at));
     }
 }

@@ -74,13 +74,20 @@ impl<'a> RowInputs<'a> {
     ///
     /// [`InputError`] when there is no such input, or it is of another type.
     pub fn f32(&mut self, input: usize) -> Result<&mut [f32], InputError> {
+        let place = self.f32_as_left(input)?;
+        place.fill(0.0);
+        Ok(place)
+    }
+
+    /// The same as an earlier row left it, for who writes all of it or fails: what is not overwritten is another caller's.
+    ///
+    /// # Errors
+    ///
+    /// As [`RowInputs::f32`].
+    pub fn f32_as_left(&mut self, input: usize) -> Result<&mut [f32], InputError> {
         let range = self.place(input, DataType::Fp32)?;
         match &mut self.batch[input].data {
-            TensorData::Fp32(values) => {
-                let place = &mut values[range];
-                place.fill(0.0);
-                Ok(place)
-            }
+            TensorData::Fp32(values) => Ok(&mut values[range]),
             other => Err(mismatch(input, DataType::Fp32, other.datatype())),
         }
     }

@@ -1,10 +1,6 @@
 //! Before a version takes a request: its golden requests are reproduced, and a row's cost is measured.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ev_models_core::{
@@ -16,8 +12,11 @@ use super::{
     Deployment,
     recent::{self, Rehearsed},
 };
-use crate::pipeline::{
-    Estimate, InputValue, Outcome, Picture, Pictures, RowBuilder, Seen, Want, predict_row, rehearse_picture,
+use crate::{
+    cpu_time::cpu_time,
+    pipeline::{
+        Estimate, InputValue, Outcome, Picture, Pictures, RowBuilder, Seen, Want, predict_row, rehearse_picture,
+    },
 };
 
 /// Largest golden file that is read.
@@ -26,7 +25,8 @@ const GOLDEN_MAX_BYTES: u64 = 16 * 1024 * 1024;
 const PICTURE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Rows run to measure the cost of one.
 const MEASURED_ROWS: usize = 256;
-/// Most time spent on measuring.
+/// Most CPU time spent on measuring. Time that passes would be over after the first rows where others keep the processors
+/// busy, and what is cheap would be taken for dear.
 const MEASURED_TIME: Duration = Duration::from_millis(20);
 
 /// Reproduces the golden requests, which it returns, answers logged ones, and measures a row. Blocking.
@@ -260,22 +260,43 @@ fn usual_values(manifest: &Manifest) -> BTreeMap<String, serde_json::Value> {
     manifest.inputs.iter().map(|input| (input.name.clone(), value(input))).collect()
 }
 
-/// Measures the cheapest of many rows, those that `took` their time before among them: what a row costs when nothing
-/// disturbs it.
-fn measure(deployment: &Deployment, took: &[Duration], row: impl Fn() -> Option<Duration>) {
-    let mut measured: Duration = took.iter().sum();
-    let mut cheapest = took.iter().min().copied().unwrap_or(Duration::MAX);
+fn measure(deployment: &Deployment, took: &[Duration], row: impl FnMut() -> Option<Duration>) {
+    if let Some(cheapest) = cheapest(took, row) {
+        deployment.set_row_cost(cheapest);
+    }
+}
+
+/// The cheapest of many rows, those that `took` their time before among them: what a row costs when nothing disturbs it.
+fn cheapest(took: &[Duration], mut row: impl FnMut() -> Option<Duration>) -> Option<Duration> {
+    let (begun, before) = (cpu_time(), took.iter().sum::<Duration>());
+    let mut cheapest = took.iter().min().copied();
     for _ in took.len()..MEASURED_ROWS {
-        if measured > MEASURED_TIME {
+        if before + cpu_time().saturating_sub(begun) > MEASURED_TIME {
             break;
         }
-        let began = Instant::now();
-        if let Some(took) = row() {
-            cheapest = cheapest.min(took);
-        }
-        measured += began.elapsed();
+        cheapest = cheapest.into_iter().chain(row()).min();
     }
-    if cheapest != Duration::MAX {
-        deployment.set_row_cost(cheapest);
+    cheapest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_to_wait_for_a_processor_is_not_dear_for_that() {
+        let (long, short) = (Duration::from_millis(5), Duration::from_micros(2));
+        let mut rows = 0;
+        let found = cheapest(&[], || {
+            rows += 1;
+            // Others have the processor, for longer than may be measured.
+            if rows <= 8 {
+                std::thread::sleep(long);
+            }
+            Some(if rows <= 8 { long } else { short })
+        });
+        assert_eq!((found, rows), (Some(short), MEASURED_ROWS));
+        assert_eq!(cheapest(&[long; 5], || Some(short)), Some(long), "it had its time");
+        assert_eq!(cheapest(&[], || None), None);
     }
 }

@@ -19,6 +19,7 @@ use ev_models_core::{
 };
 
 use super::outcome::{PredictError, Violation};
+use crate::cpu_time::cpu_time;
 
 /// Largest `preprocessor_config.json` that is read.
 const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
@@ -193,6 +194,7 @@ impl Pictures {
         stop: &dyn Fn() -> Option<Stop>,
         out: &mut [f32],
     ) -> Result<Info, PredictError> {
+        // So that a picture is charged for its own work and not for that of its neighbours.
         let begun = cpu_time();
         let stopped = Cell::new(None);
         let stop = || {
@@ -286,20 +288,6 @@ fn internal(error: &ImageError) -> PredictError {
     PredictError::Backend(RunError::Engine { backend: "images", reason: error.to_string() })
 }
 
-/// CPU time of this thread, so that a picture is charged for its own work and not for that of its neighbours.
-#[cfg(target_os = "linux")]
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// Elsewhere the time that passes.
-#[cfg(not(target_os = "linux"))]
-fn cpu_time() -> Duration {
-    static BEGUN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    BEGUN.elapsed()
-}
-
 // === impl Preparation ===
 
 impl Prepare for Preparation {
@@ -314,7 +302,8 @@ impl Prepare for Preparation {
                 None
             }
         };
-        let out = inputs.f32(0)?;
+        // Every pixel is written, or the picture is refused.
+        let out = inputs.f32_as_left(0)?;
         let info = pictures.fill_unless(&picture, scratch.get(), &stop, out)?;
         if let Some(info) = info {
             // Nobody else tells.

@@ -16,7 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 
-use super::connection::{self, ConnectionConfig};
+use super::{
+    connection::{self, ConnectionConfig},
+    slice::shorten_slice,
+};
 use crate::deploy::enter_core;
 
 /// What every connection's calls go to.
@@ -130,6 +133,7 @@ impl Core {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("{name}-{core}")).spawn(move || {
             enter_core(core);
+            shorten_slice();
             let tracker = TaskTracker::new();
             runtime.block_on(async {
                 while let Some(Accepted { stream, _permit: permit }) = receiver.recv().await {

@@ -7,6 +7,7 @@ mod first_word;
 mod lingering;
 mod patient;
 mod peer;
+mod slice;
 
 pub use acceptor::ListenError;
 

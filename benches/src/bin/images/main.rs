@@ -36,7 +36,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Question {
     /// Pictures a second, against ONNX Runtime in process, on one and two processors.
-    Budgets,
+    Budgets(question::Rows),
     /// The same with and without batches.
     Batching,
     /// Latency of tabular requests, idle and beside saturated workers.
@@ -65,8 +65,10 @@ fn main() -> anyhow::Result<()> {
     let setting = Setting { rounds, model, photo, folder };
     println!("{}; {}; medians of {rounds} rounds", machine(), setting.described()?);
     let all = question.is_none();
-    if all || matches!(question, Some(Question::Budgets)) {
-        setting.budgets()?;
+    match &question {
+        Some(Question::Budgets(rows)) => setting.budgets(rows)?,
+        None => setting.budgets(&question::Rows::default())?,
+        _ => {}
     }
     if all || matches!(question, Some(Question::Batching)) {
         setting.batching(Kind::Tensor)?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::{Args, ValueEnum};
 use ev_benches::{
     grpc::{LoadReport, Placement, Process, Target, load},
     median,
@@ -36,8 +37,22 @@ pub(crate) struct Setting {
     pub(crate) folder: TempDir,
 }
 
+/// Which rows of the table against the peer; all, where nothing is said.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Rows {
+    /// Of a server on so many processors, 1 or 2.
+    #[arg(long)]
+    processors: Option<usize>,
+    /// Of so many callers, 1 or 4.
+    #[arg(long)]
+    callers: Option<usize>,
+    /// Of pictures sent as this.
+    #[arg(long)]
+    from: Option<Kind>,
+}
+
 /// What a request holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// The tensor, over the Open Inference Protocol.
     Tensor,
@@ -106,15 +121,23 @@ impl Setting {
     }
 
     /// Against the peer.
-    pub(crate) fn budgets(&self) -> anyhow::Result<()> {
+    pub(crate) fn budgets(&self, rows: &Rows) -> anyhow::Result<()> {
         println!(
-            "\n| processors | from | callers | ONNX Runtime in process, pictures/s | p50, p99 ms | evserve, pictures/s | p50, p99 ms | ratio | at least | |"
+            "\n| processors | from | callers | ONNX Runtime in process, pictures/s | p50, p99 ms | evserve, pictures/s | p50, p99 ms | ratio | half of the rounds between | at least | |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|");
         for (processors, client) in [(SERVER, CLIENT), (BOTH, BOTH)] {
+            if rows.processors.is_some_and(|asked| asked != processors.split(',').count()) {
+                continue;
+            }
             let server = self.server(processors, &[])?;
             for kind in [Kind::Tensor, Kind::Photo] {
                 for callers in [1, 4] {
+                    if rows.from.is_some_and(|asked| asked != kind)
+                        || rows.callers.is_some_and(|asked| asked != callers)
+                    {
+                        continue;
+                    }
                     let (mut peers, mut ours) = (Vec::new(), Vec::new());
                     for round in 0..self.rounds {
                         let peer = || peer::measure(processors, &self.model, kind.photo(&self.photo), callers, SECONDS);
@@ -129,7 +152,10 @@ impl Setting {
                         eprint!("\r{processors} {} {callers}: round {} of {}   ", kind.name(), round + 1, self.rounds);
                     }
                     let ratios = peers.iter().zip(&ours).map(|(peer, ours)| ours.per_second / peer.per_second);
-                    let ratio = median(ratios.collect());
+                    let mut ratios: Vec<f64> = ratios.collect();
+                    ratios.sort_by(f64::total_cmp);
+                    let (lower, upper) = (ratios[ratios.len() / 4], ratios[ratios.len() * 3 / 4]);
+                    let ratio = median(ratios);
                     let least = match (kind, callers) {
                         (Kind::Photo, _) => PHOTO,
                         (Kind::Tensor, 1) => TENSOR_ONE,
@@ -139,7 +165,7 @@ impl Setting {
                     let of_ours = |value: fn(&LoadReport) -> f64| median(ours.iter().map(value).collect());
                     eprint!("\r{:60}\r", "");
                     println!(
-                        "| {} | {} | {callers} | {:.1} | {:.1}, {:.1} | {:.1} | {:.1}, {:.1} | {ratio:.2} | {least} | {} |",
+                        "| {} | {} | {callers} | {:.1} | {:.1}, {:.1} | {:.1} | {:.1}, {:.1} | {ratio:.3} | {lower:.2} and {upper:.2} | {least} | {} |",
                         processors.split(',').count(),
                         kind.name(),
                         of_peers(|peer| peer.per_second),
