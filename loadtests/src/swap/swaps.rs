@@ -14,7 +14,7 @@ use super::{
     probe::{Capacity, Stage, WARM_UP},
 };
 use crate::{
-    Percentiles, Report,
+    Percentiles,
     recorder::{LONGEST_NS, Sample},
     report::Share,
 };
@@ -47,12 +47,11 @@ pub struct SwapReport {
 /// One turn: the same load without swaps and with them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SwapRound {
-    /// Requests a second that would fill the server's processor. Found anew for each turn: virtual processors change their
-    /// speed, and a load that fills 70 % of one fills 90 % of a slower one.
+    /// Requests a second that would fill the server's processor, at the end of the turn. Found anew for each pair of blocks.
     pub capacity_per_second: f64,
-    /// Requests a second that the client got in a closed loop, and the share of a processor the server took for them.
+    /// Requests a second that the client got in a closed loop before, and the share of a processor the server took for them.
     pub closed_loop: (f64, f64),
-    /// Requests a second while versions were swapped, and without.
+    /// Requests a second, the median of the pairs of blocks; in a pair it is the same with and without swaps.
     pub rate: f64,
     /// Without swaps.
     pub calm_us: Percentiles,
@@ -72,9 +71,9 @@ pub struct SwapRound {
     pub failed: u64,
     /// The first error.
     pub error: Option<String>,
-    /// The client's own lateness at its 99th percentile.
+    /// The client's own lateness at its 99th percentile, the median of the pairs of blocks.
     pub lag_p99_us: f64,
-    /// Share of a processor that the server used without swaps.
+    /// Share of a processor that the server used without swaps, the median of the pairs of blocks.
     pub busy: f64,
 }
 
@@ -87,13 +86,20 @@ struct Swap {
 }
 
 /// What was done in a turn, and when.
+#[derive(Default)]
 struct Turn {
+    samples: Vec<Sample>,
     swaps: Vec<Swap>,
     /// Beginnings and ends of the times with swaps, and of those without.
     swapping: Vec<Range<Instant>>,
     calm: Vec<Range<Instant>>,
-    /// Share of a processor that the server used without swaps.
-    busy: f64,
+    /// Requests a second, the share of a processor that the server used for them without swaps, and how late the client was
+    /// at its 99th percentile: of each pair of blocks.
+    rates: Vec<f64>,
+    busy: Vec<f64>,
+    lag_p99_us: Vec<f64>,
+    failed: u64,
+    error: Option<String>,
 }
 
 /// Runs a test of swaps.
@@ -113,56 +119,84 @@ pub async fn run_swaps(
         }
     }
     let mut report = SwapReport { model: bench.subject.model.clone(), warm: plan.warm, rounds: Vec::new() };
-    // The client's load begins a moment after the swaps' clock, and must not end before it.
-    let time = plan.every * (2 * plan.swaps + 1);
-    for turn in 0..bench.rounds {
-        let capacity = stage.capacity().await?;
-        let rate = stage.rate(&capacity);
-        let (loaded, turn) = tokio::join!(stage.load(rate, time), alternate(&stage, plan, turn % 2 == 0));
-        let (loaded, samples, _) = loaded?;
-        let round = SwapRound::new((&capacity, rate), &loaded, &samples, &turn?);
+    let mut capacity = stage.capacity().await?;
+    let mut versions = stage.versions.iter().copied().rev().cycle();
+    for number in 0..bench.rounds {
+        let (mut turn, mut left) = (Turn::default(), plan.swaps);
+        while left > 0 {
+            let swaps = left.min(plan.block.max(1));
+            left -= swaps;
+            let rate = stage.rate(&capacity);
+            let plan = SwapsPlan { swaps, ..plan };
+            let busy = turn.go_on(&stage, rate, plan, &mut versions, number % 2 == 0).await?;
+            // Virtual processors change their speed: what is 70 % of one becomes 95 % of a slower one.
+            capacity.per_second = f64::midpoint(capacity.per_second, rate / busy);
+        }
+        let round = SwapRound::new(&capacity, &turn);
         progress(&round);
         report.rounds.push(round);
     }
     Ok(report)
 }
 
-/// Swaps versions and leaves them alone, in turns.
-async fn alternate(stage: &Stage<'_>, plan: SwapsPlan, is_calm_first: bool) -> Result<Turn, SwapError> {
-    let mut turn = Turn { swaps: Vec::new(), swapping: Vec::new(), calm: Vec::new(), busy: f64::NAN };
-    let (mut now, mut used) = (Instant::now() + WARM_UP, Duration::ZERO);
-    let mut versions = stage.versions.iter().rev().cycle();
-    let mut left = plan.swaps;
-    while left > 0 {
-        let swaps = left.min(plan.block.max(1));
-        left -= swaps;
+// === impl Turn ===
+
+impl Turn {
+    /// Loads the server while versions are swapped, and for as long while they are not; gives the share of a processor that
+    /// it used without swaps.
+    async fn go_on(
+        &mut self,
+        stage: &Stage<'_>,
+        rate: f64,
+        plan: SwapsPlan,
+        versions: &mut impl Iterator<Item = u32>,
+        is_calm_first: bool,
+    ) -> Result<f64, SwapError> {
+        // The client's load begins a moment after the clock of the swaps, and must not end before it.
+        let time = plan.every * (2 * plan.swaps + 1);
+        let (loaded, busy) = tokio::join!(stage.load(rate, time), self.alternate(stage, plan, versions, is_calm_first));
+        let ((report, samples, _), busy) = (loaded?, busy?);
+        self.samples.extend(samples);
+        self.failed += report.failed + report.dropped + report.unanswered;
+        self.error = self.error.take().or(report.error);
+        self.rates.push(rate);
+        self.busy.push(busy);
+        self.lag_p99_us.push(report.lag_us.p99);
+        Ok(busy)
+    }
+
+    async fn alternate(
+        &mut self,
+        stage: &Stage<'_>,
+        plan: SwapsPlan,
+        versions: &mut impl Iterator<Item = u32>,
+        is_calm_first: bool,
+    ) -> Result<f64, SwapError> {
+        let (mut now, length, mut busy) = (Instant::now() + WARM_UP, plan.every * plan.swaps, f64::NAN);
         for is_calm in [is_calm_first, !is_calm_first] {
-            let (began, ended) = (now, now + plan.every * swaps);
+            let (began, ended) = (now, now + length);
             now = ended;
+            tokio::time::sleep_until(began.into()).await;
             if is_calm {
-                tokio::time::sleep_until(began.into()).await;
                 let before = stage.server.used()?;
                 tokio::time::sleep_until(ended.into()).await;
-                used += stage.server.used()?.saturating_sub(before);
-                turn.calm.push(began..ended);
+                busy = stage.server.used()?.saturating_sub(before).as_secs_f64() / length.as_secs_f64();
+                self.calm.push(began..ended);
                 continue;
             }
-            for (number, to) in (0..swaps).zip(&mut versions) {
+            for (number, to) in (0..plan.swaps).zip(&mut *versions) {
                 // In the middle, so that what the last one has left behind is gone when the calm begins.
                 let due = began + plan.every * number + plan.every / 2;
                 tokio::time::sleep_until(due.into()).await;
                 let began = Instant::now();
-                stage.alias(super::probe::PRODUCTION, *to).await?;
-                turn.swaps.push(Swap { began, ended: Instant::now(), is_late: began - due > plan.every / 4 });
+                stage.alias(super::probe::PRODUCTION, to).await?;
+                self.swaps.push(Swap { began, ended: Instant::now(), is_late: began - due > plan.every / 4 });
             }
-            turn.swapping.push(began..ended);
+            self.swapping.push(began..ended);
         }
+        tokio::time::sleep_until(now.into()).await;
+        Ok(busy)
     }
-    turn.busy = used.as_secs_f64() / (plan.every * plan.swaps).as_secs_f64();
-    tokio::time::sleep_until(now.into()).await;
-    // An odd number of them leaves the other version in production.
-    stage.alias(super::probe::PRODUCTION, stage.versions[0]).await?;
-    Ok(turn)
 }
 
 /// Those that were due in these times, one of which ends before the next begins.
@@ -193,25 +227,26 @@ fn overlapping<'s>(samples: &'s [Sample], swaps: &'s [Swap]) -> impl Iterator<It
 // === impl SwapRound ===
 
 impl SwapRound {
-    fn new((capacity, rate): (&Capacity, f64), loaded: &Report, samples: &[Sample], turn: &Turn) -> SwapRound {
-        let overlapping = latencies(overlapping(samples, &turn.swaps));
-        let took: Vec<f64> = turn.swaps.iter().map(|swap| (swap.ended - swap.began).as_secs_f64() * 1e3).collect();
+    fn new(capacity: &Capacity, turn: &Turn) -> SwapRound {
+        let Turn { samples, swaps, swapping, calm, rates, busy, lag_p99_us, failed, error } = turn;
+        let overlapping = latencies(overlapping(samples, swaps));
+        let took: Vec<f64> = swaps.iter().map(|swap| (swap.ended - swap.began).as_secs_f64() * 1e3).collect();
         let longest = took.iter().copied().fold(0.0, f64::max);
         SwapRound {
             capacity_per_second: capacity.per_second,
             closed_loop: capacity.closed_loop,
-            rate,
-            calm_us: Percentiles::of(&latencies(within(samples, &turn.calm))),
+            rate: median(rates.clone()),
+            calm_us: Percentiles::of(&latencies(within(samples, calm))),
             overlapping_us: Percentiles::of(&overlapping),
-            all_us: Percentiles::of(&latencies(within(samples, &turn.swapping))),
+            all_us: Percentiles::of(&latencies(within(samples, swapping))),
             overlapping: overlapping.len(),
-            swaps: turn.swaps.len() as u64,
+            swaps: swaps.len() as u64,
             swap_ms: (median(took), longest),
-            late: turn.swaps.iter().filter(|swap| swap.is_late).count() as u64,
-            failed: loaded.failed + loaded.dropped + loaded.unanswered,
-            error: loaded.error.clone(),
-            lag_p99_us: loaded.lag_us.p99,
-            busy: turn.busy,
+            late: swaps.iter().filter(|swap| swap.is_late).count() as u64,
+            failed: *failed,
+            error: error.clone(),
+            lag_p99_us: median(lag_p99_us.clone()),
+            busy: median(busy.clone()),
         }
     }
 
