@@ -30,7 +30,7 @@ pub use error::{FeatureError, Problem, SignalError, VehicleIdError};
 pub use features::{Feature, FeatureKind, FeatureSpec, Value};
 pub use naming::Naming;
 pub use overlay::OverlayError;
-pub use readings::{Column, ReadingBatch, Readings, Source};
+pub use readings::{Column, ReadingBatch, Readings, Source, Values};
 pub use risk::{Action, RiskClass, Severity};
 pub use signals::{Binding, Catalogue, Signal, SignalId, SignalKind};
 pub use vehicle::VehicleId;

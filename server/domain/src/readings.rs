@@ -1,6 +1,12 @@
 //! Readings: what a vehicle's sensors said, and when.
 
+use smallvec::SmallVec;
+
 use crate::{SignalId, VehicleId};
+
+/// Values of one signal. Those of a batch of up to four readings lie in place: a gateway that sends each reading as it comes
+/// would otherwise have a dozen small pieces of memory taken and given back for each.
+pub type Values = SmallVec<[f32; 4]>;
 
 /// Readings of one vehicle, column by column, in the order they were sent.
 ///
@@ -19,7 +25,7 @@ pub struct Column {
     /// Which signal.
     pub signal: SignalId,
     /// Values in the signal's unit, plausible; NaN where a reading has none.
-    pub values: Vec<f32>,
+    pub values: Values,
 }
 
 /// Who counts a sequence: a gateway, from one of its starts to the next.

@@ -24,7 +24,7 @@
 //! let features = Features::new(Arc::clone(&views), Default::default(), store)?;
 //!
 //! let vehicle = VehicleId::new("VIN-1")?;
-//! let celsius = Column { signal: signals::CELL_TEMPERATURE_MAX, values: vec![31.0, 33.0] };
+//! let celsius = Column { signal: signals::CELL_TEMPERATURE_MAX, values: vec![31.0, 33.0].into() };
 //! let readings = Readings { times_us: vec![1_000_000, 5_000_000], columns: vec![celsius] };
 //! features.ingest(&ReadingBatch { vehicle: vehicle.clone(), sequence: 1, readings }, 5_000_000).await.store?;
 //!

@@ -34,7 +34,7 @@ impl Fixture {
     async fn ingest(&self, seconds: &[i64], columns: &[(SignalId, &[f32])]) {
         let times_us: Vec<i64> = seconds.iter().map(|second| START + second * SECOND).collect();
         let now_us = times_us.iter().copied().max().unwrap();
-        let column = |(signal, values): &(SignalId, &[f32])| Column { signal: *signal, values: values.to_vec() };
+        let column = |(signal, values): &(SignalId, &[f32])| Column { signal: *signal, values: (*values).into() };
         let readings = Readings { times_us, columns: columns.iter().map(column).collect() };
         let batch = ReadingBatch { vehicle: self.vehicle.clone(), sequence: 1, readings };
         self.features.ingest(&batch, now_us).await.store.unwrap();
@@ -310,7 +310,7 @@ async fn memory_is_bounded_and_forgets_who_was_not_asked_about() {
     let first = fixture.vehicle.clone();
     for index in 0..4000 {
         let vehicle = VehicleId::new(&format!("v{index}")).unwrap();
-        let celsius = Column { signal: signals::CELL_TEMPERATURE_MAX, values: vec![30.0] };
+        let celsius = Column { signal: signals::CELL_TEMPERATURE_MAX, values: vec![30.0].into() };
         let readings = Readings { times_us: vec![START], columns: vec![celsius] };
         fixture.features.ingest(&ReadingBatch { vehicle, sequence: 1, readings }, START).await.store.unwrap();
         if index % 10 == 0 {

@@ -353,7 +353,8 @@ mod tests {
     /// A discharge with a reading a second.
     fn discharge(vehicle: &str, sequence: u64, times_us: Vec<i64>) -> Append {
         let values = vec![-20.0; times_us.len()];
-        let readings = Readings { times_us, columns: vec![Column { signal: signals::PACK_CURRENT, values }] };
+        let readings =
+            Readings { times_us, columns: vec![Column { signal: signals::PACK_CURRENT, values: values.into() }] };
         let id = |id| VehicleId::new(id).expect("an id");
         Append {
             source: Source { gateway: id("depot"), boot: id("1") },

@@ -70,7 +70,7 @@ mod tests {
     /// Readings a second apart, of a weakest cell at so many V beside a strongest at 3.71 V.
     fn batch(vehicle: &str, second: i64, weakest_v: &[f32]) -> ReadingBatch {
         let times_us = (BEGIN_S + second..).map(|second| second * 1_000_000).take(weakest_v.len()).collect();
-        let column = |signal, values: Vec<f32>| Column { signal, values };
+        let column = |signal, values: Vec<f32>| Column { signal, values: values.into() };
         let weakest = column(signals::CELL_VOLTAGE_MIN, weakest_v.to_vec());
         let strongest = column(signals::CELL_VOLTAGE_MAX, vec![3.71; weakest_v.len()]);
         let readings = Readings { times_us, columns: vec![weakest, strongest] };

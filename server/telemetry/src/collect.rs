@@ -135,7 +135,7 @@ mod tests {
                         rest = Some(first);
                         break;
                     }
-                    let column = Column { signal: SPEED, values: vec![1.0; times.len()] };
+                    let column = Column { signal: SPEED, values: vec![1.0; times.len()].into() };
                     collector.add(Readings { times_us: times.clone(), columns: vec![column] }).expect("it is small");
                 }
                 let page = collector.finish(rest);

@@ -33,7 +33,7 @@
 //! let source = Source { gateway: VehicleId::new("depot-7")?, boot: VehicleId::new("boot-1")? };
 //! let mut session = ingestor.open(source, &[]).await?;
 //! let now_us = 1_767_225_600_000_000;
-//! let speed = Column { signal: SPEED, values: vec![42.0] };
+//! let speed = Column { signal: SPEED, values: vec![42.0].into() };
 //! let readings = Readings { times_us: vec![now_us], columns: vec![speed] };
 //! session.submit(ReadingBatch { vehicle: VehicleId::new("car-1")?, sequence: 1, readings }, now_us).await?;
 //! assert!(matches!(session.next().await, Some(Event::Durable { sequence: 1, .. })));

@@ -87,7 +87,7 @@ pub(crate) fn concatenate(batches: &[&Readings]) -> Readings {
     }
     let column = |(signal, mut values): (_, Vec<f32>)| {
         values.resize(times_us.len(), f32::NAN);
-        Column { signal, values }
+        Column { signal, values: values.into() }
     };
     let columns = columns.into_iter().map(column).collect();
     Readings { times_us, columns }

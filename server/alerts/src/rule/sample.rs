@@ -183,10 +183,10 @@ mod tests {
         let readings = Readings {
             times_us: vec![1, 2],
             columns: vec![
-                Column { signal: signals::CELL_TEMPERATURE_MAX, values: vec![40.0, f32::NAN] },
-                Column { signal: signals::CELL_TEMPERATURE_MIN, values: vec![30.0, 31.0] },
-                Column { signal: signals::CELL_VOLTAGE_MIN, values: vec![3.5, 3.4] },
-                Column { signal: signals::PACK_VOLTAGE, values: vec![350.0, f32::NAN] },
+                Column { signal: signals::CELL_TEMPERATURE_MAX, values: vec![40.0, f32::NAN].into() },
+                Column { signal: signals::CELL_TEMPERATURE_MIN, values: vec![30.0, 31.0].into() },
+                Column { signal: signals::CELL_VOLTAGE_MIN, values: vec![3.5, 3.4].into() },
+                Column { signal: signals::PACK_VOLTAGE, values: vec![350.0, f32::NAN].into() },
             ],
         };
         let samples: Vec<Sample> = Samples::of(&readings).iter().collect();

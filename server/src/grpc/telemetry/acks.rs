@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use ev_domain::VehicleId;
-use ev_proto::ev::telemetry::v1::{Ack, Durability, StreamResponse, stream_response::Message};
+use ev_proto::ev::telemetry::v1::Durability;
 use foldhash::fast::RandomState;
+
+use super::answers::Answers;
 
 /// What is to be acknowledged. It is as large as the batches of a burst.
 #[derive(Debug, Default)]
@@ -48,25 +50,16 @@ impl Acks {
         self.duplicates.push((vehicle, sequence));
     }
 
-    /// The messages; nothing is left.
-    pub(super) fn take(&mut self) -> Vec<StreamResponse> {
-        let ack = |vehicle: &VehicleId, sequence: u64, durability: Durability, is_duplicate: bool| StreamResponse {
-            message: Some(Message::Ack(Ack {
-                vehicle_id: vehicle.as_str().to_owned(),
-                sequence,
-                durability: durability.into(),
-                is_duplicate,
-            })),
-        };
-        let mut messages = Vec::with_capacity(3 * self.vehicles.len() + self.duplicates.len());
-        let duplicates = self.duplicates.drain(..);
-        messages.extend(duplicates.map(|(vehicle, sequence)| ack(&vehicle, sequence, Durability::Durable, true)));
+    /// Writes them; nothing is left.
+    pub(super) fn tell(&mut self, answers: &mut Answers) {
+        for (vehicle, sequence) in self.duplicates.drain(..) {
+            answers.acknowledge(vehicle.as_str(), sequence, Durability::Durable, true);
+        }
         for (vehicle, runs) in self.vehicles.drain() {
             for (runs, durability) in runs.into_iter().zip(DURABILITIES) {
-                messages.extend(runs.all().map(|last| ack(&vehicle, last, durability, false)));
+                runs.all().for_each(|last| answers.acknowledge(vehicle.as_str(), last, durability, false));
             }
         }
-        messages
     }
 }
 
@@ -87,24 +80,29 @@ impl Runs {
 
 #[cfg(test)]
 mod tests {
+    use ev_proto::ev::telemetry::v1::stream_response::Message;
+
     use super::*;
+    use crate::grpc::telemetry::answers::answers;
 
     #[test]
     fn a_run_has_one_acknowledgement_and_a_filled_gap_its_own() {
-        let mut acks = Acks::default();
+        let (mut acks, (mut answers, _response)) = (Acks::default(), answers());
         let car = VehicleId::new("car-1").expect("an id");
         for sequence in [5, 6, 7, 3, 9] {
             acks.add(&car, sequence, Durability::Durable);
         }
         acks.add(&car, 9, Durability::Received);
         acks.add_duplicate(car, 2);
-        let found = acks.take().into_iter().map(|response| match response.message {
-            Some(Message::Ack(ack)) => (ack.durability(), ack.sequence, ack.is_duplicate),
-            other => panic!("expected an acknowledgement, found {other:?}"),
-        });
+        let mut found = Vec::new();
+        acks.tell(&mut answers);
+        for message in answers.written() {
+            let Some(Message::Ack(ack)) = message else { panic!("expected an acknowledgement, found {message:?}") };
+            found.push((ack.durability(), ack.sequence, ack.is_duplicate));
+        }
         let durable = Durability::Durable;
         assert_eq!(
-            found.collect::<Vec<_>>(),
+            found,
             [
                 (durable, 2, true),
                 (Durability::Received, 9, false),
@@ -113,6 +111,7 @@ mod tests {
                 (durable, 9, false)
             ]
         );
-        assert!(acks.take().is_empty());
+        acks.tell(&mut answers);
+        assert!(answers.written().is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use ev_domain::{Binding, Catalogue, Column, Naming, Readings, SignalId, VehicleId};
+use ev_domain::{Binding, Catalogue, Column, Naming, Readings, SignalId, Values, VehicleId};
 use ev_proto::ev::telemetry::v1::{Batch, RowBatch, SignalDeclaration, SignalNaming};
 use ev_telemetry::{Reject, RejectReason};
 use foldhash::fast::RandomState;
@@ -113,13 +113,13 @@ impl Declared {
     /// Readings of a columnar batch.
     pub(super) fn decode(&self, catalogue: &Catalogue, batch: Batch) -> Decoded {
         let Batch { first_time, time_deltas_us, columns, .. } = batch;
-        let columns = columns.into_iter().map(|column| (column.signal_id, column.values));
+        let columns = columns.into_iter().map(|column| (column.signal_id, Values::from(column.values)));
         self.readings(catalogue, first_time, time_deltas_us.into_iter(), columns)
     }
 
     /// The same of one that was not taken apart.
     pub(super) fn decode_view(&self, catalogue: &Catalogue, batch: &BatchView<'_>) -> Decoded {
-        let column = |(id, values): (u32, &[[u8; 4]])| (id, values.iter().copied().map(f32::from_le_bytes).collect());
+        let column = |(id, values): (u32, &[[u8; 4]])| (id, numbers(values));
         self.readings(catalogue, batch.first_time, batch.time_deltas_us, batch.columns.map(column))
     }
 
@@ -128,7 +128,7 @@ impl Declared {
         catalogue: &Catalogue,
         first_time: Option<Timestamp>,
         time_deltas_us: impl ExactSizeIterator<Item = i64>,
-        columns: impl ExactSizeIterator<Item = (u32, Vec<f32>)>,
+        columns: impl ExactSizeIterator<Item = (u32, Values)>,
     ) -> Decoded {
         let count = time_deltas_us.len();
         let refuse = |reason: RejectReason, message: String| Decoded {
@@ -173,6 +173,13 @@ impl Declared {
     }
 }
 
+/// Little-endian numbers.
+fn numbers(bytes: &[[u8; 4]]) -> Values {
+    let numbers = bytes.iter().copied().map(f32::from_le_bytes);
+    // A vector is filled many at a time.
+    if bytes.len() <= Values::new().inline_size() { numbers.collect() } else { numbers.collect::<Vec<f32>>().into() }
+}
+
 /// Readings of a batch in rows.
 pub(super) fn rows(catalogue: &Catalogue, naming: Naming, batch: &RowBatch) -> Decoded {
     let count = batch.readings.len();
@@ -203,7 +210,7 @@ pub(super) fn rows(catalogue: &Catalogue, naming: Naming, batch: &RowBatch) -> D
         }
     }
     for (binding, values) in columns {
-        decoded.column(catalogue, binding, values);
+        decoded.column(catalogue, binding, values.into());
     }
     let mut unknown: Vec<_> = unknown.into_iter().collect();
     unknown.sort_unstable();
@@ -236,7 +243,7 @@ impl UnknownSignal {
 
 impl Decoded {
     /// Takes in a column, without what is implausible.
-    fn column(&mut self, catalogue: &Catalogue, binding: Binding, mut values: Vec<f32>) {
+    fn column(&mut self, catalogue: &Catalogue, binding: Binding, mut values: Values) {
         if !binding.is_identity() {
             values.iter_mut().for_each(|value| *value = binding.apply(*value));
         }
@@ -257,7 +264,7 @@ impl Decoded {
         self.push(binding.signal, values);
     }
 
-    fn push(&mut self, signal: SignalId, values: Vec<f32>) {
+    fn push(&mut self, signal: SignalId, values: Values) {
         // Of another length or there twice, it is found by telemetry, which refuses the batch.
         self.readings.columns.push(Column { signal, values });
     }

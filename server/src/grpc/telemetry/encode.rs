@@ -86,7 +86,7 @@ pub(super) fn name_and_unit(catalogue: &Catalogue, signal: SignalId) -> (String,
 pub(super) fn columns(catalogue: &Catalogue, readings: Readings) -> Vec<SignalColumn> {
     let column = |column: ev_domain::Column| {
         let (signal, unit) = name_and_unit(catalogue, column.signal);
-        SignalColumn { signal, unit, values: column.values }
+        SignalColumn { signal, unit, values: column.values.into_vec() }
     };
     readings.columns.into_iter().map(column).collect()
 }

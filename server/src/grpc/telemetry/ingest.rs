@@ -3,48 +3,45 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use bytes::Bytes;
 use ev_domain::{Catalogue, ReadingBatch, Source, VehicleId};
 use ev_proto::ev::telemetry::v1::{
-    Ack, Durability, Open, PublishRequest, PublishResponse, StreamResponse, stream_request,
-    telemetry_ingest_server::SERVICE_NAME,
+    Ack, Durability, Open, PublishRequest, PublishResponse, stream_request, telemetry_ingest_server::SERVICE_NAME,
 };
 use ev_telemetry::{Event, Ingestor, Session, SubmitError};
-use http::{Request as HttpRequest, Response as HttpResponse};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use http::{HeaderMap, Request as HttpRequest, Response as HttpResponse};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Response, Status, Streaming,
+    Request, Response, Status,
     body::Body,
     codegen::{BoxFuture, StdError},
-    server::{Grpc, StreamingService, UnaryService},
+    metadata::MetadataValue,
+    server::{Grpc, UnaryService},
 };
 use tonic_prost::ProstCodec;
 use tower::Service;
 
 use super::{
+    answers::answers,
     conduct::Conduct,
     decode::{self, Declared},
     encode,
     gateways::Gateways,
+    messages::Messages,
     query::vehicle,
     stream::GatewayStream,
-    wire::{self, GatewayCodec},
+    wire,
 };
 use crate::{
     grpc::{dispatch::reflection, let_go::until_drain, status},
     telemetry::now_us,
 };
 
-/// Messages that wait for a gateway to read them; while they wait, nothing more is read from it.
-const RESPONSES_MAX: usize = 64;
 /// Batches of one `Publish`.
 const PUBLISH_BATCHES_MAX: usize = 256;
 
@@ -64,9 +61,8 @@ pub(super) struct Inner {
     pub(super) batch_readings_max: u32,
 }
 
-/// The methods, called as tonic calls them: the messages of `Stream` are not prost's, so the generated server has no
-/// place for them.
-struct StreamCall(IngestService);
+/// The method as tonic calls it: the messages of `Stream` are not prost's, so the generated server has no place for them,
+/// nor for what is beside them.
 struct PublishCall(IngestService);
 
 // === impl IngestService ===
@@ -85,29 +81,31 @@ impl IngestService {
 }
 
 impl IngestService {
-    fn stream(&self, request: Request<Streaming<Bytes>>) -> Result<Response<Responses>, Status> {
+    /// `Stream`, from its first byte to its last.
+    fn stream(&self, headers: &HeaderMap, body: Body, size_max: usize) -> Result<HttpResponse<Body>, Status> {
+        uncompressed(headers)?;
         if let Some(wait) = self.conduct.wait(Instant::now()) {
             return Err(status::too_soon(wait));
         }
-        let mut requests = request.into_inner();
+        let mut messages = Messages::new(body, size_max);
         let (inner, conduct) = (Arc::clone(&self.inner), Arc::clone(&self.conduct));
-        let (sender, responses) = mpsc::channel(RESPONSES_MAX);
+        let (mut answers, response) = answers();
         // A task of its own: what was received is acknowledged at the pace of the disk, not of the gateway's reading.
         tokio::spawn(async move {
             let opened = tokio::select! {
-                opened = open(&inner, &mut requests) => opened,
+                opened = open(&inner, &mut messages) => opened,
                 () = inner.draining.cancelled() => Err(status::draining()),
-                () = sender.closed() => return,
+                () = answers.closed() => return,
             };
             let ended = match opened {
-                Ok(opened) => GatewayStream::new(&inner, &conduct, opened, requests, sender.clone()).run().await,
+                Ok(opened) => GatewayStream::new(&inner, &conduct, opened, messages, &mut answers).run().await,
                 Err(status) => Err(status),
             };
             if let Err(status) = ended {
-                let _ = sender.send(Err(status)).await;
+                answers.end(status).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(responses)))
+        Ok(response)
     }
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
@@ -136,21 +134,6 @@ impl IngestService {
             publishing.submit(&batch.vehicle_id, batch.sequence, decoded).await?;
         }
         publishing.finish().await.map(Response::new)
-    }
-}
-
-/// What a gateway is told.
-type Responses = ReceiverStream<Result<StreamResponse, Status>>;
-
-// === impl StreamCall ===
-
-impl StreamingService<Bytes> for StreamCall {
-    type Response = StreamResponse;
-    type ResponseStream = Responses;
-    type Future = Ready<Result<Response<Responses>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        ready(self.0.stream(request))
     }
 }
 
@@ -250,8 +233,8 @@ pub(super) struct Opened {
     pub(super) place: super::gateways::Place,
 }
 
-async fn open(inner: &Inner, requests: &mut Streaming<Bytes>) -> Result<Opened, Status> {
-    let first = requests.message().await.map_err(unreadable)?;
+async fn open(inner: &Inner, messages: &mut Messages) -> Result<Opened, Status> {
+    let first = messages.next().await.map_err(unreadable)?;
     let first = first.map(wire::decoded).transpose().map_err(unreadable)?.and_then(|request| request.message);
     let Some(stream_request::Message::Open(open)) = first else {
         return Err(status::invalid("open", "MISSING_FIELD", "is missing: it is the first message of a stream"));
@@ -271,6 +254,20 @@ async fn open(inner: &Inner, requests: &mut Streaming<Bytes>) -> Result<Opened, 
     let place = inner.gateways.take(source.gateway.clone());
     let session = inner.ingestor.open(source, &vehicles).await.map_err(|error| status::of_telemetry(&error))?;
     Ok(Opened { session, declared, naming, last_acked: believed, place })
+}
+
+/// Refuses a compression, as tonic does: nobody agreed on one.
+fn uncompressed(headers: &HeaderMap) -> Result<(), Status> {
+    match headers.get("grpc-encoding").map(|name| name.as_bytes()) {
+        None | Some(b"identity") => Ok(()),
+        Some(other) => {
+            let other = String::from_utf8_lossy(other);
+            let mut refused =
+                Status::unimplemented(format!("Content is compressed with `{other}` which isn't supported"));
+            refused.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
+            Err(refused)
+        }
+    }
 }
 
 fn source(gateway: &str, boot: &str) -> Result<Source, Status> {
@@ -369,9 +366,9 @@ where
         let size_max = self.message_size_max;
         match request.uri().path() {
             "/ev.telemetry.v1.TelemetryIngest/Stream" => {
-                let call = StreamCall(self.service.clone());
-                let mut grpc = Grpc::new(GatewayCodec).max_decoding_message_size(size_max);
-                Box::pin(async move { Ok(grpc.streaming(call, request).await) })
+                let (head, body) = request.into_parts();
+                let response = self.service.stream(&head.headers, Body::new(body), size_max);
+                Box::pin(ready(Ok(response.unwrap_or_else(Status::into_http))))
             }
             "/ev.telemetry.v1.TelemetryIngest/Publish" => {
                 let call = PublishCall(self.service.clone());

@@ -1,11 +1,13 @@
 //! `ev.telemetry.v1`: readings in, over a listener of their own, and questions about them.
 
 mod acks;
+mod answers;
 mod conduct;
 mod decode;
 mod encode;
 mod gateways;
 mod ingest;
+mod messages;
 mod query;
 mod stream;
 mod watch;

@@ -1,34 +1,32 @@
 //! One gateway's stream: batches in, acknowledgements, rejects and credit out.
 
-use std::{collections::BTreeMap, future::Future as _, pin::pin, task::Poll, time::Duration};
+use std::{collections::BTreeMap, pin::pin, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use ev_domain::{Naming, ReadingBatch, VehicleId};
 use ev_proto::ev::telemetry::v1::{
-    Credit, Durability, Opened as ProtoOpened, StreamResponse, VehicleSequence, stream_request,
-    stream_response::Message,
+    Credit, Durability, Opened as ProtoOpened, VehicleSequence, stream_request, stream_response::Message,
 };
 use ev_telemetry::{Admission, Event, Sequence, SequenceRange, Session, SubmitError};
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::Instant,
-};
-use tonic::{Code, Status, Streaming};
+use tokio::time::Instant;
+use tonic::{Code, Status};
 
 use super::{
     acks::Acks,
+    answers::{Answers, Gone},
     conduct::Conduct,
     decode::{self, Declared, Decoded},
     encode,
     gateways::Place,
     ingest::{Inner, Opened, quarantine, unreadable},
+    messages::Messages,
     wire::{self, BatchView},
 };
 use crate::{grpc::status, telemetry::now_us};
 
 /// Messages that are read in one go, and values of them: then acknowledgements leave and other streams get a turn. So many
-/// values take some 20 us.
-const BURST: u32 = 64;
+/// messages of one reading take some 120 us, and so many values 20.
+const BURST: u32 = 128;
 const BURST_VALUES: usize = 8_192;
 /// Times that something was taken in, or became durable or applied, before it is told, where more comes without a pause: a
 /// message of its own for each costs more than what it tells.
@@ -46,8 +44,8 @@ pub(super) struct GatewayStream<'a> {
     declared: Declared,
     naming: Naming,
     place: Place,
-    requests: Streaming<Bytes>,
-    responses: mpsc::Sender<Result<StreamResponse, Status>>,
+    messages: Messages,
+    answers: &'a mut Answers,
     /// What it is told first.
     greeting: Vec<Message>,
     acks: Acks,
@@ -57,8 +55,9 @@ pub(super) struct GatewayStream<'a> {
     reading: bool,
     /// Times that something happened which the gateway was not told of.
     untold: u32,
-    /// Values that were read in this turn.
+    /// Values that were read in this turn, and when it began.
     turn_values: usize,
+    turn_us: i64,
     /// Batches in a row of which nothing could be taken.
     spoiled: u32,
     /// Nothing is read before.
@@ -75,8 +74,8 @@ impl<'a> GatewayStream<'a> {
         inner: &'a Inner,
         conduct: &'a Conduct,
         opened: Opened,
-        requests: Streaming<Bytes>,
-        responses: mpsc::Sender<Result<StreamResponse, Status>>,
+        messages: Messages,
+        answers: &'a mut Answers,
     ) -> GatewayStream<'a> {
         let Opened { session, declared, naming, last_acked, place } = opened;
         let granted = session.credit();
@@ -87,14 +86,15 @@ impl<'a> GatewayStream<'a> {
             declared,
             naming,
             place,
-            requests,
-            responses,
+            messages,
+            answers,
             greeting: Vec::new(),
             acks: Acks::default(),
             granted,
             reading: true,
             untold: 0,
             turn_values: 0,
+            turn_us: 0,
             spoiled: 0,
             paused_until: None,
         };
@@ -107,11 +107,11 @@ impl<'a> GatewayStream<'a> {
         for message in std::mem::take(&mut self.greeting) {
             self.send(message).await?;
         }
+        self.deliver().await?;
         let (draining, superseded) = (self.inner.draining.clone(), self.place.superseded.clone());
-        let responses = self.responses.clone();
         // Made once: to begin to wait for each anew is dearer than to take a batch in.
         let (mut draining, mut superseded) = (pin!(draining.cancelled()), pin!(superseded.cancelled()));
-        let mut gone = pin!(responses.closed());
+        let mut gone = pin!(self.answers.closed());
         let mut drained = false;
         loop {
             let (busy, mut is_turn_over) = (self.session.is_busy(), false);
@@ -135,7 +135,7 @@ impl<'a> GatewayStream<'a> {
                     self.untold += 1;
                 }
                 () = until(self.paused_until), if self.paused_until.is_some() => self.paused_until = None,
-                message = self.requests.message(), if self.reading && self.paused_until.is_none() => {
+                message = self.messages.next(), if self.reading && self.paused_until.is_none() => {
                     is_turn_over = self.read(message).await?;
                     self.untold += 1;
                 }
@@ -188,7 +188,7 @@ impl<'a> GatewayStream<'a> {
     /// Takes in a message, and those that are there already; whether there may be more, for which it is not its turn.
     async fn read(&mut self, first: Result<Option<Bytes>, Status>) -> Result<bool, Status> {
         let mut message = first;
-        self.turn_values = 0;
+        (self.turn_values, self.turn_us) = (0, now_us());
         for count in 1..=BURST {
             match message.map_err(|error| self.unreadable(error))? {
                 Some(message) => self.take(message).await?,
@@ -200,8 +200,7 @@ impl<'a> GatewayStream<'a> {
             if count == BURST || self.turn_values >= BURST_VALUES || self.paused_until.is_some() {
                 break;
             }
-            let mut next = pin!(self.requests.message());
-            let ready = std::future::poll_fn(|cx| match next.as_mut().poll(cx) {
+            let ready = std::future::poll_fn(|cx| match self.messages.poll_next(cx) {
                 Poll::Ready(message) => Poll::Ready(Some(message)),
                 Poll::Pending => Poll::Ready(None),
             });
@@ -254,7 +253,7 @@ impl<'a> GatewayStream<'a> {
         while let Some(event) = self.session.try_next() {
             self.note(event).await?;
         }
-        let received = match self.session.submit(batch, now_us()).await {
+        let received = match self.session.submit(batch, self.turn_us).await {
             Ok(received) => received,
             Err(SubmitError::Rejected(reject)) => {
                 self.judge(true);
@@ -275,11 +274,8 @@ impl<'a> GatewayStream<'a> {
             Admission::Duplicate => {}
             Admission::New | Admission::FillsGap => self.acks.add(&vehicle, sequence, Durability::Received),
         }
-        let known = self.session.sequence(&vehicle);
-        // A hole that ends right before this batch is one that it has made.
-        let made = |known: &&Sequence| known.gaps().last().is_some_and(|gap| gap.last + 1 == sequence);
-        let gaps = known.filter(|_| received.admission == Admission::New).filter(made);
-        if let Some(gaps) = gaps.and_then(|known| encode::gaps(&vehicle, known)) {
+        let known = if received.skipped { self.session.sequence(&vehicle) } else { None };
+        if let Some(gaps) = known.and_then(|known| encode::gaps(&vehicle, known)) {
             self.send(Message::Gaps(gaps)).await?;
             // A gateway sends in order: what it has skipped it does not have.
             self.send(encode::full_state(&vehicle)).await?;
@@ -324,32 +320,29 @@ impl<'a> GatewayStream<'a> {
 
     /// Sends what is to be acknowledged, and credit that has come back.
     async fn flush(&mut self) -> Ended {
-        for message in self.acks.take() {
-            self.send_response(message).await?;
-        }
+        self.acks.tell(self.answers);
         let back = self.session.credit().saturating_sub(self.granted);
         let all = self.session.window();
         // Not for every batch: a quarter of it, or all of it where nothing is on its way.
         if self.reading && back > 0 && (back >= all.div_ceil(4) || !self.session.is_busy()) {
             self.granted += back;
-            self.send(Message::Credit(Credit { batches: back })).await?;
+            self.answers.write(Message::Credit(Credit { batches: back }));
         }
-        Ok(())
+        self.deliver().await
     }
 
+    /// Writes a message; it leaves with the next that are told, or when there are many.
     async fn send(&mut self, message: Message) -> Ended {
-        self.send_response(StreamResponse { message: Some(message) }).await
+        self.answers.write(message);
+        if self.answers.is_full() { self.deliver().await } else { Ok(()) }
     }
 
-    /// Waits while the gateway does not read: it gets no credit meanwhile.
-    async fn send_response(&mut self, response: StreamResponse) -> Ended {
-        let response = match self.responses.try_send(Ok(response)) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(response) | TrySendError::Closed(response)) => response,
-        };
+    /// Sends what was written. Waits while the gateway does not read: it gets no credit meanwhile.
+    async fn deliver(&mut self) -> Ended {
+        self.session.announce();
         tokio::select! {
             biased;
-            sent = self.responses.send(response) => sent.map_err(|_| Status::cancelled("the gateway is gone")),
+            sent = self.answers.send() => sent.map_err(|Gone| Status::cancelled("the gateway is gone")),
             () = self.place.superseded.cancelled() => {
                 Err(status::superseded(self.session.source().gateway.as_str()))
             }

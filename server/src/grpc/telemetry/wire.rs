@@ -3,21 +3,10 @@
 //! A message of one reading is made of a dozen parts. To build each, only to take the readings out of them and to let go
 //! of the rest, costs more than all else that is done to receive it.
 
-use bytes::{Buf as _, Bytes};
-use ev_proto::ev::telemetry::v1::{StreamRequest, StreamResponse};
+use bytes::Bytes;
+use ev_proto::ev::telemetry::v1::StreamRequest;
 use prost_types::Timestamp;
-use tonic::{
-    Status,
-    codec::{Codec, DecodeBuf, Decoder},
-};
-use tonic_prost::ProstEncoder;
-
-/// Gives a stream's messages as bytes, and takes its answers as they are.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct GatewayCodec;
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Whole;
+use tonic::Status;
 
 /// A `StreamRequest` with a `Batch`, each field of which is there once at most, in the order of its number.
 ///
@@ -70,34 +59,6 @@ mod key {
 pub(super) fn decoded(message: Bytes) -> Result<StreamRequest, Status> {
     // As tonic says it.
     prost::Message::decode(message).map_err(|error: prost::DecodeError| Status::internal(error.to_string()))
-}
-
-// === impl GatewayCodec ===
-
-impl Codec for GatewayCodec {
-    type Encode = StreamResponse;
-    type Decode = Bytes;
-    type Encoder = ProstEncoder<StreamResponse>;
-    type Decoder = Whole;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
-    }
-
-    fn decoder(&mut self) -> Whole {
-        Whole
-    }
-}
-
-// === impl Whole ===
-
-impl Decoder for Whole {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(source.copy_to_bytes(source.remaining())))
-    }
 }
 
 // === impl BatchView ===

@@ -174,7 +174,9 @@ impl StoredReadings {
 
     /// The readings, without what the catalogue no longer names.
     pub(crate) fn known(self, dictionary: &Dictionary) -> Readings {
-        let column = |(stored, values)| dictionary.known(stored).map(|signal| Column { signal, values });
+        let column = |(stored, values): (u16, Vec<f32>)| {
+            dictionary.known(stored).map(|signal| Column { signal, values: values.into() })
+        };
         Readings { times_us: self.times_us, columns: self.columns.into_iter().filter_map(column).collect() }
     }
 }

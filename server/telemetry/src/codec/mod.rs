@@ -64,7 +64,8 @@ mod tests {
                 let columns = prop::collection::vec(prop::collection::vec(value.clone(), count), signals.len());
                 (prop::collection::vec(time.clone(), count), columns).prop_map(move |(times_us, columns)| {
                     let ids: Vec<_> = Catalogue::standard().iter().map(|(id, _)| id).collect();
-                    let column = |(index, values): (&usize, Vec<f32>)| Column { signal: ids[*index], values };
+                    let column =
+                        |(index, values): (&usize, Vec<f32>)| Column { signal: ids[*index], values: values.into() };
                     Readings { times_us, columns: signals.iter().zip(columns).map(column).collect() }
                 })
             },
@@ -115,7 +116,7 @@ mod tests {
     fn columns_of_another_length_are_refused() {
         let catalogue = Catalogue::standard();
         let dictionary = Dictionary::of(&catalogue);
-        let column = Column { signal: ev_domain::signals::SPEED, values: vec![1.0] };
+        let column = Column { signal: ev_domain::signals::SPEED, values: vec![1.0].into() };
         let readings = Readings { times_us: vec![1, 2], columns: vec![column] };
         let mut packer = Packer::new().expect("a context");
         assert!(encode_chunk(&mut packer, &readings, &dictionary).is_err());

@@ -109,7 +109,7 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     fn column(signal: ev_domain::SignalId, values: &[f32]) -> Column {
-        Column { signal, values: values.to_vec() }
+        Column { signal, values: values.into() }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Session {
     window: u32,
     /// Batches on their way.
     in_flight: u32,
+    /// Something waits to be stored, and who stores it was not told.
+    unannounced: bool,
     sender: EventSender,
     events: mpsc::Receiver<Vec<Event>>,
     /// Those that have come together and are not taken yet.
@@ -87,6 +89,8 @@ pub enum Event {
 pub struct Received {
     /// What its number is to what came before. Of a duplicate, [`Event::Durable`] follows all the same.
     pub admission: Admission,
+    /// It has left a hole right before it, which is in the [ledger](Session::sequence) now.
+    pub skipped: bool,
     /// Readings that were taken in.
     pub readings: usize,
     /// Readings that were taken out of it.
@@ -136,6 +140,7 @@ impl Session {
             sequences,
             window,
             in_flight: 0,
+            unannounced: false,
             sender,
             events,
             come: vec::IntoIter::default(),
@@ -184,6 +189,9 @@ impl Session {
     ///
     /// A batch without readings is taken in for its number.
     ///
+    /// It is stored as soon as the session waits for something, or [announces](Session::announce) it: of a hundred batches
+    /// that come at one time, who stores them is woken once.
+    ///
     /// # Errors
     ///
     /// [`SubmitError`]: nothing was taken in.
@@ -204,16 +212,33 @@ impl Session {
         self.meet(&batch, now_us).await?;
         let rejects = self.shared.config.limits.apply(&mut batch.readings, now_us);
         let readings = batch.readings.len();
-        let room = self.seat.room(readings).await.map_err(|Closed| shutting_down())?;
+        let room = match self.seat.room_now(readings) {
+            Some(room) => room,
+            None => {
+                // There is room when what waits was stored, whoever has submitted it.
+                self.unannounced = false;
+                self.seat.announce();
+                self.seat.room(readings).await
+            }
+        };
+        let room = room.map_err(|Closed| shutting_down())?;
         // No waiting from here on: it is taken in as a whole.
-        let admission = self.admit(&batch, now_us)?;
+        let (admission, skipped) = self.admit(&batch, now_us)?;
         rejects.iter().for_each(|reject| self.count(&batch, now_us, reject));
         Counters::add(&self.shared.counters.batches_received, 1);
         let append = Append { source: self.source.clone(), batch, received_us: now_us };
         let work = Work { append, events: self.sender.clone(), room };
         self.seat.push(readings, work).map_err(|Closed| shutting_down())?;
+        self.unannounced = true;
         self.in_flight += 1;
-        Ok(Received { admission, readings, rejects })
+        Ok(Received { admission, skipped, readings, rejects })
+    }
+
+    /// Has what was submitted stored, without waiting for it.
+    pub fn announce(&mut self) {
+        if std::mem::take(&mut self.unannounced) {
+            self.seat.announce();
+        }
     }
 
     /// What became of what was submitted; none of a session that waits for nothing. Credit comes back with it.
@@ -225,13 +250,14 @@ impl Session {
         if self.in_flight == 0 {
             return None;
         }
+        self.announce();
         if self.come.as_slice().is_empty() {
             self.come = self.events.recv().await?.into_iter();
         }
         self.take_one()
     }
 
-    /// As [`Session::next`], if there is something already: for answering many at once.
+    /// As [`Session::next`], if there is something already: for answering many at once. It announces nothing.
     pub fn try_next(&mut self) -> Option<Event> {
         if self.come.as_slice().is_empty() {
             self.come = self.events.try_recv().ok()?.into_iter();
@@ -265,19 +291,27 @@ impl Session {
             let message = format!("the gateway has sent of {max} vehicles already, and may not of more");
             return Err(self.refuse(batch, now_us, RejectReason::VehicleNotAllowed, message));
         }
+        // The store is asked, which takes its time.
+        self.announce();
         let vehicle = std::slice::from_ref(&batch.vehicle);
         let sequences = self.shared.store.sequences(&self.source, vehicle).await.map_err(SubmitError::Closed)?;
         self.sequences.insert(batch.vehicle.clone(), sequences.into_iter().next().unwrap_or_default());
         Ok(())
     }
 
-    fn admit(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<Admission, SubmitError> {
+    /// What a batch is to those before it, and whether it has left a hole.
+    fn admit(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<(Admission, bool), SubmitError> {
         let limits: SequenceLimits = self.shared.store.sequence_limits();
-        let admitted = match self.sequences.get_mut(&batch.vehicle) {
-            Some(sequence) => sequence.admit(batch.sequence, &limits),
-            None => self.sequences.entry(batch.vehicle.clone()).or_default().admit(batch.sequence, &limits),
+        let sequence = match self.sequences.get_mut(&batch.vehicle) {
+            Some(sequence) => sequence,
+            None => self.sequences.entry(batch.vehicle.clone()).or_default(),
         };
-        admitted.map_err(|error| self.refuse(batch, now_us, RejectReason::ImplausibleSequence, error.to_string()))
+        let expected = sequence.next_expected();
+        let admitted = sequence.admit(batch.sequence, &limits);
+        let skipped = admitted == Ok(Admission::New) && batch.sequence != expected;
+        admitted
+            .map(|admission| (admission, skipped))
+            .map_err(|error| self.refuse(batch, now_us, RejectReason::ImplausibleSequence, error.to_string()))
     }
 
     fn refuse(&self, batch: &ReadingBatch, now_us: i64, reason: RejectReason, message: String) -> SubmitError {
@@ -294,6 +328,12 @@ impl Session {
             received_us,
             reject: reject.clone(),
         });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.announce();
     }
 }
 

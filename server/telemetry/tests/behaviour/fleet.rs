@@ -17,7 +17,7 @@ pub(crate) fn source(boot: &str) -> Source {
 }
 
 pub(crate) fn column(signal: SignalId, values: &[f32]) -> Column {
-    Column { signal, values: values.to_vec() }
+    Column { signal, values: values.into() }
 }
 
 /// A batch of `count` speeds, one a second from `first_us` on.

@@ -59,6 +59,7 @@ async fn stream(directory: &Path) {
                 *next += 1;
             }
         }
+        session.announce();
         while let Some(event) = session.try_next() {
             if let Event::Durable { vehicle, sequence, .. } = event {
                 println!("durable {vehicle} {sequence}");

@@ -94,6 +94,7 @@ async fn a_gateway_that_takes_no_acknowledgements_runs_out_of_credit() {
     for sequence in 1..=4 {
         session.submit(batch("car", sequence, 2), NOW).await.unwrap();
     }
+    session.announce();
     eventually("the last commit", async || ingestor.stats().batches_stored == 4).await;
     let refused = session.submit(batch("car", 5, 2), NOW).await;
     assert!(matches!(refused, Err(SubmitError::OutOfCredit { credit: 4 })), "{refused:?}");
@@ -102,6 +103,23 @@ async fn a_gateway_that_takes_no_acknowledgements_runs_out_of_credit() {
     assert_eq!(events(&mut session).await.len(), 8);
     session.submit(batch("car", 5, 2), NOW).await.unwrap();
     assert_eq!(events(&mut session).await, [("applied", 5), ("durable", 5)]);
+}
+
+#[tokio::test]
+async fn what_was_submitted_is_stored_once_it_is_announced_waited_for_or_left_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let ingestor = start(Arc::new(open(directory.path()).await), config());
+    let stored = async |count: u64| eventually("a commit", async || ingestor.stats().batches_stored >= count).await;
+    let mut session = ingestor.open(source("one"), &[]).await.unwrap();
+    session.submit(batch("car", 1, 2), NOW).await.unwrap();
+    session.announce();
+    stored(1).await;
+    // The store is asked what it has of a vehicle that is new.
+    session.submit(batch("car", 2, 2), NOW).await.unwrap();
+    session.submit(batch("another", 1, 2), NOW).await.unwrap();
+    stored(2).await;
+    drop(session);
+    stored(3).await;
 }
 
 #[tokio::test]
@@ -289,6 +307,7 @@ async fn a_gateway_beside_one_that_floods_is_in_the_next_group() {
     for sequence in 1..=16 {
         flood.submit(batch("truck", sequence, 50), NOW).await.unwrap();
     }
+    flood.announce();
     eventually("the first commit", async || slow.waits.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
     other.submit(batch("car", 1, 5), NOW).await.unwrap();
     // The group that was put together before it came, and its own.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ev_domain::VehicleId;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use turns::{FlowId, Turns};
 
@@ -160,24 +160,39 @@ impl<T> Seat<T> {
         Ok(Room { permit, share: Arc::clone(&self.share) })
     }
 
+    /// The same, where there is nothing to wait for.
+    pub(super) fn room_now(&self, readings: usize) -> Option<Result<Room, Closed>> {
+        let readings = u32::try_from(readings).unwrap_or(u32::MAX).clamp(1, self.queue.room_max);
+        if !self.leaves_enough(readings) {
+            return None;
+        }
+        let permit = match Arc::clone(&self.queue.room).try_acquire_many_owned(readings) {
+            Ok(permit) => permit,
+            Err(TryAcquireError::NoPermits) => return None,
+            Err(TryAcquireError::Closed) => return Some(Err(Closed)),
+        };
+        self.share.readings.fetch_add(readings, Relaxed);
+        Some(Ok(Room { permit, share: Arc::clone(&self.share) }))
+    }
+
     fn leaves_enough(&self, readings: u32) -> bool {
         let has = self.share.readings.load(Relaxed);
         has == 0 || has.saturating_add(readings) as usize <= self.queue.room.available_permits()
     }
 
-    /// Appends a batch that has room for so many readings.
+    /// Appends a batch that has room for so many readings, of which who takes it is to be [told](Seat::announce).
     pub(super) fn push(&self, readings: usize, batch: T) -> Result<(), Closed> {
         let mut waiting = self.queue.waiting();
         if waiting.is_closed {
             return Err(Closed);
         }
-        let was_empty = waiting.turns.is_empty();
         waiting.turns.push(self.flow, u32::try_from(readings).unwrap_or(u32::MAX), batch);
-        drop(waiting);
-        if was_empty {
-            self.queue.arrived.notify_one();
-        }
         Ok(())
+    }
+
+    /// Wakes who takes what waits.
+    pub(super) fn announce(&self) {
+        self.queue.arrived.notify_one();
     }
 }
 

@@ -107,7 +107,8 @@ impl<T> Turns<T> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
