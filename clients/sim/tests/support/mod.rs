@@ -79,7 +79,7 @@ pub struct Days {
 pub fn readings(batch: &Batch, catalogue: &Catalogue) -> Readings {
     let column = |column: &evsim::Column| {
         let signal = catalogue.by_name(column.signal.name())?;
-        Some(ev_domain::Column { signal, values: column.values.clone() })
+        Some(ev_domain::Column { signal, values: column.values.clone().into() })
     };
     Readings { times_us: batch.times_us.clone(), columns: batch.columns.iter().filter_map(column).collect() }
 }

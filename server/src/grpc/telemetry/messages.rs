@@ -67,14 +67,14 @@ impl Messages {
 
     /// The next message, where all of it has come. Where not, nothing is left but its beginning.
     fn whole(&mut self) -> Result<Option<Bytes>, Status> {
-        if self.begun.is_empty() {
-            if let Some(head) = self.come.first_chunk::<HEAD>() {
-                let end = HEAD + self.length(*head)?;
-                if end <= self.come.len() {
-                    let mut message = self.come.split_to(end);
-                    message.advance(HEAD);
-                    return Ok(Some(message));
-                }
+        if self.begun.is_empty()
+            && let Some(head) = self.come.first_chunk::<HEAD>()
+        {
+            let end = HEAD + self.length(*head)?;
+            if end <= self.come.len() {
+                let mut message = self.come.split_to(end);
+                message.advance(HEAD);
+                return Ok(Some(message));
             }
         }
         if !self.fill(HEAD) {
