@@ -32,7 +32,8 @@ pub(crate) enum Aggregate {
         /// Longest time between two readings that counts, in microseconds.
         gap_us: i64,
     },
-    /// Seconds from the earliest value to the latest one that was at least this share of the greatest until then.
+    /// Seconds from the earliest value to the latest one that was at least this share of the greatest until then. None
+    /// where no value was: of negative values, none is at least a share of itself.
     Steady {
         /// 0 to 1.
         share: f32,
@@ -206,7 +207,9 @@ impl Acc {
             Acc { first_us: time_us, last_us: time_us, first: value, last: value, x: value, count: 1, ..Acc::EMPTY };
         match aggregate {
             Aggregate::Mean | Aggregate::Std => self.a = f64::from(value),
-            Aggregate::Steady { .. } => self.a = micros(time_us),
+            Aggregate::Steady { share } => {
+                self.a = if value >= share * value { micros(time_us) } else { f64::NAN };
+            }
             Aggregate::Between { from, to } => {
                 (self.a, self.b) = (f64::NAN, f64::NAN);
                 self.cross(from, to, time_us, value);
@@ -291,6 +294,9 @@ mod tests {
             &[(0, 50.0), (10, 50.0), (20, 49.0), (30, 30.0), (40, 10.0)],
             Some(20.0),
         );
+        let steady = Aggregate::Steady { share: 0.95 };
+        check(steady, &[(0, -1.0), (20, -0.25)], None);
+        check(steady, &[(0, -1.0), (20, 50.0), (30, 1.0)], Some(20.0));
         let falling = Aggregate::Between { from: 3.6, to: 3.4 };
         check(falling, &[(0, 4.0), (10, 3.6), (20, 3.5), (30, 3.4), (40, 3.3)], Some(20.0));
         check(falling, &[(0, 4.0), (10, 3.6), (20, 3.5)], None);
