@@ -14,6 +14,11 @@ fn shorts_are_told_before_the_onset() {
     // One of these develops in five seconds, and heats its cell by 8 degrees a second.
     let late = showing.iter().filter(|case| !case.before_60()).count();
     assert!(showing.len() >= 3 && late <= 1, "{shorts}");
+    // Parked, they are read every ten seconds.
+    let parked = shorts.sampled(10);
+    assert!(parked.len() >= 6 && parked.iter().all(|case| case.in_time()), "{shorts}");
+    let showing: Vec<_> = parked.iter().filter(|case| case.shows.is_some()).collect();
+    assert!(showing.len() >= 2 && showing.iter().all(|case| case.before_60()), "{shorts}");
     // The confirmation comes in the end.
     assert!(sampled.iter().filter(|case| case.runaway.is_some()).count() * 10 >= sampled.len() * 9, "{shorts}");
 }

@@ -55,6 +55,10 @@ pub struct SwapRound {
     pub rate: f64,
     /// Without swaps.
     pub calm_us: Percentiles,
+    /// Requests that were under way in as many moments without swaps, each as long as a swap was. A swap's moments are a
+    /// twentieth of the time: where the machine itself stops for a while once in some seconds, their p99 is either that
+    /// or nothing of it, and that of all the time without swaps never is.
+    pub calm_moments_us: Percentiles,
     /// Requests that were under way while a version was swapped.
     pub overlapping_us: Percentiles,
     /// All requests of the time with swaps, those between them too: what was replaced is freed then.
@@ -77,19 +81,15 @@ pub struct SwapRound {
     pub busy: f64,
 }
 
-/// When a version was swapped.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Swap {
-    began: Instant,
-    ended: Instant,
-    is_late: bool,
-}
-
 /// What was done in a turn, and when.
 #[derive(Default)]
 struct Turn {
     samples: Vec<Sample>,
-    swaps: Vec<Swap>,
+    /// From the call of each swap to its answer.
+    swaps: Vec<Range<Instant>>,
+    late: u64,
+    /// As long, and as far from the beginning of the time without swaps.
+    calm_moments: Vec<Range<Instant>>,
     /// Beginnings and ends of the times with swaps, and of those without.
     swapping: Vec<Range<Instant>>,
     calm: Vec<Range<Instant>>,
@@ -173,6 +173,7 @@ impl Turn {
         is_calm_first: bool,
     ) -> Result<f64, SwapError> {
         let (mut now, length, mut busy) = (Instant::now() + WARM_UP, plan.every * plan.swaps, f64::NAN);
+        let mut swaps = Vec::new();
         for is_calm in [is_calm_first, !is_calm_first] {
             let (began, ended) = (now, now + length);
             now = ended;
@@ -190,10 +191,17 @@ impl Turn {
                 tokio::time::sleep_until(due.into()).await;
                 let began = Instant::now();
                 stage.alias(super::probe::PRODUCTION, to).await?;
-                self.swaps.push(Swap { began, ended: Instant::now(), is_late: began - due > plan.every / 4 });
+                swaps.push(began..Instant::now());
+                self.late += u64::from(began - due > plan.every / 4);
             }
             self.swapping.push(began..ended);
         }
+        if let (Some(calm), Some(swapping)) = (self.calm.last(), self.swapping.last()) {
+            let there = |swap: &Range<Instant>| calm.start + (swap.start - swapping.start);
+            let moments = swaps.iter().map(|swap| there(swap)..(there(swap) + (swap.end - swap.start)).min(calm.end));
+            self.calm_moments.extend(moments);
+        }
+        self.swaps.extend(swaps);
         tokio::time::sleep_until(now.into()).await;
         Ok(busy)
     }
@@ -215,12 +223,11 @@ fn latencies<'s>(samples: impl Iterator<Item = &'s Sample>) -> Histogram<u64> {
     histogram
 }
 
-/// Those that were under way while a version was swapped.
-fn overlapping<'s>(samples: &'s [Sample], swaps: &'s [Swap]) -> impl Iterator<Item = &'s Sample> {
+/// Those that were under way in one of these moments, one of which ends before the next begins.
+fn overlapping<'s>(samples: &'s [Sample], moments: &'s [Range<Instant>]) -> impl Iterator<Item = &'s Sample> {
     samples.iter().filter(|sample| {
-        // Swaps are made one after the other: the first that ends after the request began is the only one to ask.
-        let next = swaps.partition_point(|swap| swap.ended < sample.due);
-        swaps.get(next).is_some_and(|swap| swap.began <= sample.answered())
+        let next = moments.partition_point(|moment| moment.end < sample.due);
+        moments.get(next).is_some_and(|moment| moment.start <= sample.answered())
     })
 }
 
@@ -228,21 +235,23 @@ fn overlapping<'s>(samples: &'s [Sample], swaps: &'s [Swap]) -> impl Iterator<It
 
 impl SwapRound {
     fn new(capacity: &Capacity, turn: &Turn) -> SwapRound {
-        let Turn { samples, swaps, swapping, calm, rates, busy, lag_p99_us, failed, error } = turn;
+        let Turn { samples, swaps, late, calm_moments, swapping, calm, rates, busy, lag_p99_us, failed, error } = turn;
+        let calm_moments = latencies(overlapping(samples, calm_moments));
         let overlapping = latencies(overlapping(samples, swaps));
-        let took: Vec<f64> = swaps.iter().map(|swap| (swap.ended - swap.began).as_secs_f64() * 1e3).collect();
+        let took: Vec<f64> = swaps.iter().map(|swap| (swap.end - swap.start).as_secs_f64() * 1e3).collect();
         let longest = took.iter().copied().fold(0.0, f64::max);
         SwapRound {
             capacity_per_second: capacity.per_second,
             closed_loop: capacity.closed_loop,
             rate: median(rates.clone()),
             calm_us: Percentiles::of(&latencies(within(samples, calm))),
+            calm_moments_us: Percentiles::of(&calm_moments),
             overlapping_us: Percentiles::of(&overlapping),
             all_us: Percentiles::of(&latencies(within(samples, swapping))),
             overlapping: overlapping.len(),
             swaps: swaps.len() as u64,
             swap_ms: (median(took), longest),
-            late: swaps.iter().filter(|swap| swap.is_late).count() as u64,
+            late: *late,
             failed: *failed,
             error: error.clone(),
             lag_p99_us: median(lag_p99_us.clone()),
@@ -250,29 +259,33 @@ impl SwapRound {
         }
     }
 
-    fn ratio(&self, of: impl Fn(&Percentiles) -> f64) -> (f64, f64) {
-        (of(&self.overlapping_us) / of(&self.calm_us), of(&self.all_us) / of(&self.calm_us))
+    fn ratios(&self) -> SwapRatios {
+        SwapRatios {
+            overlapping_p50: self.overlapping_us.p50 / self.calm_us.p50,
+            overlapping_p99: self.overlapping_us.p99 / self.calm_us.p99,
+            moments_p99: self.overlapping_us.p99 / self.calm_moments_us.p99,
+            all_p99: self.all_us.p99 / self.calm_us.p99,
+        }
     }
 }
 
 impl fmt::Display for SwapRound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (p50, p99) = (self.ratio(|us| us.p50).0, self.ratio(|us| us.p99));
+        let SwapRatios { overlapping_p50, overlapping_p99, moments_p99, all_p99 } = self.ratios();
         write!(
             f,
-            "{:>6.0} a second   without {:>8.0} {:>8.0}   overlapping {:>8.0} {:>8.0} ({:>7})   all {:>8.0} {:>8.0}   times {:>5.2} {:>5.2} {:>5.2}   \
+            "{:>6.0} a second   without {:>6.0} {:>6.0}, in moments {:>6.0}   overlapping {:>6.0} {:>6.0} ({:>6})   all {:>6.0} {:>6.0}   \
+             times {overlapping_p50:>5.2} {overlapping_p99:>5.2} {moments_p99:>5.2} {all_p99:>5.2}   \
              swap {:>6.1} {:>6.1} ms, {} late   failed {}   lag p99 {:.0}   busy {:.0} %",
             self.rate,
             self.calm_us.p50,
             self.calm_us.p99,
+            self.calm_moments_us.p99,
             self.overlapping_us.p50,
             self.overlapping_us.p99,
             self.overlapping,
             self.all_us.p50,
             self.all_us.p99,
-            p50,
-            p99.0,
-            p99.1,
             self.swap_ms.0,
             self.swap_ms.1,
             self.late,
@@ -289,11 +302,12 @@ impl SwapReport {
     /// Medians of the rounds' ratios of requests that overlap a swap, or of all of the time with swaps, to those without.
     #[must_use]
     pub fn ratios(&self) -> SwapRatios {
-        let of = |ratio: &dyn Fn(&SwapRound) -> f64| median(self.rounds.iter().map(ratio).collect());
+        let of = |of: fn(SwapRatios) -> f64| median(self.rounds.iter().map(|round| of(round.ratios())).collect());
         SwapRatios {
-            overlapping_p50: of(&|round| round.ratio(|us| us.p50).0),
-            overlapping_p99: of(&|round| round.ratio(|us| us.p99).0),
-            all_p99: of(&|round| round.ratio(|us| us.p99).1),
+            overlapping_p50: of(|ratios| ratios.overlapping_p50),
+            overlapping_p99: of(|ratios| ratios.overlapping_p99),
+            moments_p99: of(|ratios| ratios.moments_p99),
+            all_p99: of(|ratios| ratios.all_p99),
         }
     }
 
@@ -330,13 +344,15 @@ pub struct SwapRatios {
     pub overlapping_p50: f64,
     /// Their 99th percentile.
     pub overlapping_p99: f64,
+    /// The same, to as many moments as long without swaps.
+    pub moments_p99: f64,
     /// 99th percentile of all requests of the time with swaps.
     pub all_p99: f64,
 }
 
 impl fmt::Display for SwapReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SwapRatios { overlapping_p50, overlapping_p99, all_p99 } = self.ratios();
+        let SwapRatios { overlapping_p50, overlapping_p99, moments_p99, all_p99 } = self.ratios();
         let kind = if self.warm { "both versions stay loaded" } else { "each swap loads the one and frees the other" };
         let swaps: u64 = self.rounds.iter().map(|round| round.swaps).sum();
         let failed: u64 = self.rounds.iter().map(|round| round.failed).sum();
@@ -351,15 +367,20 @@ impl fmt::Display for SwapReport {
             of(&|round| round.rate)
         )?;
         let calm = (of(&|round| round.calm_us.p50), of(&|round| round.calm_us.p99));
+        let moments = (of(&|round| round.calm_moments_us.p50), of(&|round| round.calm_moments_us.p99));
         let overlapping = (of(&|round| round.overlapping_us.p50), of(&|round| round.overlapping_us.p99));
         let all = (of(&|round| round.all_us.p50), of(&|round| round.all_us.p99));
         writeln!(f, "{:<34} {:>10} {:>10}", "medians of the rounds, us", "p50", "p99")?;
-        for (name, (p50, p99)) in
-            [("without swaps", calm), ("overlapping a swap", overlapping), ("all, with swaps", all)]
-        {
+        for (name, (p50, p99)) in [
+            ("without swaps", calm),
+            ("in as many moments without swaps", moments),
+            ("overlapping a swap", overlapping),
+            ("all, with swaps", all),
+        ] {
             writeln!(f, "{name:<34} {p50:>10.0} {p99:>10.0}")?;
         }
         writeln!(f, "overlapping a swap / without        {overlapping_p50:>9.2} {overlapping_p99:>10.2}")?;
+        writeln!(f, "overlapping a swap / as many moments{:>9} {moments_p99:>10.2}", "")?;
         writeln!(f, "all, with swaps / without           {:>9} {all_p99:>10.2}", "")?;
         let count = Share(failed).of(1.0);
         writeln!(
@@ -380,7 +401,7 @@ mod tests {
     fn a_request_overlaps_a_swap_when_any_of_its_time_does() {
         let origin = Instant::now();
         let at = |ms: u64| origin + Duration::from_millis(ms);
-        let swaps = [(10, 20), (30, 40)].map(|(from, to)| Swap { began: at(from), ended: at(to), is_late: false });
+        let swaps = [at(10)..at(20), at(30)..at(40)];
         let check = |due_ms: u64, took_ms: u64, expected: bool| {
             let sample = Sample { due: at(due_ms), took: Duration::from_millis(took_ms), version: 1 };
             let found = overlapping(&[sample], &swaps).count() == 1;

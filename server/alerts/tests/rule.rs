@@ -153,6 +153,54 @@ fn a_cell_that_loses_voltage_is_found() {
 }
 
 #[test]
+fn one_reading_is_enough_of_a_parked_vehicle_where_voltage_and_heat_agree() {
+    // Ten minutes of rest, read every so many seconds, then one reading more, `last` seconds later.
+    let told = |interval: u32, last: u32, hottest: f32, weakest: f32| {
+        let rest = (0..600).step_by(interval as usize).map(|second| both(f64::from(second), 30.0, 3.85));
+        worst(rest.chain([both(f64::from(600 - interval + last), hottest, weakest)]))
+    };
+    let alarm = (Alarm, Cause::VoltageDropAndHeat);
+    let normal = (Normal, Cause::Nothing);
+    assert_eq!(told(10, 10, 33.0, 3.4), alarm);
+    assert_eq!(told(60, 60, 45.0, 3.4), alarm);
+    // Either by itself may be a sensor that went wild; a degree more is what sensors count in.
+    assert_eq!(told(10, 10, 30.0, 3.4), normal);
+    assert_eq!(told(10, 10, 90.0, 3.85), normal);
+    assert_eq!(told(10, 10, 31.0, 3.4), normal);
+    assert_eq!(told(10, 10, 33.0, 3.6), normal);
+    // In a minute it may have become as warm in the sun.
+    assert_eq!(told(60, 60, 33.0, 3.4), normal);
+    // The next reading is near, or the last one long ago.
+    assert_eq!(told(1, 1, 33.0, 3.4), normal);
+    assert_eq!(told(10, 700, 200.0, 3.4), normal);
+}
+
+#[test]
+fn one_reading_is_enough_of_a_parked_vehicle_where_the_pack_lost_what_a_cell_lost() {
+    // Ten minutes of rest, read every ten seconds, then one reading more, `last` seconds later.
+    let told = |last: u32, weakest: f32, strongest: f32, pack: f32| {
+        let of_pack = |sample: Sample, pack: f32| Sample { hottest_celsius: 30.0, pack_voltage_v: pack, ..sample };
+        let rest = (0..600).step_by(10).map(|second| of_pack(volts(f64::from(second), 3.85, 3.9), 374.0));
+        worst(rest.chain([of_pack(volts(f64::from(590 + last), weakest, strongest), pack)]))
+    };
+    let alarm = (Alarm, Cause::VoltageDrop);
+    let normal = (Normal, Cause::Nothing);
+    assert_eq!(told(10, 2.85, 3.9, 373.0), alarm);
+    assert_eq!(told(10, 3.45, 3.903, 373.7), alarm);
+    // The cell's sensor by itself, or what the pack loses has nothing to do with it.
+    assert_eq!(told(10, 2.85, 3.9, 374.0), normal);
+    assert_eq!(told(10, 0.0, 3.9, 373.5), normal);
+    assert_eq!(told(10, 2.85, 3.9, 370.0), normal);
+    assert_eq!(told(10, 2.85, 3.9, f32::NAN), normal);
+    assert_eq!(told(10, 3.45, 3.9, 373.8), normal);
+    // A load that every cell bears a part of; less than 8 %; another reading is near; or the last was long ago.
+    assert_eq!(told(10, 2.85, 3.89, 373.0), normal);
+    assert_eq!(told(10, 3.6, 3.9, 373.75), normal);
+    assert_eq!(told(2, 2.85, 3.9, 373.0), normal);
+    assert_eq!(told(700, 2.85, 3.9, 373.0), normal);
+}
+
+#[test]
 fn what_all_cells_share_is_no_drop() {
     // Full power: every cell sags by a quarter.
     let rest = (0..300).map(|second| volts(f64::from(second), 3.85, 3.9));

@@ -50,12 +50,12 @@ impl Baseline {
 
     /// Drop of a cell against what it is held against, in percent of what it was; negative when it rose.
     pub(crate) fn relative_drop(&self, voltage: &Voltage) -> Option<f32> {
-        let before = match voltage.reference {
+        let before = match voltage.reference() {
             Reference::StrongestCell => self.strongest_cell,
             Reference::Pack => self.pack,
             Reference::Nothing => None,
         };
-        before.map(|before| 100.0 * (1.0 - voltage.ratio / before))
+        before.map(|before| 100.0 * (1.0 - voltage.ratio() / before))
     }
 
     /// Drop of a cell by itself, which load and discharge explain as well.
@@ -67,8 +67,8 @@ impl Baseline {
         let values = self.ring.values();
         let before = &values[..values.len().saturating_sub(1)];
         let of = |reference| {
-            let same = before.iter().filter(move |voltage| voltage.reference == reference);
-            upper_quartile(same.map(|voltage| voltage.ratio))
+            let same = before.iter().filter(move |voltage| voltage.reference() == reference);
+            upper_quartile(same.map(Voltage::ratio))
         };
         self.strongest_cell = of(Reference::StrongestCell);
         self.pack = of(Reference::Pack);
@@ -93,13 +93,7 @@ mod tests {
     use super::*;
 
     fn voltage(second: i64, weakest: f32) -> Voltage {
-        Voltage {
-            time_us: second * 1_000_000,
-            weakest,
-            ratio: weakest / 4.0,
-            reference: Reference::StrongestCell,
-            strongest: 4.0,
-        }
+        Voltage { time_us: second * 1_000_000, weakest, strongest: 4.0, pack: 360.0 }
     }
 
     #[test]
@@ -125,7 +119,7 @@ mod tests {
         for second in 0..600 {
             baseline.insert(voltage(second, 3.6));
         }
-        let of_pack = Voltage { reference: Reference::Pack, ratio: 0.01, ..voltage(200, 3.6) };
+        let of_pack = Voltage { strongest: f32::NAN, ..voltage(200, 3.6) };
         assert_eq!(baseline.relative_drop(&of_pack), None);
         assert_eq!(baseline.plain_drop(&Voltage { weakest: 1.8, ..of_pack }).map(f32::round), Some(50.0));
     }

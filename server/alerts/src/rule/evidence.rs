@@ -15,6 +15,19 @@ const SECONDS_MIN: usize = 3;
 /// The same for signs of temperature and of voltage at one time: two sensors do not go wild together.
 const SECONDS_MIN_BOTH: usize = 2;
 
+/// The same for a cell's voltage where readings are so far apart that two of them hold for long enough: a third would come
+/// when a cell that is shorted is at 60 degrees.
+const SECONDS_MIN_SPARSE: usize = 2;
+
+/// Rise from one reading to the next that a sensor's resolution of 1 degree does not explain.
+const RISE_AT_ONCE_MIN_CELSIUS: f32 = 2.0;
+
+/// Fall of a pack's voltage from one reading to the next that its resolution of 0.1 V does not explain.
+const PACK_FALL_MIN_V: f32 = 0.25;
+
+/// What the strongest cell may move by meanwhile: a load would move it as well, by its share of what it takes off the pack.
+const STRONGEST_MOVES_MAX_V: f32 = 0.005;
+
 /// Shortest time a rate is taken over. Below it, a sensor's resolution of 1 degree would look like 1 degree a second.
 const RATE_SPAN_MIN_US: i64 = 800_000;
 
@@ -94,6 +107,8 @@ struct HeatSigns {
     rate_beside: Option<f32>,
     /// Rate over the window, when it is enough to watch.
     rise: Option<f32>,
+    /// Whether the reading before is as long ago as a sign must hold, and the rise since then enough to watch.
+    rises_at_once: bool,
     spread: f32,
     spread_watch: bool,
     spread_warning: bool,
@@ -111,6 +126,10 @@ struct VoltageSigns {
     at_alarm: bool,
     /// Enough beside a cell that heats.
     beside_heat: bool,
+    /// Enough for an alarm if held, and the reading before is as long ago as it must hold.
+    at_once: bool,
+    /// The same, and the pack's voltage fell by what the weakest cell's did.
+    told_by_pack: bool,
     /// Drop that confirms a runaway once it heats that fast, by itself or against the others, in percent.
     confirming: Option<f32>,
     intact: bool,
@@ -177,7 +196,7 @@ fn judge_heat(heat: &HeatSigns, voltage: Option<&VoltageSigns>, limits: &Thresho
 }
 
 fn judge_voltage(voltage: &VoltageSigns, limits: &Thresholds, verdict: &mut Assessment) {
-    if voltage.at_alarm {
+    if voltage.at_alarm || voltage.told_by_pack {
         verdict.raise(RiskClass::Alarm, Cause::VoltageDrop, voltage.drop, limits.drop_alarm);
     }
     if voltage.at_warning {
@@ -195,6 +214,10 @@ fn judge_both(heat: &HeatSigns, voltage: &VoltageSigns, limits: &Thresholds, ver
     let heats = heat.rate_beside.is_some() || heat.rise.is_some() || heat.spread_watch;
     if voltage.beside_heat && heats {
         verdict.raise(RiskClass::Alarm, Cause::VoltageDropAndHeat, voltage.drop, limits.drop_beside_heat);
+    }
+    // Of a parked vehicle the next reading comes too late: a short takes it past 60 degrees in ten seconds.
+    if voltage.at_once && heat.rises_at_once {
+        verdict.raise(RiskClass::Alarm, Cause::VoltageDropAndHeat, voltage.drop, limits.drop_alarm);
     }
 }
 
@@ -219,6 +242,7 @@ fn heat_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<HeatSigns>
         rate: run_rate(heat, limits, SECONDS_MIN),
         rate_beside: run_rate(heat, limits, SECONDS_MIN_BOTH),
         rise: rise(heat, limits),
+        rises_at_once: rises_at_once(heat, limits),
         spread: last.spread,
         spread_watch: spread(limits.spread_watch),
         spread_warning: spread(limits.spread_warning),
@@ -243,13 +267,22 @@ fn voltage_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<Voltage
     };
     let confirming = at_runaway(last)
         .filter(|_| held(voltage, limits, limits.hold_us, SECONDS_MIN_BOTH, |voltage| at_runaway(voltage).is_some()));
+    let before = voltage.iter().rev().nth(1);
+    let before = before
+        .filter(|before| (limits.hold_us..=limits.gap_max_us).contains(&last.time_us.saturating_sub(before.time_us)));
+    let at_once = !near_empty && drop.is_some_and(|drop| drop >= limits.drop_alarm);
     Some(VoltageSigns {
         time_us: last.time_us,
         drop: drop.unwrap_or(f32::NAN),
         at_watch: !near_empty && dropped(limits.drop_watch, SECONDS_MIN),
         at_warning: !near_empty && dropped(limits.drop_warning, SECONDS_MIN),
-        at_alarm: dropped(if near_empty { limits.drop_runaway } else { limits.drop_alarm }, SECONDS_MIN),
+        at_alarm: dropped(
+            if near_empty { limits.drop_runaway } else { limits.drop_alarm },
+            if before.is_some() { SECONDS_MIN_SPARSE } else { SECONDS_MIN },
+        ),
         beside_heat: dropped(if near_empty { limits.drop_alarm } else { limits.drop_beside_heat }, SECONDS_MIN_BOTH),
+        at_once: at_once && before.is_some(),
+        told_by_pack: at_once && before.is_some_and(|before| pack_agrees(before, last)),
         confirming,
         intact: drop.is_some_and(|drop| drop < limits.drop_watch),
     })
@@ -275,6 +308,14 @@ fn held<T: Timed>(
         }
     }
     false
+}
+
+/// Whether one cell's fall is what the pack lost: two sensors that do not go wild together.
+fn pack_agrees(before: &Voltage, last: &Voltage) -> bool {
+    let (of_cell, of_pack) = (before.weakest - last.weakest, before.pack - last.pack);
+    (last.strongest - before.strongest).abs() <= STRONGEST_MOVES_MAX_V
+        && of_pack >= PACK_FALL_MIN_V
+        && (0.5 * of_cell..=1.5 * of_cell).contains(&of_pack)
 }
 
 /// The least rate of the latest run of rates that are a runaway's, once the run holds long enough.
@@ -321,6 +362,15 @@ fn rise(heat: &[Heat], limits: &Thresholds) -> Option<f32> {
         }
     }
     None
+}
+
+/// Whether the latest reading is so much hotter than one so long ago that the rise is one to watch.
+fn rises_at_once(heat: &[Heat], limits: &Thresholds) -> bool {
+    let [.., before, last] = heat else { return false };
+    let apart = last.time_us.saturating_sub(before.time_us);
+    (limits.hold_us..=limits.gap_max_us).contains(&apart)
+        && last.hottest - before.hottest >= RISE_AT_ONCE_MIN_CELSIUS
+        && rate(before, last) >= limits.rise_watch
 }
 
 /// Whether the hottest value has not moved by a single bit, and came from nowhere or fills all that is kept.

@@ -58,11 +58,10 @@ pub(crate) struct Heat {
 pub(crate) struct Voltage {
     pub(crate) time_us: i64,
     pub(crate) weakest: f32,
-    /// Weakest over reference; NaN without one.
-    pub(crate) ratio: f32,
-    pub(crate) reference: Reference,
     /// Strongest cell; NaN where it is not told.
     pub(crate) strongest: f32,
+    /// All cells in series; NaN where it is not told.
+    pub(crate) pack: f32,
 }
 
 // === impl Sample ===
@@ -97,14 +96,7 @@ impl Sample {
         if !self.cell_voltage_min_v.is_finite() || weakest < 0.0 {
             return None;
         }
-        let (ratio, reference) = if self.cell_voltage_max_v > 0.0 {
-            (weakest / self.cell_voltage_max_v, Reference::StrongestCell)
-        } else if self.pack_voltage_v > 0.0 {
-            (weakest / self.pack_voltage_v, Reference::Pack)
-        } else {
-            (f32::NAN, Reference::Nothing)
-        };
-        Some(Voltage { time_us: self.time_us, weakest, ratio, reference, strongest: self.cell_voltage_max_v })
+        Some(Voltage { time_us: self.time_us, weakest, strongest: self.cell_voltage_max_v, pack: self.pack_voltage_v })
     }
 }
 
@@ -158,6 +150,28 @@ impl Timed for Heat {
     }
 }
 
+impl Voltage {
+    /// What it is held against.
+    pub(crate) fn reference(&self) -> Reference {
+        if self.strongest > 0.0 {
+            Reference::StrongestCell
+        } else if self.pack > 0.0 {
+            Reference::Pack
+        } else {
+            Reference::Nothing
+        }
+    }
+
+    /// Weakest over reference; NaN without one.
+    pub(crate) fn ratio(&self) -> f32 {
+        match self.reference() {
+            Reference::StrongestCell => self.weakest / self.strongest,
+            Reference::Pack => self.weakest / self.pack,
+            Reference::Nothing => f32::NAN,
+        }
+    }
+}
+
 impl Timed for Voltage {
     fn time_us(&self) -> i64 {
         self.time_us
@@ -165,9 +179,8 @@ impl Timed for Voltage {
 
     fn outranks(&self, other: &Voltage) -> bool {
         (other.weakest.total_cmp(&self.weakest))
-            .then(other.reference.cmp(&self.reference))
-            .then(other.ratio.total_cmp(&self.ratio))
             .then(other.strongest.total_cmp(&self.strongest))
+            .then(other.pack.total_cmp(&self.pack))
             .is_gt()
     }
 }
@@ -192,7 +205,7 @@ mod tests {
         let samples: Vec<Sample> = Samples::of(&readings).iter().collect();
         let heat: Vec<Option<f32>> = samples.iter().map(|sample| sample.heat().map(|heat| heat.hottest)).collect();
         assert_eq!(heat, [Some(40.0), Some(31.0)]);
-        let reference = |sample: &Sample| sample.voltage().map(|voltage| (voltage.reference, voltage.weakest));
+        let reference = |sample: &Sample| sample.voltage().map(|voltage| (voltage.reference(), voltage.weakest));
         assert_eq!(reference(&samples[0]), Some((Reference::Pack, 3.5)));
         assert_eq!(reference(&samples[1]), Some((Reference::Nothing, 3.4)));
         assert_eq!(samples[0].state_of_charge_percent.is_nan(), Sample::at(0).voltage().is_none());
