@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use crate::{
-    AuditEntry, Collector, NewVersion, Page, Registry, RegistryError, Stored, StoredFile, VersionRecord, audit,
+    AuditEntry, Collector, NewVersion, Registry, RegistryError, Stored, StoredFile, VersionRecord, audit,
     record::check_model, registry::MANIFEST,
 };
 
@@ -102,10 +102,10 @@ impl Registry {
         at_ms: i64,
     ) -> Result<Vec<VersionRecord>, RegistryError> {
         let mut deleted = Vec::new();
-        for versions in self.all_versions().await? {
+        for versions in self.all_versions().await?.chunk_by(|one, next| one.model == next.model) {
             let referred = |version: &VersionRecord| references.contains_key(&(version.model.clone(), version.version));
             let unused = |version: &VersionRecord| version.aliases.is_empty() && !version.pinned && !referred(version);
-            for version in versions.into_iter().filter(unused).skip(keep) {
+            for version in versions.iter().filter(|version| unused(version)).skip(keep) {
                 match self.delete_version(&version.model, version.version, references, at_ms).await {
                     Ok(version) => deleted.push(version),
                     // Somebody was faster.
@@ -131,13 +131,11 @@ impl Registry {
         let named = Mutex::new(HashMap::new());
         let mut total = Collected::default();
         let mut warm = Sweep { registry: self, files: &[], named };
-        for versions in self.all_versions().await? {
-            for version in versions {
-                match warm.named_by(&version.digest).await {
-                    // Deleted meanwhile, perhaps; where it was not, the transaction tells.
-                    Ok(_) | Err(RegistryError::Lost { .. } | RegistryError::Corrupt { .. }) => {}
-                    Err(error) => return Err(error),
-                }
+        for version in self.all_versions().await? {
+            match warm.named_by(&version.digest).await {
+                // Deleted meanwhile, perhaps; where it was not, the transaction tells.
+                Ok(_) | Err(RegistryError::Lost { .. } | RegistryError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         let mut candidates = Vec::new();
@@ -156,27 +154,6 @@ impl Registry {
             tracing::info!(files = total.files, bytes = total.bytes, "files that no version names deleted");
         }
         Ok(total)
-    }
-
-    /// All versions, by model.
-    async fn all_versions(&self) -> Result<Vec<Vec<VersionRecord>>, RegistryError> {
-        let mut all = Vec::new();
-        let mut models = Page { size: Page::MAX_SIZE, token: None };
-        loop {
-            let listing = self.list_models(&models).await?;
-            for model in listing.items {
-                let (mut versions, mut page) = (Vec::new(), Page { size: Page::MAX_SIZE, token: None });
-                loop {
-                    let listing = self.list_versions(&model.name, &page).await?;
-                    versions.extend(listing.items);
-                    let Some(next) = listing.next else { break };
-                    page.token = Some(next);
-                }
-                all.push(versions);
-            }
-            let Some(next) = listing.next else { return Ok(all) };
-            models.token = Some(next);
-        }
     }
 }
 

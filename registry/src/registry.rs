@@ -122,6 +122,25 @@ impl Registry {
         Ok(Listing::cut(versions, limit, |version| version.version.to_string()))
     }
 
+    /// All versions of all models: by the model's name, of each the newest first. Read a thousand at a time, so that what
+    /// changes meanwhile may be in it or not.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Storage`].
+    pub async fn all_versions(&self) -> Result<Vec<VersionRecord>, RegistryError> {
+        let mut versions: Vec<VersionRecord> = Vec::new();
+        loop {
+            let after = versions.last().map(|version| (version.model.as_str(), version.version));
+            let found = self.metadata.list_all(after, Page::MAX_SIZE).await?;
+            let is_last = found.len() < Page::MAX_SIZE as usize;
+            versions.extend(found);
+            if is_last {
+                return Ok(versions);
+            }
+        }
+    }
+
     /// A version by number or alias.
     ///
     /// # Errors

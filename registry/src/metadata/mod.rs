@@ -72,6 +72,13 @@ pub trait MetadataStore: RolloutStore + FleetStore {
         limit: u32,
     ) -> Result<Vec<VersionRecord>, RegistryError>;
 
+    /// At most `limit` versions of all models: by the model's name, of each the newest first, from the first one after `after`.
+    ///
+    /// # Errors
+    ///
+    /// As [`MetadataStore::register`].
+    async fn list_all(&self, after: Option<(&str, u32)>, limit: u32) -> Result<Vec<VersionRecord>, RegistryError>;
+
     /// Points an alias at a version, or removes it, if it is where the caller expects it, and returns the version it pointed at.
     ///
     /// # Errors

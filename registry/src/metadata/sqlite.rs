@@ -303,6 +303,21 @@ impl MetadataStore for SqliteMetadataStore {
         rows.iter().map(read).collect()
     }
 
+    async fn list_all(&self, after: Option<(&str, u32)>, limit: u32) -> Result<Vec<VersionRecord>, RegistryError> {
+        // No name is empty.
+        let (model, version) = after.unwrap_or(("", 0));
+        let rows = sqlx::query(select_versions!(
+            "WHERE v.model > ?1 OR v.model = ?1 AND v.version < ?2 ORDER BY v.model, v.version DESC LIMIT ?3"
+        ))
+        .bind(model)
+        .bind(i64::from(version))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("list all versions"))?;
+        rows.iter().map(read).collect()
+    }
+
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
         let mut transaction = self.write().await?;
         let (found, sequence) = move_alias(&mut transaction, change, origin).await?;

@@ -183,6 +183,7 @@ behaviour! {
     racing_registrations_of_one_digest_give_one_version,
     racing_registrations_of_many_digests_leave_no_gap,
     versions_are_found_by_number_alias_and_digest,
+    all_versions_are_listed_page_by_page,
     what_does_not_exist_is_named,
     an_alias_moves_only_from_where_it_is_expected,
     of_two_racing_moves_one_wins,

@@ -135,6 +135,35 @@ pub(crate) async fn versions_are_found_by_number_alias_and_digest(database: &imp
     assert_eq!(store.find("a", &Digest::of(b"3")).await.unwrap(), None);
 }
 
+pub(crate) async fn all_versions_are_listed_page_by_page(database: &impl Database) {
+    let store = database.open().await;
+    assert!(store.list_all(None, 10).await.unwrap().is_empty());
+    for (model, versions) in [("b", 3), ("a-1", 1), ("a", 2)] {
+        for version in 1..=versions {
+            add(&*store, model, &format!("{version}")).await;
+        }
+    }
+    store.move_alias(&AliasChange::set("b", "production", 2, ExpectedVersion::Absent), &by()).await.unwrap();
+    let whole = store.list_all(None, 10).await.unwrap();
+    let found: Vec<(&str, u32)> = whole.iter().map(|version| (version.model.as_str(), version.version)).collect();
+    assert_eq!(found, [("a", 2), ("a", 1), ("a-1", 1), ("b", 3), ("b", 2), ("b", 1)]);
+    assert_eq!(whole[4].aliases, ["production"]);
+    assert_eq!(whole[4], store.get("b", &number(2)).await.unwrap());
+    for limit in 1..=7 {
+        let mut paged: Vec<VersionRecord> = Vec::new();
+        loop {
+            let after = paged.last().map(|version| (version.model.as_str(), version.version));
+            let page = store.list_all(after, limit).await.unwrap();
+            assert!(page.len() <= limit as usize);
+            if page.is_empty() {
+                break;
+            }
+            paged.extend(page);
+        }
+        assert_eq!(paged, whole, "{limit} at a time");
+    }
+}
+
 pub(crate) async fn what_does_not_exist_is_named(database: &impl Database) {
     let store = database.open().await;
     add(&*store, "a", "1").await;

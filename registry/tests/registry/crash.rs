@@ -127,6 +127,10 @@ impl MetadataStore for Failing {
     ) -> Result<Vec<VersionRecord>, RegistryError> {
         self.0.list_versions(model, before, limit).await
     }
+
+    async fn list_all(&self, after: Option<(&str, u32)>, limit: u32) -> Result<Vec<VersionRecord>, RegistryError> {
+        self.0.list_all(after, limit).await
+    }
     async fn move_alias(&self, change: &AliasChange, origin: &Origin) -> Result<Option<u32>, RegistryError> {
         self.0.move_alias(change, origin).await
     }

@@ -1,7 +1,7 @@
 //! The control loop: makes what is loaded match what the registry's aliases ask for.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,7 +16,7 @@ use ev_models_core::{
     ArtifactDir, Backend, LoadError, Manifest,
     manifest::{GoldenCase, Task},
 };
-use ev_registry::{Page, Registry, RegistryError, VersionRecord};
+use ev_registry::{Registry, RegistryError, VersionRecord};
 use tokio::sync::{Mutex, watch};
 
 use super::{
@@ -83,6 +83,8 @@ pub(crate) struct Deployer {
     published: watch::Sender<u64>,
     /// The row of the audit log that the published snapshot knows of.
     revision: AtomicU64,
+    /// The row of which everything is loaded that was to be loaded.
+    reconciled: AtomicU64,
     /// Where versions are loaded that shall serve, and where they are freed.
     loader: Loader,
     /// Where versions are loaded that somebody wants to look at, which may take seconds.
@@ -130,6 +132,7 @@ impl Deployer {
             publishing: Mutex::default(),
             published: watch::Sender::new(0),
             revision: AtomicU64::new(0),
+            reconciled: AtomicU64::new(0),
             loader,
             rehearsals,
             serves: AtomicBool::new(false),
@@ -146,14 +149,17 @@ impl Deployer {
         self.revision.load(Ordering::Relaxed)
     }
 
-    /// Tries a failed version again at the next [`Deployer::reconcile`].
-    pub(crate) fn forgive(&self, model: &str, version: u32) {
-        self.state().failed.remove(&(model.to_owned(), version));
+    /// Tries a failed version again at the next [`Deployer::reconcile`]; false where it has not failed.
+    pub(crate) fn forgive(&self, model: &str, version: u32) -> bool {
+        self.state().failed.remove(&(model.to_owned(), version)).is_some()
     }
 
-    /// Tries all failed versions of a model again at the next [`Deployer::reconcile`].
-    pub(crate) fn forgive_all(&self, model: &str) {
-        self.state().failed.retain(|(of, _), _| of != model);
+    /// Tries all failed versions of a model again at the next [`Deployer::reconcile`]; false without any.
+    pub(crate) fn forgive_all(&self, model: &str) -> bool {
+        let mut state = self.state();
+        let before = state.failed.len();
+        state.failed.retain(|(of, _), _| of != model);
+        state.failed.len() < before
     }
 
     /// Tries versions again at the next [`Deployer::reconcile`] whose files could not be had; false without any.
@@ -189,17 +195,32 @@ impl Deployer {
     ///
     /// [`RegistryError`] when the registry cannot be read; then what is loaded already is published with the next call.
     pub(crate) async fn reconcile(&self) -> Result<(), RegistryError> {
+        self.reconcile_from(u64::MAX).await
+    }
+
+    /// The same, unless it has been done since the audit log had a row.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployer::reconcile`].
+    pub(crate) async fn reconcile_from(&self, row: u64) -> Result<(), RegistryError> {
         let _loading = match self.loading.try_lock() {
             Ok(loading) => loading,
             Err(_) => {
                 // An alias that moved to what is loaded does not wait for what another call is loading.
-                self.announce().await?;
+                if self.revision() < row {
+                    self.announce().await?;
+                }
                 self.loading.lock().await
             }
         };
+        if self.reconciled.load(Ordering::Relaxed) >= row {
+            return Ok(());
+        }
         loop {
-            let loading = self.publish_registry().await?;
+            let (revision, loading) = self.publish_registry().await?;
             if loading.is_empty() {
+                self.reconciled.store(revision, Ordering::Relaxed);
                 // What was loaded and is wanted no more.
                 let loaded = std::mem::take(&mut self.state().loaded);
                 self.retire_all(loaded.into_values());
@@ -229,14 +250,15 @@ impl Deployer {
         }
     }
 
-    /// Makes a snapshot of what the registry says now, and gives what is to be loaded.
-    async fn publish_registry(&self) -> Result<Vec<VersionRecord>, RegistryError> {
+    /// Makes a snapshot of what the registry says now; gives the last row of the audit log that is surely in it, and what is
+    /// to be loaded.
+    async fn publish_registry(&self) -> Result<(u64, Vec<VersionRecord>), RegistryError> {
         let _publishing = self.publishing.lock().await;
         let revision = *self.registry.changes().borrow();
         let models = self.survey().await?;
         self.revision.store(revision, Ordering::Relaxed);
         self.publish(&models);
-        Ok(models.into_iter().flat_map(|model| model.loading).collect())
+        Ok((revision, models.into_iter().flat_map(|model| model.loading).collect()))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -264,8 +286,11 @@ impl Deployer {
         let mut models = Vec::new();
         let (configured, limits) = &self.config.serve;
         let (set, mut allowance) = (self.set_policies().await?, Allowance::new(*limits));
-        for name in self.model_names().await? {
-            let versions = self.versions(&name).await?;
+        let mut versions: BTreeMap<String, Vec<VersionRecord>> = BTreeMap::new();
+        for version in self.registry.all_versions().await? {
+            versions.entry(version.model.clone()).or_default().push(version);
+        }
+        for (name, versions) in versions {
             let policy = set.get(&name).or_else(|| configured.get(&name)).unwrap_or(&VersionPolicy::Aliases);
             let policy = (policy, &mut allowance);
             models.push(ModelState::new(&name, versions, current.get(&name), &self.state(), policy));
@@ -489,28 +514,6 @@ impl Deployer {
             // Of a copy that was damaged there may be the original.
             Err(RegistryError::Corrupt { .. } | RegistryError::Lost { .. }) => Ok(self.registry.fetch(record).await?),
             verified => Ok(verified?),
-        }
-    }
-
-    async fn model_names(&self) -> Result<BTreeSet<String>, RegistryError> {
-        let mut names = BTreeSet::new();
-        let mut page = Page { size: Page::MAX_SIZE, token: None };
-        loop {
-            let listing = self.registry.list_models(&page).await?;
-            names.extend(listing.items.into_iter().map(|model| model.name));
-            let Some(next) = listing.next else { return Ok(names) };
-            page.token = Some(next);
-        }
-    }
-
-    async fn versions(&self, model: &str) -> Result<Vec<VersionRecord>, RegistryError> {
-        let mut versions = Vec::new();
-        let mut page = Page { size: Page::MAX_SIZE, token: None };
-        loop {
-            let listing = self.registry.list_versions(model, &page).await?;
-            versions.extend(listing.items);
-            let Some(next) = listing.next else { return Ok(versions) };
-            page.token = Some(next);
         }
     }
 }

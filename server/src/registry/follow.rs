@@ -51,13 +51,14 @@ async fn follow_from(
     deployer: Arc<Deployer>,
     draining: CancellationToken,
 ) {
+    let mut is_forgiven = false;
     loop {
         tokio::select! {
             () = draining.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
         }
         let newest = *changes.borrow_and_update();
-        while let Err(error) = take_in(&registry, &deployer, &mut seen).await {
+        while let Err(error) = take_in(&registry, &deployer, &mut seen, &mut is_forgiven).await {
             tracing::warn!(error = &error as &dyn std::error::Error, newest, "cannot follow the registry's changes");
             tokio::select! {
                 () = draining.cancelled() => return,
@@ -67,7 +68,13 @@ async fn follow_from(
     }
 }
 
-async fn take_in(registry: &Registry, deployer: &Deployer, seen: &mut u64) -> Result<(), RegistryError> {
+/// `is_forgiven` is true while a version is to be tried again.
+async fn take_in(
+    registry: &Registry,
+    deployer: &Deployer,
+    seen: &mut u64,
+    is_forgiven: &mut bool,
+) -> Result<(), RegistryError> {
     loop {
         let rows = registry.audit(&AuditQuery::after(*seen)).await?;
         let Some(last) = rows.last() else { break };
@@ -75,12 +82,15 @@ async fn take_in(registry: &Registry, deployer: &Deployer, seen: &mut u64) -> Re
         for row in &rows {
             // It may have been repaired since it failed here; pointing an alias at it is a reason to look again.
             if let (audit::SET_ALIAS, Some(version)) = (row.action.as_str(), row.version) {
-                deployer.forgive(&row.model, version);
+                *is_forgiven |= deployer.forgive(&row.model, version);
             }
             if row.action == SET_VERSION_POLICY {
-                deployer.forgive_all(&row.model);
+                *is_forgiven |= deployer.forgive_all(&row.model);
             }
         }
     }
-    deployer.reconcile().await
+    // Mostly whoever moved an alias here has done it, and waits for it.
+    deployer.reconcile_from(if *is_forgiven { u64::MAX } else { *seen }).await?;
+    *is_forgiven = false;
+    Ok(())
 }
