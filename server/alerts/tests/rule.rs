@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 const SECOND: i64 = 1_000_000;
 
+const NOTHING: (RiskClass, Cause) = (Normal, Cause::Nothing);
+
 fn thresholds() -> Thresholds {
     AlertsConfig::default().rule.thresholds(None).expect("the defaults")
 }
@@ -47,6 +49,13 @@ fn after_rest(events: &[(f32, f32)]) -> (RiskClass, Cause) {
     let rest = (0..300).map(|second| both(f64::from(second), 30.0, 3.85));
     let events = (300..).zip(events).map(|(second, &(hottest, weakest))| both(f64::from(second), hottest, weakest));
     worst(rest.chain(events))
+}
+
+/// Ten minutes of rest, read every so many seconds, then one reading, so many seconds after the last.
+fn parked(every: u32, after: u32, reading: impl Fn(f64) -> Sample) -> (RiskClass, Cause) {
+    let rest = |at: u32| Sample { pack_voltage_v: 374.0, ..both(f64::from(at), 30.0, 3.85) };
+    let rest = (0..600).step_by(every as usize).map(rest);
+    worst(rest.chain([reading(f64::from(600 - every + after))]))
 }
 
 #[test]
@@ -154,50 +163,42 @@ fn a_cell_that_loses_voltage_is_found() {
 
 #[test]
 fn one_reading_is_enough_of_a_parked_vehicle_where_voltage_and_heat_agree() {
-    // Ten minutes of rest, read every so many seconds, then one reading more, `last` seconds later.
-    let told = |interval: u32, last: u32, hottest: f32, weakest: f32| {
-        let rest = (0..600).step_by(interval as usize).map(|second| both(f64::from(second), 30.0, 3.85));
-        worst(rest.chain([both(f64::from(600 - interval + last), hottest, weakest)]))
-    };
+    let told =
+        |every: u32, after: u32, hottest: f32, weakest: f32| parked(every, after, |at| both(at, hottest, weakest));
     let alarm = (Alarm, Cause::VoltageDropAndHeat);
-    let normal = (Normal, Cause::Nothing);
     assert_eq!(told(10, 10, 33.0, 3.4), alarm);
     assert_eq!(told(60, 60, 45.0, 3.4), alarm);
     // Either by itself may be a sensor that went wild; a degree more is what sensors count in.
-    assert_eq!(told(10, 10, 30.0, 3.4), normal);
-    assert_eq!(told(10, 10, 90.0, 3.85), normal);
-    assert_eq!(told(10, 10, 31.0, 3.4), normal);
-    assert_eq!(told(10, 10, 33.0, 3.6), normal);
+    assert_eq!(told(10, 10, 30.0, 3.4), NOTHING);
+    assert_eq!(told(10, 10, 90.0, 3.85), NOTHING);
+    assert_eq!(told(10, 10, 31.0, 3.4), NOTHING);
+    assert_eq!(told(10, 10, 33.0, 3.6), NOTHING);
     // In a minute it may have become as warm in the sun.
-    assert_eq!(told(60, 60, 33.0, 3.4), normal);
+    assert_eq!(told(60, 60, 33.0, 3.4), NOTHING);
     // The next reading is near, or the last one long ago.
-    assert_eq!(told(1, 1, 33.0, 3.4), normal);
-    assert_eq!(told(10, 700, 200.0, 3.4), normal);
+    assert_eq!(told(1, 1, 33.0, 3.4), NOTHING);
+    assert_eq!(told(10, 700, 200.0, 3.4), NOTHING);
 }
 
 #[test]
 fn one_reading_is_enough_of_a_parked_vehicle_where_the_pack_lost_what_a_cell_lost() {
-    // Ten minutes of rest, read every ten seconds, then one reading more, `last` seconds later.
-    let told = |last: u32, weakest: f32, strongest: f32, pack: f32| {
-        let of_pack = |sample: Sample, pack: f32| Sample { hottest_celsius: 30.0, pack_voltage_v: pack, ..sample };
-        let rest = (0..600).step_by(10).map(|second| of_pack(volts(f64::from(second), 3.85, 3.9), 374.0));
-        worst(rest.chain([of_pack(volts(f64::from(590 + last), weakest, strongest), pack)]))
+    let told = |after: u32, weakest: f32, strongest: f32, pack: f32| {
+        parked(10, after, |at| Sample { hottest_celsius: 30.0, pack_voltage_v: pack, ..volts(at, weakest, strongest) })
     };
     let alarm = (Alarm, Cause::VoltageDrop);
-    let normal = (Normal, Cause::Nothing);
     assert_eq!(told(10, 2.85, 3.9, 373.0), alarm);
     assert_eq!(told(10, 3.45, 3.903, 373.7), alarm);
     // The cell's sensor by itself, or what the pack loses has nothing to do with it.
-    assert_eq!(told(10, 2.85, 3.9, 374.0), normal);
-    assert_eq!(told(10, 0.0, 3.9, 373.5), normal);
-    assert_eq!(told(10, 2.85, 3.9, 370.0), normal);
-    assert_eq!(told(10, 2.85, 3.9, f32::NAN), normal);
-    assert_eq!(told(10, 3.45, 3.9, 373.8), normal);
+    assert_eq!(told(10, 2.85, 3.9, 374.0), NOTHING);
+    assert_eq!(told(10, 0.0, 3.9, 373.5), NOTHING);
+    assert_eq!(told(10, 2.85, 3.9, 370.0), NOTHING);
+    assert_eq!(told(10, 2.85, 3.9, f32::NAN), NOTHING);
+    assert_eq!(told(10, 3.45, 3.9, 373.8), NOTHING);
     // A load that every cell bears a part of; less than 8 %; another reading is near; or the last was long ago.
-    assert_eq!(told(10, 2.85, 3.89, 373.0), normal);
-    assert_eq!(told(10, 3.6, 3.9, 373.75), normal);
-    assert_eq!(told(2, 2.85, 3.9, 373.0), normal);
-    assert_eq!(told(700, 2.85, 3.9, 373.0), normal);
+    assert_eq!(told(10, 2.85, 3.89, 373.0), NOTHING);
+    assert_eq!(told(10, 3.6, 3.9, 373.75), NOTHING);
+    assert_eq!(told(2, 2.85, 3.9, 373.0), NOTHING);
+    assert_eq!(told(700, 2.85, 3.9, 373.0), NOTHING);
 }
 
 #[test]
