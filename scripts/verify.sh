@@ -24,7 +24,7 @@ passed() { rows+=("| $1 | passed |"); printf '\n%s\n' "${rows[-1]}"; }
 properties() {
   step "properties, $PROPTEST_CASES cases each"
   cargo test --release --package ev-models-forest --package ev-models-core --package ev-domain --package ev-registry --package ev-batching \
-    --package ev-images
+    --package ev-features --package ev-images
   passed "properties, PROPTEST_CASES=$PROPTEST_CASES"
 }
 

@@ -126,8 +126,6 @@ fn run(views: &Arc<Views>, readings: &[Reading], sizes: &[usize]) -> (Cells, Cou
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn the_order_of_arrival_does_not_matter(readings in phases(), seed: u64, sizes in prop::collection::vec(1usize..40, 1..5)) {
         let views = Arc::new(Views::parse(plain::VIEWS, &Catalogue::standard()).unwrap());

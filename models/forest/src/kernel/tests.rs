@@ -144,8 +144,6 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn every_kernel_gives_the_bits_of_the_plain_walk(shape in Shape::any()) {
         let mut random = Random(shape.seed);
