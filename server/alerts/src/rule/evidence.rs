@@ -267,9 +267,7 @@ fn voltage_signs(evidence: &Evidence<'_>, limits: &Thresholds) -> Option<Voltage
     };
     let confirming = at_runaway(last)
         .filter(|_| held(voltage, limits, limits.hold_us, SECONDS_MIN_BOTH, |voltage| at_runaway(voltage).is_some()));
-    let before = voltage.iter().rev().nth(1);
-    let before = before
-        .filter(|before| (limits.hold_us..=limits.gap_max_us).contains(&last.time_us.saturating_sub(before.time_us)));
+    let before = sparse(voltage, limits).map(|(before, _)| before);
     let at_once = !near_empty && drop.is_some_and(|drop| drop >= limits.drop_alarm);
     Some(VoltageSigns {
         time_us: last.time_us,
@@ -364,13 +362,18 @@ fn rise(heat: &[Heat], limits: &Thresholds) -> Option<f32> {
     None
 }
 
+/// The latest two values, where they are so far apart that a sign holds for long enough between them.
+fn sparse<'v, T: Timed>(values: &'v [T], limits: &Thresholds) -> Option<(&'v T, &'v T)> {
+    let [.., before, last] = values else { return None };
+    let apart = last.time_us().saturating_sub(before.time_us());
+    (limits.hold_us..=limits.gap_max_us).contains(&apart).then_some((before, last))
+}
+
 /// Whether the latest reading is so much hotter than one so long ago that the rise is one to watch.
 fn rises_at_once(heat: &[Heat], limits: &Thresholds) -> bool {
-    let [.., before, last] = heat else { return false };
-    let apart = last.time_us.saturating_sub(before.time_us);
-    (limits.hold_us..=limits.gap_max_us).contains(&apart)
-        && last.hottest - before.hottest >= RISE_AT_ONCE_MIN_CELSIUS
-        && rate(before, last) >= limits.rise_watch
+    sparse(heat, limits).is_some_and(|(before, last)| {
+        last.hottest - before.hottest >= RISE_AT_ONCE_MIN_CELSIUS && rate(before, last) >= limits.rise_watch
+    })
 }
 
 /// Whether the hottest value has not moved by a single bit, and came from nowhere or fills all that is kept.

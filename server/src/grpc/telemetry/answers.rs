@@ -64,7 +64,7 @@ impl Answers {
         let length = response.encoded_len();
         self.head(length);
         self.piece.reserve(length);
-        // There is room for it, and a length beyond four bytes has no vehicle's name in it.
+        // It fails only where there is no room.
         let _ = response.encode(&mut self.piece);
     }
 
