@@ -214,6 +214,7 @@ async fn expire(store: Arc<dyn TelemetryStore>, config: TelemetryConfig) {
                     chunks = expired.chunks,
                     pages = expired.pages,
                     sources = expired.sources,
+                    rejects = expired.rejects,
                     "old telemetry deleted"
                 );
             }

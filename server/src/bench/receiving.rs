@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ev_domain::{Catalogue, Source, VehicleId};
 use ev_telemetry::{
-    Admission, AggregateQuery, Append, Appended, Expired, Horizon, IngestConfig, Ingestor, Latest, Page, Query,
-    Sequence, SequenceLimits, SourceSequence, SpanAggregate, TelemetryError, TelemetryStore, VehicleSummary,
+    Admission, AggregateQuery, Append, Appended, Expired, Horizon, IngestConfig, Ingestor, Latest, Page,
+    QuarantinePage, QuarantineQuery, Quarantined, Query, Sequence, SequenceLimits, SourceSequence, SpanAggregate,
+    TelemetryError, TelemetryStore, VehicleSummary,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -80,8 +81,12 @@ impl TelemetryStore for Forgetful {
         SequenceLimits::default()
     }
 
-    async fn append(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
+    async fn commit(&self, group: &[Append], _: &[Quarantined]) -> Result<Vec<Appended>, TelemetryError> {
         Ok(group.iter().map(|_| Ok(Admission::New)).collect())
+    }
+
+    async fn quarantined(&self, _: &QuarantineQuery) -> Result<QuarantinePage, TelemetryError> {
+        Ok(QuarantinePage { rejects: Vec::new(), next: None })
     }
 
     async fn sequences(&self, _: &Source, vehicles: &[VehicleId]) -> Result<Vec<Sequence>, TelemetryError> {

@@ -50,6 +50,7 @@ pub const METRIC_NAMES: &[&str] = &[
     "ev_telemetry_readings_stored",
     "ev_telemetry_commits",
     "ev_telemetry_commits_failed",
+    "ev_telemetry_rejects_not_kept",
     "ev_telemetry_readings_rejected",
     "ev_telemetry_saturation",
     "ev_alerts_open",

@@ -19,6 +19,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, ingestor: &Ingestor, a
         ("ev_telemetry_readings_stored", "Readings stored", stats.readings_stored),
         ("ev_telemetry_commits", "Commits, each of a group of batches", stats.commits),
         ("ev_telemetry_commits_failed", "Commits that failed; their gateways send again", stats.commits_failed),
+        ("ev_telemetry_rejects_not_kept", "Rejects told and counted, and too many to be kept", stats.rejects_not_kept),
     ] {
         one(encoder, name, help, ConstCounter::new(count))?;
     }

@@ -8,6 +8,7 @@
 //!   is new is decided from what is stored, in the transaction that stores it.
 //! - The gap ledger is exact: what a source counted and did not deliver is in it, and what it cannot hold is refused
 //!   and told, never dropped.
+//! - What was left out of a batch is stored before the batch is called durable, and once.
 //! - Aggregates agree with the readings at any moment, whatever came late, twice or out of order.
 //! - Everything is bounded: batches of a gateway by its credit, readings that wait, vehicles, holes, the journal, what
 //!   a subscriber may be behind.
@@ -52,6 +53,7 @@ mod error;
 mod ingest;
 mod pieces;
 mod postgres;
+mod quarantine;
 mod rollup;
 mod sequence;
 mod sqlite;
@@ -59,10 +61,11 @@ mod store;
 
 pub use error::TelemetryError;
 pub use ingest::{
-    AppliedBatch, Apply, Event, IngestConfig, IngestLimits, IngestStats, Ingestor, Observed, Quarantined, Received,
-    Reject, RejectReason, Session, SubmitError, Subscription,
+    AppliedBatch, Apply, Event, IngestConfig, IngestLimits, IngestStats, Ingestor, Observed, Received, Session,
+    SubmitError, Subscription,
 };
 pub use postgres::{PostgresOptions, PostgresTelemetryStore};
+pub use quarantine::{QuarantinePage, QuarantineQuery, Quarantined, Reject, RejectReason};
 pub use rollup::{Aggregate, Resolution};
 pub use sequence::{Admission, Sequence, SequenceError, SequenceLimits, SequenceRange};
 pub use sqlite::{SqliteOptions, SqliteTelemetryStore};

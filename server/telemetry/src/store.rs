@@ -5,7 +5,10 @@ use std::ops::Range;
 use async_trait::async_trait;
 use ev_domain::{ReadingBatch, Readings, SignalId, Source, VehicleId};
 
-use crate::{Admission, Aggregate, Resolution, Sequence, SequenceError, SequenceLimits, TelemetryError};
+use crate::{
+    Admission, Aggregate, QuarantinePage, QuarantineQuery, Quarantined, Resolution, Sequence, SequenceError,
+    SequenceLimits, TelemetryError,
+};
 
 /// Keeps readings, and what is known of the sources they came from.
 ///
@@ -20,6 +23,9 @@ pub trait TelemetryStore: Send + Sync {
     /// of the group was stored, or with [`TelemetryError::Unreachable`] that the database did not come back in time to
     /// say so. Of a batch without readings, its number is stored.
     ///
+    /// Rejects are kept in the same transaction, whatever becomes of the batches: of those of one batch and reason that
+    /// begin at one reading, the first. So those of a batch that is sent again are there once.
+    ///
     /// # Errors
     ///
     /// [`TelemetryError::DiskFull`], [`TelemetryError::Storage`], [`TelemetryError::InvalidBatch`],
@@ -28,7 +34,19 @@ pub trait TelemetryStore: Send + Sync {
     /// # Cancel safety
     ///
     /// When the future is dropped, the group is stored as a whole or not at all; sending it again is safe.
-    async fn append(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError>;
+    async fn commit(&self, group: &[Append], rejects: &[Quarantined]) -> Result<Vec<Appended>, TelemetryError>;
+
+    /// As [`TelemetryStore::commit`], of batches that nothing was left out of.
+    async fn append(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
+        self.commit(group, &[]).await
+    }
+
+    /// A page of what was rejected, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// [`TelemetryError::Malformed`] and failures of the disk.
+    async fn quarantined(&self, query: &QuarantineQuery) -> Result<QuarantinePage, TelemetryError>;
 
     /// What has come of these vehicles from a source; of a vehicle that has sent nothing, an empty sequence.
     async fn sequences(&self, source: &Source, vehicles: &[VehicleId]) -> Result<Vec<Sequence>, TelemetryError>;
@@ -221,7 +239,7 @@ pub struct SourceSequence {
 /// How far back what is kept reaches. All in microseconds since 1970-01-01 UTC, rounded down to whole days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Horizon {
-    /// Readings from here on are kept.
+    /// Readings from here on are kept, and rejects that came from here on.
     pub readings_us: i64,
     /// Minute aggregates from here on are kept.
     pub minutes_us: i64,
@@ -240,6 +258,8 @@ pub struct Expired {
     pub pages: u64,
     /// Sources.
     pub sources: u64,
+    /// Rejects.
+    pub rejects: u64,
 }
 
 // === impl VehicleSummary ===

@@ -95,13 +95,18 @@ impl Gateway {
 
     /// What comes until a batch is applied.
     pub(crate) async fn until_applied(&mut self, vehicle: &str, sequence: u64) -> Vec<Message> {
+        self.until(vehicle, sequence, Durability::Applied).await
+    }
+
+    /// What comes until a batch is so safe.
+    pub(crate) async fn until(&mut self, vehicle: &str, sequence: u64, durability: Durability) -> Vec<Message> {
         let mut seen = Vec::new();
         loop {
             let message = self.next().await;
-            let applied = matches!(&message, Message::Ack(ack) if ack.vehicle_id == vehicle
-                && ack.durability() == Durability::Applied && ack.sequence >= sequence);
+            let is_so_safe = matches!(&message, Message::Ack(ack) if ack.vehicle_id == vehicle
+                && ack.durability() >= durability && ack.sequence >= sequence);
             seen.push(message);
-            if applied {
+            if is_so_safe {
                 return seen;
             }
         }

@@ -2,14 +2,15 @@
 
 use ev_client::Code;
 use ev_proto::ev::telemetry::v1::{
-    Batch, Column, GetLatestRequest, ListGapsRequest, ListGapsResponse, ListRejectedRequest, ListRejectedResponse,
-    Open, PublishRequest, RejectReason, SignalDeclaration, VehicleSequence, stream_request, stream_response::Message,
-    telemetry_ingest_client::TelemetryIngestClient,
+    Batch, Column, Durability, GetLatestRequest, ListGapsRequest, ListGapsResponse, ListRejectedRequest,
+    ListRejectedResponse, Open, PublishRequest, RejectReason, SignalDeclaration, VehicleSequence, stream_request,
+    stream_response::Message, telemetry_ingest_client::TelemetryIngestClient,
 };
 use tonic_types::StatusExt as _;
 
 use crate::{
     support::{
+        process::Evserve,
         refusal::Refusal,
         server::{Endpoint, TestServer, shared},
     },
@@ -19,6 +20,10 @@ use crate::{
 async fn gaps(endpoint: Endpoint, request: ListGapsRequest) -> Result<ListGapsResponse, Refusal> {
     let answer = queries(endpoint).await.list_gaps(request).await;
     answer.map(tonic::Response::into_inner).map_err(Refusal::from)
+}
+
+fn default() -> ListRejectedRequest {
+    ListRejectedRequest::default()
 }
 
 async fn rejected(endpoint: Endpoint, request: ListRejectedRequest) -> Result<ListRejectedResponse, Refusal> {
@@ -124,18 +129,44 @@ async fn refused_readings_are_kept_with_signal_value_and_sender() {
     assert!(all.rejected.iter().all(|one| one.boot_id == if one.gateway_id == "depot-22" { "boot-1" } else { "1" }));
 
     let of = async |vehicle: &str, gateway: &str, limit: u32| {
-        let request = ListRejectedRequest { vehicle_id: vehicle.into(), gateway_id: gateway.into(), limit };
-        let found = rejected(endpoint, request).await.expect("answered").rejected;
+        let asked = ListRejectedRequest { vehicle_id: vehicle.into(), gateway_id: gateway.into(), limit, ..default() };
+        let found = rejected(endpoint, asked).await.expect("answered").rejected;
         found.iter().map(|one| one.sequence).collect::<Vec<_>>()
     };
     assert_eq!(of("car-22", "", 0).await, [1, 1]);
     assert_eq!(of("", "sensor-22", 0).await, [8]);
     assert_eq!(of("", "", 2).await, [8, 7]);
     assert_eq!(of("depot-22", "", 0).await, [0; 0], "a gateway is no vehicle");
-    let request = ListRejectedRequest { limit: 257, ..ListRejectedRequest::default() };
-    let refused = rejected(endpoint, request).await.expect_err("refused");
-    refused.says(Code::InvalidArgument, "OUT_OF_RANGE", &["limit", "at most 256"]);
+    let first = rejected(endpoint, ListRejectedRequest { limit: 3, ..default() }).await.expect("answered");
+    let rest = ListRejectedRequest { page_token: first.next_page_token, ..default() };
+    let rest = rejected(endpoint, rest).await.expect("answered");
+    assert_eq!([first.rejected, rest.rejected].concat(), all.rejected);
+    assert_eq!(rest.next_page_token, "");
+    let refused = rejected(endpoint, ListRejectedRequest { limit: 1_001, ..default() }).await.expect_err("refused");
+    refused.says(Code::InvalidArgument, "OUT_OF_RANGE", &["limit", "at most 1000"]);
+    let none = ListRejectedRequest { page_token: "one".into(), ..default() };
+    let refused = rejected(endpoint, none).await.expect_err("refused");
+    refused.says(Code::InvalidArgument, "INVALID_PAGE_TOKEN", &["page_token"]);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_left_out_of_a_durable_batch_is_known_after_a_kill() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let server = Evserve::start(directory.path(), &[]).await;
+    let (mut gateway, _) = Gateway::open(server.endpoint(), open("depot-24")).await;
+    let mut sent = batch("car-24", 1);
+    sent.columns[0].values[1] = 4_000.0;
+    gateway.batch(sent).await;
+    gateway.until("car-24", 1, Durability::Durable).await;
+    server.kill().await;
+
+    let server = Evserve::start(directory.path(), &[]).await;
+    let after = rejected(server.endpoint(), default()).await.expect("answered");
+    let kept: Vec<_> = after.rejected.iter().map(|one| (one.vehicle_id.as_str(), one.sequence, one.value)).collect();
+    assert_eq!(kept, [("car-24", 1, Some(4_000.0))]);
+    assert_eq!(after.counts, [], "counted since the start");
+    server.kill().await;
 }
 
 #[tokio::test]

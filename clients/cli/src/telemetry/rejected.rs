@@ -16,11 +16,16 @@ use crate::{
     table::{Cell, Table},
 };
 
-/// Show the readings that the server refused last, and how many it refused for each reason.
+/// Rejects that the server keeps, and that it tells at a time.
+const LIMIT_MAX: u32 = 10_000;
+const PAGE_MAX: u32 = 1_000;
+
+/// Show the readings that were refused last, and how many the server refused for each reason.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A reading that cannot be is left out of its batch and told to its gateway; the server keeps the
-latest in memory, and counts all since its start.
+A reading that cannot be is left out of its batch and told to its gateway. The server keeps the
+latest 10,000 rejects with the readings, and counts all since its start. -o json prints a line for
+each page of the API.
 
 Examples:
   evctl telemetry rejected
@@ -33,9 +38,9 @@ pub(crate) struct RejectedCommand {
     /// Only of this gateway.
     #[arg(long, value_name = "GATEWAY", default_value_t)]
     gateway: String,
-    /// Most rejects, the latest first [default: all that are kept].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    limit: Option<u32>,
+    /// Most rejects, the latest first.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=LIMIT_MAX as i64))]
+    limit: u32,
 }
 
 // === impl RejectedCommand ===
@@ -43,20 +48,32 @@ pub(crate) struct RejectedCommand {
 impl RejectedCommand {
     pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<Exit, Failure> {
         let RejectedCommand { vehicle, gateway, limit } = self;
-        let request =
-            ListRejectedRequest { vehicle_id: vehicle, gateway_id: gateway, limit: limit.unwrap_or_default() };
-        let response = client.telemetry().list_rejected(request).await?;
-        output.answer(&Json::new("ev.telemetry.v1.ListRejectedResponse", &response), || render(&response))?;
+        let request = ListRejectedRequest {
+            vehicle_id: vehicle,
+            gateway_id: gateway,
+            limit: limit.min(PAGE_MAX),
+            ..ListRejectedRequest::default()
+        };
+        let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut pages = client.telemetry().list_rejected(request);
+        let mut all = ListRejectedResponse::default();
+        while left > 0
+            && let Some(mut page) = pages.next().await?
+        {
+            page.rejected.truncate(left);
+            left -= page.rejected.len();
+            output.json_line(&Json::new("ev.telemetry.v1.ListRejectedResponse", &page))?;
+            let before = std::mem::take(&mut all.rejected);
+            all = ListRejectedResponse { rejected: before.into_iter().chain(page.rejected).collect(), ..page };
+        }
+        output.text(|| render(&all))?;
         Ok(Exit::Ok)
     }
 }
 
 fn render(response: &ListRejectedResponse) -> String {
-    let ListRejectedResponse { rejected, counts, since } = response;
+    let ListRejectedResponse { rejected, counts, since, next_page_token: _ } = response;
     let since = since.as_ref().map(|since| time::text(time::microseconds(since))).unwrap_or_default();
-    if counts.is_empty() {
-        return format!("Nothing was refused since the server started, {since}.");
-    }
     let mut table = Table::new(["time", "gateway", "vehicle", "batch", "readings", "reason", "signal", "what"]);
     for one in rejected {
         let Rejected { time, gateway_id, vehicle_id, sequence, readings, message, signal, .. } = one;
@@ -74,7 +91,11 @@ fn render(response: &ListRejectedResponse) -> String {
     }
     let counts: Vec<String> =
         counts.iter().map(|count| format!("{} {}", count.readings, reason(count.reason()))).collect();
-    let sum = format!("Since the server started, {since}: {}.", counts.join(", "));
+    let sum = if counts.is_empty() {
+        format!("Nothing was refused since the server started, {since}.")
+    } else {
+        format!("Since the server started, {since}: {}.", counts.join(", "))
+    };
     if rejected.is_empty() { sum } else { format!("{}\n{sum}", table.render()) }
 }
 
@@ -118,7 +139,9 @@ mod tests {
             value: Some(4_000.0),
         };
         let count = RejectCount { reason: RejectReason::ImplausibleValue.into(), readings: 2 };
-        let response = ListRejectedResponse { rejected: vec![rejected], counts: vec![count], since };
+        let next_page_token = String::new();
+        let mut response =
+            ListRejectedResponse { rejected: vec![rejected], counts: vec![count], since, next_page_token };
         assert_eq!(
             strip_str(&render(&response)).to_string(),
             "\
@@ -127,5 +150,9 @@ TIME                   GATEWAY   VEHICLE   BATCH   READINGS   REASON            
 
 Since the server started, 2026-01-01T00:00:00Z: 2 implausible value."
         );
+        // Of an earlier start.
+        response.counts.clear();
+        let shown = strip_str(&render(&response)).to_string();
+        assert!(shown.contains("car-1") && shown.ends_with(&render(&nothing)), "{shown}");
     }
 }

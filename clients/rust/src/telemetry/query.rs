@@ -47,18 +47,9 @@ impl TelemetryQuery {
         list_gaps(ListGapsRequest) -> ListGapsResponse
     }
 
-    /// The readings that this server refused last, and how many it refused for each reason.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Call`] when the request is refused, [`Error::Unreachable`].
-    pub async fn list_rejected(&self, request: ListRejectedRequest) -> Result<ListRejectedResponse, Error> {
-        self.client
-            .unary(Repeat::Idempotent, request, |request| {
-                let mut inner = self.inner.clone();
-                async move { inner.list_rejected(request).await }
-            })
-            .await
+    paged! {
+        /// The readings that were refused last, the latest first, and how many this server refused for each reason.
+        list_rejected(ListRejectedRequest) -> ListRejectedResponse
     }
 
     /// The latest value of each signal of a vehicle; of all signals it ever sent where `signals` is empty.

@@ -172,6 +172,7 @@ impl Publishing<'_> {
             self.settle_one().await?;
         }
         let rejects = decoded.rejects;
+        quarantine(self.inner, self.session.source(), Some(&vehicle), sequence, &rejects);
         let batch = ReadingBatch { vehicle: vehicle.clone(), sequence, readings: decoded.readings };
         let submitted = self.session.submit(batch, now_us()).await;
         let taken = match submitted {
@@ -182,7 +183,6 @@ impl Publishing<'_> {
             }
             Err(error) => return Err(status::of_submit(&error)),
         };
-        quarantine(self.inner, self.session.source(), Some(&vehicle), sequence, &rejects);
         let rejects = rejects.iter().chain(&taken).map(|reject| encode::reject(vehicle_id, sequence, reject));
         self.response.rejects.extend(rejects);
         Ok(())
@@ -274,7 +274,8 @@ fn source(gateway: &str, boot: &str) -> Result<Source, Status> {
     Ok(Source { gateway: vehicle("gateway_id", gateway)?, boot: vehicle("boot_id", boot)? })
 }
 
-/// Keeps and counts what the edge left out of a batch; `vehicle` is none where the gateway named none that can be.
+/// Keeps and counts what the edge left out of a batch, before the batch is taken in: so it is stored before the batch is
+/// called durable. `vehicle` is none where the gateway named none that can be.
 pub(super) fn quarantine(
     inner: &Inner,
     source: &Source,

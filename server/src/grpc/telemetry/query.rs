@@ -11,7 +11,7 @@ use ev_proto::ev::telemetry::v1::{
     telemetry_query_server::TelemetryQuery,
 };
 use ev_telemetry::{
-    AggregateQuery, Cursor, Ingestor, Quarantined, Query, RejectReason, Resolution, TelemetryError, TelemetryStore,
+    AggregateQuery, Cursor, Ingestor, QuarantineQuery, Query, RejectReason, Resolution, TelemetryError, TelemetryStore,
     VehicleSummary,
 };
 use futures_core::Stream;
@@ -29,6 +29,8 @@ const VEHICLES_USUAL: u32 = 1_000;
 /// Most sources of a page of gaps, each with up to 64 ranges, and how many where nothing is said.
 const SOURCES_MAX: u32 = 1_000;
 const SOURCES_USUAL: u32 = 100;
+/// How many rejects of a page, where nothing is said.
+const REJECTS_USUAL: u32 = 256;
 /// How many readings, or aggregates, where nothing is said.
 const READINGS_USUAL: usize = 10_000;
 /// Most signals of a question.
@@ -195,21 +197,23 @@ impl TelemetryQuery for QueryService {
         &self,
         request: Request<ListRejectedRequest>,
     ) -> Result<Response<ListRejectedResponse>, Status> {
-        let ListRejectedRequest { vehicle_id, gateway_id, limit } = request.into_inner();
-        let kept = u32::try_from(Ingestor::QUARANTINED_MAX).unwrap_or(u32::MAX);
-        let limit = usize::try_from(at_most("limit", limit, kept, kept)?).unwrap_or(usize::MAX);
+        let ListRejectedRequest { vehicle_id, gateway_id, limit, page_token } = request.into_inner();
         let only = |field: &str, id: &str| if id.is_empty() { Ok(None) } else { vehicle(field, id).map(Some) };
-        let (of, from) = (only("vehicle_id", &vehicle_id)?, only("gateway_id", &gateway_id)?);
-        let is_asked_for = |one: &Quarantined| {
-            (of.is_none() || of == one.vehicle) && from.as_ref().is_none_or(|from| *from == one.source.gateway)
+        let query = QuarantineQuery {
+            vehicle: only("vehicle_id", &vehicle_id)?,
+            gateway: only("gateway_id", &gateway_id)?,
+            before: if page_token.is_empty() { None } else { Some(page_token.parse().map_err(|_| bad_token())?) },
+            limit: at_most("limit", limit, QuarantineQuery::LIMIT_MAX, REJECTS_USUAL)?,
         };
-        let found = self.ingestor.quarantined().into_iter().rev().filter(is_asked_for).take(limit);
+        let ingestor = Arc::clone(&self.ingestor);
+        let page = self.ask(|_| async move { ingestor.quarantined(&query).await }).await?;
         let counts = RejectReason::ALL.iter().zip(self.ingestor.stats().rejected).filter(|(_, readings)| *readings > 0);
         let counts = counts.map(|(reason, readings)| RejectCount { reason: encode::reason(*reason).into(), readings });
         Ok(Response::new(ListRejectedResponse {
-            rejected: found.map(encode::rejected).collect(),
+            rejected: page.rejects.into_iter().map(encode::rejected).collect(),
             counts: counts.collect(),
             since: Some(encode::timestamp(self.since_us)),
+            next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),
         }))
     }
 

@@ -248,6 +248,7 @@ impl<'a> GatewayStream<'a> {
                 return self.send(Message::Reject(encode::reject(vehicle_id, sequence, &reject))).await;
             }
         };
+        quarantine(self.inner, self.session.source(), Some(&vehicle), sequence, &rejects);
         let batch = ReadingBatch { vehicle: vehicle.clone(), sequence, readings };
         // What has ended meanwhile is only seen by asking: it makes room for what is about to come.
         while let Some(event) = self.session.try_next() {
@@ -266,7 +267,6 @@ impl<'a> GatewayStream<'a> {
         };
         let is_rejected = !rejects.is_empty() || !received.rejects.is_empty();
         self.judge(is_rejected && (values == 0 || received.readings == 0));
-        quarantine(self.inner, self.session.source(), Some(&vehicle), sequence, &rejects);
         for reject in rejects.iter().chain(&received.rejects) {
             self.send(Message::Reject(encode::reject(vehicle_id, sequence, reject))).await?;
         }

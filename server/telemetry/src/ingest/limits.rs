@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ev_domain::{Column, Readings};
 
-use super::{Reject, RejectReason};
+use crate::{Reject, RejectReason};
 
 /// What a gateway may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

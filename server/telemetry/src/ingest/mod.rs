@@ -22,9 +22,9 @@ use tokio::{
 
 pub use limits::IngestLimits;
 pub use session::{Event, Received, Session, SubmitError};
-pub use stats::{IngestStats, Quarantined, Reject, RejectReason};
+pub use stats::IngestStats;
 
-use crate::{TelemetryError, TelemetryStore};
+use crate::{QuarantinePage, QuarantineQuery, Quarantined, TelemetryError, TelemetryStore, quarantine::Quarantine};
 use queue::Queue;
 use stats::Counters;
 use writer::{Appliers, Work};
@@ -94,6 +94,7 @@ struct Shared {
     store: Arc<dyn TelemetryStore>,
     config: IngestConfig,
     counters: Counters,
+    quarantine: Quarantine,
     queue: Arc<Queue<Work>>,
     applied: broadcast::Sender<Arc<AppliedBatch>>,
     /// Told when something was stored, of which something may be due soon.
@@ -134,6 +135,7 @@ impl Ingestor {
             store,
             config,
             counters: Counters::default(),
+            quarantine: Quarantine::default(),
             queue: Arc::new(Queue::new(config.queue_readings_max)),
             applied,
             stored: Notify::new(),
@@ -165,10 +167,11 @@ impl Ingestor {
         Subscription(self.shared.applied.subscribe())
     }
 
-    /// Counts a reject that the edge found: an unknown signal, an implausible value. The batch goes on to
-    /// [`Session::submit`] without it, empty if need be, so that its number is counted.
+    /// Counts and keeps a reject that the edge found: an unknown signal, an implausible value. The batch goes on to
+    /// [`Session::submit`] without it, empty if need be, so that its number is counted. What is quarantined first is
+    /// stored before the batch is called durable.
     pub fn quarantine(&self, quarantined: Quarantined) {
-        self.shared.counters.reject(quarantined);
+        self.shared.reject(quarantined);
     }
 
     /// Counts since the start.
@@ -177,13 +180,16 @@ impl Ingestor {
         self.shared.counters.snapshot()
     }
 
-    /// Most rejects that [`Ingestor::quarantined`] tells.
-    pub const QUARANTINED_MAX: usize = stats::RECENT_MAX;
-
-    /// The latest rejects, oldest first, at most [`Ingestor::QUARANTINED_MAX`].
-    #[must_use]
-    pub fn quarantined(&self) -> Vec<Quarantined> {
-        self.shared.counters.recent()
+    /// What was rejected, the latest first: of this process all that was kept, and of those before it, or beside it on
+    /// the same database.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn quarantined(&self, query: &QuarantineQuery) -> Result<QuarantinePage, TelemetryError> {
+        // A store that cannot be written may still be read; it was told, and what waits goes on waiting.
+        let _ = self.shared.keep_rejects().await;
+        self.shared.store.quarantined(query).await
     }
 
     /// Share of the queue that is taken, 0 to 1.
@@ -207,12 +213,46 @@ impl Ingestor {
                 tracing::error!(error = &error as &dyn std::error::Error, "a task of telemetry failed");
             }
         }
+        let _ = self.shared.keep_rejects().await;
     }
 }
 
 impl std::fmt::Debug for Ingestor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ingestor").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Counts a reject, and has it stored with the next commit, or soon where there is none.
+    fn reject(&self, one: Quarantined) {
+        self.counters.reject(&one.reject);
+        if self.quarantine.add(one) {
+            self.stored.notify_one();
+        } else {
+            Counters::add(&self.counters.rejects_not_kept, 1);
+        }
+    }
+
+    /// Stores the rejects that wait, though no batch came with them.
+    async fn keep_rejects(&self) -> Result<(), TelemetryError> {
+        let rejects = self.quarantine.take();
+        if rejects.is_empty() {
+            return Ok(());
+        }
+        let kept = self.store.commit(&[], &rejects).await.map(drop);
+        if let Err(error) = &kept {
+            tracing::warn!(error = error as &dyn std::error::Error, "rejected readings could not be stored");
+            self.put_back(rejects);
+        }
+        kept
+    }
+
+    /// After a commit that failed.
+    fn put_back(&self, rejects: Vec<Quarantined>) {
+        Counters::add(&self.counters.rejects_not_kept, self.quarantine.put_back(rejects) as u64);
     }
 }
 

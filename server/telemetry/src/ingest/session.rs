@@ -7,12 +7,12 @@ use foldhash::fast::RandomState;
 use tokio::sync::mpsc;
 
 use super::{
-    Quarantined, Reject, RejectReason, Shared,
+    Shared,
     queue::{Closed, Seat},
     stats::Counters,
     writer::{EventSender, Work},
 };
-use crate::{Admission, Append, Sequence, SequenceLimits, TelemetryError};
+use crate::{Admission, Append, Quarantined, Reject, RejectReason, Sequence, SequenceLimits, TelemetryError};
 
 /// Batches that a new session may have on their way. Each that ends well earns credit for one more, up to what is
 /// configured: within a few round trips for a gateway that keeps to its credit, while one that is ended for not doing so,
@@ -321,7 +321,7 @@ impl Session {
     }
 
     fn count(&self, batch: &ReadingBatch, received_us: i64, reject: &Reject) {
-        self.shared.counters.reject(Quarantined {
+        self.shared.reject(Quarantined {
             source: self.source.clone(),
             vehicle: Some(batch.vehicle.clone()),
             sequence: batch.sequence,

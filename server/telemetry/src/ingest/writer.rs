@@ -8,10 +8,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{
-    AppliedBatch, Apply, Event, IngestConfig, Quarantined, Reject, RejectReason, Shared, queue::Room, stats::Counters,
-};
-use crate::{Admission, Append, Appended, RefusedBatch, TelemetryError};
+use super::{AppliedBatch, Apply, Event, IngestConfig, Shared, queue::Room, stats::Counters};
+use crate::{Admission, Append, Appended, Quarantined, RefusedBatch, Reject, RejectReason, TelemetryError};
 
 /// Full groups that are being stored, or stored and not applied: then the next is not put together yet. Few, because what
 /// is in a group has had its turn: whoever comes waits until it is through.
@@ -99,7 +97,9 @@ async fn store(shared: &Shared, group: Vec<Work>, place: OwnedSemaphorePermit) -
         appends.push(append);
         others.push((events, room));
     }
-    let outcomes = shared.store.append(&appends).await;
+    // Taken after the batches they were left out of.
+    let rejects = shared.quarantine.take();
+    let outcomes = shared.store.commit(&appends, &rejects).await;
     shared.stored.notify_one();
     Counters::add(&shared.counters.commits, 1);
     let mut letter = Letter::default();
@@ -108,6 +108,7 @@ async fn store(shared: &Shared, group: Vec<Work>, place: OwnedSemaphorePermit) -
         Err(error) => {
             Counters::add(&shared.counters.commits_failed, 1);
             tracing::error!(error = &error as &dyn std::error::Error, "readings could not be stored");
+            shared.put_back(rejects);
             for (append, (events, _)) in appends.iter().zip(&others) {
                 letter.fail(append, events, &error);
             }
@@ -158,7 +159,7 @@ fn durable(
             let vehicle_id = Some(vehicle.clone());
             let quarantined =
                 Quarantined { source, vehicle: vehicle_id, sequence, received_us, reject: reject.clone() };
-            shared.counters.reject(quarantined);
+            shared.reject(quarantined);
             letter.add(events, Event::Refused { vehicle, sequence, reject });
             None
         }
@@ -254,6 +255,8 @@ pub(super) async fn maintain(shared: Arc<Shared>) {
             _ = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(pause) => {}
         }
+        // That it failed was told.
+        let _ = shared.keep_rejects().await;
         pause = match shared.store.maintain().await {
             Ok(true) => Duration::ZERO,
             Ok(false) => {

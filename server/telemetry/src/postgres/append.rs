@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -9,9 +10,9 @@ use ev_domain::{Source, VehicleId};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
-use super::{PostgresTelemetryStore, failed, is_away};
+use super::{PostgresTelemetryStore, failed, is_away, quarantine};
 use crate::{
-    Admission, Append, Appended, RefusedBatch, Sequence, TelemetryError,
+    Admission, Append, Appended, Quarantined, RefusedBatch, Sequence, TelemetryError,
     codec::{Packer, encode_chunk},
     pieces::by_day,
 };
@@ -39,8 +40,12 @@ struct Known {
 }
 
 impl PostgresTelemetryStore {
-    pub(super) async fn append_group(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
-        if group.is_empty() {
+    pub(super) async fn append_group(
+        &self,
+        group: &[Append],
+        rejects: &[Quarantined],
+    ) -> Result<Vec<Appended>, TelemetryError> {
+        if group.is_empty() && rejects.is_empty() {
             return Ok(Vec::new());
         }
         let packed = self.pack(group)?;
@@ -62,12 +67,14 @@ impl PostgresTelemetryStore {
         insert_chunks(&mut transaction, &chunks, true).await?;
         count(&mut transaction, &chunks).await?;
         let number = write_sequences(&mut transaction, &known.sequences).await?;
+        quarantine::insert(&mut transaction, rejects).await?;
         if let Err(error) = transaction.commit().await
             && !self.is_committed(number).await
         {
             return Err(failed(STORE)(error));
         }
         self.note_partitions(days);
+        self.rejects_untrimmed.fetch_add(rejects.len(), Relaxed);
         Ok(outcomes)
     }
 

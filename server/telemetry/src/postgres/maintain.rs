@@ -143,6 +143,12 @@ impl PostgresTelemetryStore {
                 }
             }
         }
+        expired.rejects = sqlx::query("DELETE FROM quarantine WHERE received_us < $1")
+            .bind(horizon.readings_us)
+            .execute(&self.pool)
+            .await
+            .map_err(failed("delete what is old"))?
+            .rows_affected();
         expired.sources = sqlx::query(
             "WITH gone AS (DELETE FROM source WHERE seen_us < $1 RETURNING id), \
              sequences AS (DELETE FROM sequence WHERE source IN (SELECT id FROM gone)) SELECT id FROM gone",

@@ -8,11 +8,12 @@
 mod append;
 mod maintain;
 mod open;
+mod quarantine;
 mod read;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -21,8 +22,9 @@ use ev_domain::{Source, VehicleId};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 
 use crate::{
-    AggregateQuery, Append, Appended, Expired, Horizon, Latest, Page, Query, Sequence, SequenceLimits, SourceSequence,
-    SpanAggregate, TelemetryError, TelemetryStore, VehicleSummary, codec::Dictionary,
+    AggregateQuery, Append, Appended, Expired, Horizon, Latest, Page, QuarantinePage, QuarantineQuery, Quarantined,
+    Query, Sequence, SequenceLimits, SourceSequence, SpanAggregate, TelemetryError, TelemetryStore, VehicleSummary,
+    codec::Dictionary,
 };
 
 /// Where a store lies, and its bounds.
@@ -44,6 +46,8 @@ pub struct PostgresOptions {
     pub flush_readings: u32,
     /// A vehicle is brought up to date after this time at the latest.
     pub flush_after: Duration,
+    /// Rejects that are kept, the latest; for a moment, an eighth more for each replica.
+    pub rejects_max: usize,
 }
 
 /// Telemetry in PostgreSQL.
@@ -54,6 +58,8 @@ pub struct PostgresTelemetryStore {
     pool: PgPool,
     /// Days that have a partition, as far as this process knows.
     days: Mutex<BTreeSet<i64>>,
+    /// Rejects that were kept since it was last seen whether there are too many.
+    rejects_untrimmed: AtomicUsize,
 }
 
 // === impl PostgresOptions ===
@@ -71,6 +77,7 @@ impl PostgresOptions {
             open_wait: Duration::ZERO,
             flush_readings: 8_192,
             flush_after: Duration::from_secs(600),
+            rejects_max: 10_000,
         }
     }
 
@@ -97,8 +104,12 @@ impl TelemetryStore for PostgresTelemetryStore {
         self.options.sequence_limits
     }
 
-    async fn append(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
-        self.append_group(group).await
+    async fn commit(&self, group: &[Append], rejects: &[Quarantined]) -> Result<Vec<Appended>, TelemetryError> {
+        self.append_group(group, rejects).await
+    }
+
+    async fn quarantined(&self, query: &QuarantineQuery) -> Result<QuarantinePage, TelemetryError> {
+        self.read_quarantined(query).await
     }
 
     async fn sequences(&self, source: &Source, vehicles: &[VehicleId]) -> Result<Vec<Sequence>, TelemetryError> {
@@ -135,6 +146,7 @@ impl TelemetryStore for PostgresTelemetryStore {
     }
 
     async fn maintain(&self) -> Result<bool, TelemetryError> {
+        self.trim_rejects().await?;
         self.take_in_due().await
     }
 

@@ -45,7 +45,9 @@ impl PostgresTelemetryStore {
             .map_err(failed(REACH))?;
         MIGRATOR.run(&pool).await.map_err(|error| failed("bring the telemetry database up to date")(error.into()))?;
         let dictionary = dictionary(&pool, catalogue).await?;
-        Ok(PostgresTelemetryStore { options, dictionary, pool, days: Mutex::new(BTreeSet::new()) })
+        // At the first moment it is seen whether there are too many.
+        let rejects_untrimmed = (usize::MAX / 2).into();
+        Ok(PostgresTelemetryStore { options, dictionary, pool, days: Mutex::default(), rejects_untrimmed })
     }
 
     /// Makes the partitions that are missing.

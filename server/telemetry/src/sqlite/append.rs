@@ -8,10 +8,11 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteConnection};
 use super::{
     SqliteTelemetryStore, Writer, failed,
     open::{sequence_of, vehicle_of},
+    quarantine,
     state::{Pending, SourceState, State, Stats, Vehicle, What},
 };
 use crate::{
-    Admission, Append, Appended, RefusedBatch, Sequence, TelemetryError,
+    Admission, Append, Appended, Quarantined, RefusedBatch, Sequence, TelemetryError,
     codec::{Entry, Payload, encode_chunk, put_entry},
     pieces::{by_day, span_us},
 };
@@ -52,8 +53,12 @@ struct Commit {
 type Stored = Arc<Readings>;
 
 impl SqliteTelemetryStore {
-    pub(super) async fn append_group(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
-        if group.is_empty() {
+    pub(super) async fn append_group(
+        &self,
+        group: &[Append],
+        rejects: &[Quarantined],
+    ) -> Result<Vec<Appended>, TelemetryError> {
+        if group.is_empty() && rejects.is_empty() {
             return Ok(Vec::new());
         }
         self.wait_for_room().await?;
@@ -64,7 +69,9 @@ impl SqliteTelemetryStore {
         let mut commit = self.decide(group, prepared);
         if !commit.entries.is_empty() {
             commit.data = self.journal_row(&mut writer, &commit.entries)?;
-            self.write(&mut writer, &commit).await?;
+        }
+        if !commit.entries.is_empty() || !rejects.is_empty() {
+            self.write(&mut writer, &commit, rejects).await?;
         }
         Ok(self.written(commit))
     }
@@ -200,12 +207,13 @@ impl SqliteTelemetryStore {
 
     /// The transaction. When it returns, memory and file are told apart by nothing but `commit`, or the writer is left
     /// unsettled.
-    async fn write(&self, writer: &mut Writer, commit: &Commit) -> Result<(), TelemetryError> {
+    async fn write(&self, writer: &mut Writer, commit: &Commit, rejects: &[Quarantined]) -> Result<(), TelemetryError> {
         writer.sync().await.map_err(failed("store readings"))?;
         writer.unsettled = true;
-        let written = transaction(&mut writer.connection, commit).await;
+        let written = transaction(&mut writer.connection, commit, rejects).await;
         let Err(error) = written else {
             writer.unsettled = false;
+            writer.rejects_untrimmed += rejects.len();
             return Ok(());
         };
         // A commit that failed may have happened, and a transaction that failed may have ended by itself.
@@ -278,7 +286,11 @@ fn payload(
     }
 }
 
-async fn transaction(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), sqlx::Error> {
+async fn transaction(
+    connection: &mut SqliteConnection,
+    commit: &Commit,
+    rejects: &[Quarantined],
+) -> Result<(), sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     for (source, SourceState { number, seen_us, .. }) in &commit.sources {
         sqlx::query("INSERT INTO source (id, gateway, boot, seen_us) VALUES (?1, ?2, ?3, ?4)")
@@ -300,11 +312,14 @@ async fn transaction(connection: &mut SqliteConnection, commit: &Commit) -> Resu
         .await?;
     }
     insert_chunks(connection, &commit.chunks).await?;
-    sqlx::query("INSERT INTO journal (id, data) VALUES (?1, ?2)")
-        .bind(commit.journal)
-        .bind(&commit.data[..])
-        .execute(&mut *connection)
-        .await?;
+    quarantine::insert(connection, rejects).await?;
+    if !commit.entries.is_empty() {
+        sqlx::query("INSERT INTO journal (id, data) VALUES (?1, ?2)")
+            .bind(commit.journal)
+            .bind(&commit.data[..])
+            .execute(&mut *connection)
+            .await?;
+    }
     sqlx::query("COMMIT").execute(&mut *connection).await?;
     Ok(())
 }

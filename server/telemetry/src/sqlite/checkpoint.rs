@@ -65,6 +65,7 @@ impl SqliteTelemetryStore {
         let mut background = self.background.lock().await;
         let flushed = self.flush_due().await?;
         let deleted = self.delete_journal().await?;
+        self.trim_rejects().await?;
         background.run_due(self).await?;
         Ok(flushed || deleted)
     }

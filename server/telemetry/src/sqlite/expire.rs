@@ -21,6 +21,9 @@ impl SqliteTelemetryStore {
             let from_us = Resolution::Day.start_us(from_us);
             expired.pages += self.delete(pages, from_us, i64::from(resolution.number())).await?;
         }
+        let rejects = "DELETE FROM quarantine WHERE id IN \
+                       (SELECT id FROM quarantine WHERE received_us < ?1 AND id > ?2 LIMIT ?3)";
+        expired.rejects = self.delete(rejects, horizon.readings_us, i64::MIN).await?;
         expired.sources = self.delete_sources(horizon.sources_us).await?;
         Ok(expired)
     }

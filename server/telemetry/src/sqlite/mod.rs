@@ -13,6 +13,7 @@ mod checkpoint;
 mod expire;
 mod flush;
 mod open;
+mod quarantine;
 mod read;
 mod state;
 
@@ -27,8 +28,8 @@ use ev_domain::{Source, VehicleId};
 use sqlx::{SqlitePool, sqlite::SqliteConnection};
 
 use crate::{
-    AggregateQuery, Append, Appended, Expired, Horizon, Latest, Page, Query, Sequence, SequenceLimits, SourceSequence,
-    SpanAggregate, TelemetryError, TelemetryStore, VehicleSummary,
+    AggregateQuery, Append, Appended, Expired, Horizon, Latest, Page, QuarantinePage, QuarantineQuery, Quarantined,
+    Query, Sequence, SequenceLimits, SourceSequence, SpanAggregate, TelemetryError, TelemetryStore, VehicleSummary,
     codec::{Dictionary, Packer},
 };
 use state::State;
@@ -57,6 +58,8 @@ pub struct SqliteOptions {
     /// Most bytes of the file, without its log; none: as many as the disk has room for. Beyond it, commits are refused
     /// as on a full disk.
     pub file_bytes_max: Option<u64>,
+    /// Rejects that are kept, the latest; for a moment, an eighth more.
+    pub rejects_max: usize,
 }
 
 /// Telemetry in one SQLite file in WAL mode, synced at every commit.
@@ -82,6 +85,8 @@ struct Writer {
     unsettled: bool,
     /// Commits may not be synced.
     relaxed: bool,
+    /// Rejects that were kept since it was last seen whether there are too many.
+    rejects_untrimmed: usize,
     closed: bool,
 }
 
@@ -126,6 +131,7 @@ impl SqliteOptions {
             waiting_readings_max: 1_000_000,
             journal_bytes_max: 128 << 20,
             file_bytes_max: None,
+            rejects_max: 10_000,
         }
     }
 }
@@ -145,8 +151,12 @@ impl TelemetryStore for SqliteTelemetryStore {
         self.options.sequence_limits
     }
 
-    async fn append(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
-        self.append_group(group).await
+    async fn commit(&self, group: &[Append], rejects: &[Quarantined]) -> Result<Vec<Appended>, TelemetryError> {
+        self.append_group(group, rejects).await
+    }
+
+    async fn quarantined(&self, query: &QuarantineQuery) -> Result<QuarantinePage, TelemetryError> {
+        self.read_quarantined(query).await
     }
 
     async fn sequences(&self, source: &Source, vehicles: &[VehicleId]) -> Result<Vec<Sequence>, TelemetryError> {

@@ -69,6 +69,7 @@ impl SqliteTelemetryStore {
                 packer: packer()?,
                 unsettled: true,
                 relaxed: false,
+                rejects_untrimmed: usize::MAX / 2,
                 closed: false,
             }),
             state: std::sync::Mutex::default(),

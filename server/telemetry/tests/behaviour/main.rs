@@ -21,6 +21,7 @@ use ev_telemetry::{
 /// Bounds that tests reach.
 const LIMITS: SequenceLimits = SequenceLimits { gaps_max: 4, jump_max: 100 };
 const VEHICLES_MAX: u64 = 50;
+const REJECTS_MAX: usize = 80;
 
 /// An empty database of some kind.
 #[async_trait]
@@ -49,6 +50,7 @@ impl Database for Sqlite {
             chunk_readings_min: 8,
             flush_readings: 60,
             waiting_readings_max: 200,
+            rejects_max: REJECTS_MAX,
             ..SqliteOptions::new(self.0.path().join("telemetry.db"))
         };
         Arc::new(SqliteTelemetryStore::open(options, &Catalogue::standard()).await.unwrap())
@@ -85,6 +87,7 @@ impl Database for Postgres {
             sequence_limits: LIMITS,
             vehicles_max: VEHICLES_MAX,
             flush_readings: 60,
+            rejects_max: REJECTS_MAX,
             ..PostgresOptions::new(&self.url)
         };
         Arc::new(PostgresTelemetryStore::open(options, &Catalogue::standard()).await.unwrap())
@@ -159,6 +162,8 @@ behaviours! {
     aggregates_are_paged_by_time_and_name,
     questions_that_make_no_sense_are_refused,
     late_repeated_and_unordered_batches_give_what_ordered_ones_do,
+    rejects_are_kept_once_and_listed_in_pages,
+    the_latest_rejects_are_kept,
     what_is_old_is_deleted_and_its_aggregates_stay,
     a_source_that_is_forgotten_is_new_again,
     a_closed_store_fails_and_does_not_panic,

@@ -5,11 +5,12 @@ use ev_domain::{
     signals::{PACK_VOLTAGE, SPEED, STATE_OF_CHARGE},
 };
 use ev_telemetry::{
-    Admission, AggregateQuery, Append, Cursor, Horizon, Query, RefusedBatch, Resolution, SequenceRange, TelemetryError,
+    Admission, AggregateQuery, Append, Cursor, Horizon, QuarantineQuery, Quarantined, Query, RefusedBatch, Reject,
+    RejectReason, Resolution, SequenceRange, TelemetryError,
 };
 
 use crate::{
-    Database, VEHICLES_MAX,
+    Database, REJECTS_MAX, VEHICLES_MAX,
     fleet::{DAY, SECOND, START, batch, column, id, source, speeds},
     model::{Model, values},
 };
@@ -359,6 +360,72 @@ fn random_batch(random: &mut fastrand::Rng, vehicle: &str, sequence: u64) -> App
         }
     }
     batch(vehicle, sequence, Readings { times_us, columns })
+}
+
+const ALL: QuarantineQuery = QuarantineQuery { vehicle: None, gateway: None, before: None, limit: 1_000 };
+
+fn rejected(vehicle: &str, sequence: u64, reject: Reject) -> Quarantined {
+    let vehicle = (!vehicle.is_empty()).then(|| id(vehicle));
+    Quarantined { source: source("boot"), vehicle, sequence, received_us: START + SECOND, reject }
+}
+
+pub(crate) async fn rejects_are_kept_once_and_listed_in_pages(database: &impl Database) {
+    let store = database.open().await;
+    let mut far = Reject::new(RejectReason::ImplausibleValue, 2, "Vehicle.Speed is NaN, expected -250 to 500 km/h");
+    far.signal = Some("Vehicle.Speed".to_owned());
+    let of = |value, reading| Reject { value, reading, ..far.clone() };
+    let mut all = vec![
+        rejected("car", 1, of(Some(f32::INFINITY), Some(0))),
+        rejected("car", 1, of(Some(-1e-42), Some(3))),
+        rejected("bus", u64::MAX, Reject::new(RejectReason::ImplausibleSequence, 0, "it's \"far\"; \u{fffd}")),
+        rejected("", 7, Reject::new(RejectReason::MalformedBatch, usize::try_from(i64::MAX).unwrap(), "")),
+    ];
+    all[2].source.gateway = id("other");
+    assert_eq!(store.commit(&[speeds("car", 1, START, 3)], &all[..2]).await.unwrap(), [Ok(Admission::New)]);
+    assert_eq!(store.commit(&[], &all).await.unwrap(), []);
+    assert_eq!(store.commit(&[speeds("car", 1, START, 3)], &all).await.unwrap(), [Ok(Admission::Duplicate)]);
+    all.reverse();
+    assert_eq!(store.quarantined(&ALL).await.unwrap().rejects, all);
+    drop(store);
+    let store = database.open().await;
+    assert_eq!(store.quarantined(&ALL).await.unwrap().rejects, all, "after a crash");
+    let of_car = QuarantineQuery { vehicle: Some(id("car")), ..ALL };
+    assert_eq!(store.quarantined(&of_car).await.unwrap().rejects, all[2..]);
+    let of_other = QuarantineQuery { gateway: Some(id("other")), ..ALL };
+    assert_eq!(store.quarantined(&of_other).await.unwrap().rejects, all[1..2]);
+    let of_both = QuarantineQuery { vehicle: Some(id("car")), ..of_other };
+    assert_eq!(store.quarantined(&of_both).await.unwrap().rejects, []);
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let page = store.quarantined(&QuarantineQuery { before, limit: 3, ..ALL }).await.unwrap();
+        found.extend(page.rejects);
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, all);
+    // A NaN is told from no value, and equals nothing.
+    store.commit(&[], &[rejected("car", 2, of(Some(f32::NAN), None))]).await.unwrap();
+    assert!(store.quarantined(&ALL).await.unwrap().rejects[0].reject.value.unwrap().is_nan());
+    let old = Horizon { readings_us: START + 2 * SECOND, minutes_us: 0, hours_us: 0, sources_us: 0 };
+    assert_eq!(store.expire(&old).await.unwrap().rejects, 5);
+    assert_eq!(store.quarantined(&ALL).await.unwrap().rejects, []);
+}
+
+pub(crate) async fn the_latest_rejects_are_kept(database: &impl Database) {
+    let store = database.open().await;
+    let last = 3 * REJECTS_MAX as u64;
+    for first in (1..last).step_by(40) {
+        let rejects: Vec<Quarantined> = (first..first + 40)
+            .map(|sequence| rejected("car", sequence, Reject::new(RejectReason::TooLarge, 1, "too large")))
+            .collect();
+        store.commit(&[], &rejects).await.unwrap();
+        store.maintain().await.unwrap();
+    }
+    let kept: Vec<u64> = store.quarantined(&ALL).await.unwrap().rejects.iter().map(|one| one.sequence).collect();
+    assert_eq!(kept, (last - REJECTS_MAX as u64 + 1..=last).rev().collect::<Vec<_>>());
 }
 
 pub(crate) async fn what_is_old_is_deleted_and_its_aggregates_stay(database: &impl Database) {

@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use ev_telemetry::{
-    Admission, AppliedBatch, Apply, Event, IngestConfig, Ingestor, Observed, RejectReason, Session, SubmitError,
-    TelemetryError, TelemetryStore,
+    Admission, AppliedBatch, Apply, Event, IngestConfig, Ingestor, Observed, QuarantineQuery, RejectReason, Session,
+    SubmitError, TelemetryError, TelemetryStore,
 };
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
@@ -209,10 +209,52 @@ async fn what_may_not_be_is_rejected_counted_and_kept_to_be_looked_at() {
     let summary = ingestor.store().vehicle(&id("car")).await.unwrap();
     assert_eq!((summary.readings, summary.batches_received, summary.batches_expected), (2, 2, 2));
     assert_eq!(ingestor.stats().rejected, [0, 0, 1, 0, 5_000, 1, 3]);
-    let quarantined = ingestor.quarantined();
-    assert_eq!(quarantined.len(), 6);
-    assert_eq!((quarantined[0].vehicle.as_ref(), quarantined[0].sequence), (Some(&id("car")), 1));
-    assert_eq!(quarantined[0].received_us, NOW);
+    let all = QuarantineQuery { vehicle: None, gateway: None, before: None, limit: 100 };
+    let kept = ingestor.quarantined(&all).await.unwrap().rejects;
+    assert_eq!(kept.len(), 6);
+    assert_eq!((kept[5].vehicle.as_ref(), kept[5].sequence), (Some(&id("car")), 1));
+    assert_eq!(kept[5].received_us, NOW);
+}
+
+/// What was left out of a batch is stored before the batch is called durable, and a commit that fails loses none of it.
+#[tokio::test]
+async fn rejects_are_stored_with_their_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let slow = Slow::new(directory.path()).await;
+    // Rejects go with the batches alone.
+    let config = IngestConfig { maintain_every: Duration::from_secs(3_600), ..config() };
+    let ingestor = start(slow.clone(), config);
+    let mut session = ingestor.open(source("one"), &[]).await.unwrap();
+    let all = QuarantineQuery { vehicle: None, gateway: None, before: None, limit: 100 };
+    let stored = async || slow.store.quarantined(&all).await.unwrap().rejects.len();
+
+    let late = |sequence| {
+        let mut late = batch("car", sequence, 3);
+        late.readings.times_us[1] = NOW + 365 * 86_400_000_000;
+        late
+    };
+    session.submit(late(1), NOW).await.unwrap();
+    slow.fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    slow.permits.add_permits(1);
+    assert!(matches!(session.next().await, Some(Event::Failed { .. })));
+    assert_eq!(stored().await, 0);
+
+    slow.fails.store(false, std::sync::atomic::Ordering::SeqCst);
+    let mut session = ingestor.open(source("one"), &[]).await.unwrap();
+    session.submit(late(1), NOW).await.unwrap();
+    session.submit(late(2), NOW).await.unwrap();
+    slow.permits.add_permits(100);
+    loop {
+        match session.next().await.unwrap() {
+            Event::Durable { sequence: 2, .. } => break,
+            Event::Failed { error, .. } => panic!("{error}"),
+            _ => {}
+        }
+    }
+    // That of the first batch was found twice, and is there once.
+    assert_eq!(stored().await, 2);
+    assert_eq!(ingestor.stats().rejected[RejectReason::ImplausibleTime as usize], 3);
+    assert_eq!(ingestor.stats().rejects_not_kept, 0);
 }
 
 #[tokio::test]

@@ -12,8 +12,9 @@ use std::{
 use async_trait::async_trait;
 use ev_domain::{Catalogue, Column, ReadingBatch, Readings, Source, VehicleId, signals::SPEED};
 use ev_telemetry::{
-    AggregateQuery, Append, Appended, Expired, Horizon, Latest, Page, Query, Sequence, SequenceLimits, SourceSequence,
-    SpanAggregate, SqliteOptions, SqliteTelemetryStore, TelemetryError, TelemetryStore, VehicleSummary,
+    AggregateQuery, Append, Appended, Expired, Horizon, Latest, Page, QuarantinePage, QuarantineQuery, Quarantined,
+    Query, Sequence, SequenceLimits, SourceSequence, SpanAggregate, SqliteOptions, SqliteTelemetryStore,
+    TelemetryError, TelemetryStore, VehicleSummary,
 };
 use tokio::sync::Semaphore;
 
@@ -77,14 +78,17 @@ impl TelemetryStore for Slow {
     fn sequence_limits(&self) -> SequenceLimits {
         self.store.sequence_limits()
     }
-    async fn append(&self, group: &[Append]) -> Result<Vec<Appended>, TelemetryError> {
+    async fn commit(&self, group: &[Append], rejects: &[Quarantined]) -> Result<Vec<Appended>, TelemetryError> {
         self.waits.fetch_add(1, SeqCst);
         self.permits.acquire().await.unwrap().forget();
         if self.fails.load(SeqCst) {
             let source = Arc::from(Box::from("the test says so"));
             return Err(TelemetryError::Storage { doing: "store readings", source });
         }
-        self.store.append(group).await
+        self.store.commit(group, rejects).await
+    }
+    async fn quarantined(&self, query: &QuarantineQuery) -> Result<QuarantinePage, TelemetryError> {
+        self.store.quarantined(query).await
     }
     async fn sequences(&self, source: &Source, vehicles: &[VehicleId]) -> Result<Vec<Sequence>, TelemetryError> {
         self.store.sequences(source, vehicles).await
