@@ -21,6 +21,10 @@ use ev_telemetry::{
     SqliteTelemetryStore, TelemetryStore,
 };
 
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const VEHICLES: usize = 1000;
 const SIGNALS: usize = 8;
 const NOW_US: i64 = 1_767_225_600_000_000;

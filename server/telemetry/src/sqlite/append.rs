@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Chunks that are inserted by one statement.
-const CHUNKS_PER_STATEMENT: usize = 32;
+pub(super) const CHUNKS_PER_STATEMENT: usize = 32;
 
 /// A batch, ready to be written.
 struct Prepared {
@@ -208,11 +208,11 @@ impl SqliteTelemetryStore {
     /// The transaction. When it returns, memory and file are told apart by nothing but `commit`, or the writer is left
     /// unsettled.
     async fn write(&self, writer: &mut Writer, commit: &Commit, rejects: &[Quarantined]) -> Result<(), TelemetryError> {
-        writer.sync().await.map_err(failed("store readings"))?;
         writer.unsettled = true;
-        let written = transaction(&mut writer.connection, commit, rejects).await;
+        let begin = writer.begin_synced();
+        let written = transaction(&mut writer.connection, begin, commit, rejects).await;
         let Err(error) = written else {
-            writer.unsettled = false;
+            (writer.unsettled, writer.relaxed) = (false, false);
             writer.rejects_untrimmed += rejects.len();
             return Ok(());
         };
@@ -286,12 +286,33 @@ fn payload(
     }
 }
 
+/// All that is usual goes to SQLite's thread at once: each way there and back costs a wait for a processor.
 async fn transaction(
     connection: &mut SqliteConnection,
+    begin: &'static str,
     commit: &Commit,
     rejects: &[Quarantined],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    let mut script = QueryBuilder::<Sqlite>::new("");
+    if commit.sources.is_empty() && commit.vehicles.is_empty() && rejects.is_empty() {
+        script.push(begin);
+    } else {
+        sqlx::raw_sql(begin).execute(&mut *connection).await?;
+        insert_new(connection, commit).await?;
+        quarantine::insert(connection, rejects).await?;
+    }
+    for chunks in commit.chunks.chunks(CHUNKS_PER_STATEMENT) {
+        push_chunks(&mut script, chunks);
+    }
+    if !commit.entries.is_empty() {
+        script.push("INSERT INTO journal (id, data) VALUES (");
+        script.push_bind(commit.journal).push(", ").push_bind(&commit.data[..]).push("); ");
+    }
+    script.push("COMMIT");
+    script.build().execute(connection).await.map(drop)
+}
+
+async fn insert_new(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), sqlx::Error> {
     for (source, SourceState { number, seen_us, .. }) in &commit.sources {
         sqlx::query("INSERT INTO source (id, gateway, boot, seen_us) VALUES (?1, ?2, ?3, ?4)")
             .bind(number)
@@ -311,34 +332,21 @@ async fn transaction(
         .execute(&mut *connection)
         .await?;
     }
-    insert_chunks(connection, &commit.chunks).await?;
-    quarantine::insert(connection, rejects).await?;
-    if !commit.entries.is_empty() {
-        sqlx::query("INSERT INTO journal (id, data) VALUES (?1, ?2)")
-            .bind(commit.journal)
-            .bind(&commit.data[..])
-            .execute(&mut *connection)
-            .await?;
-    }
-    sqlx::query("COMMIT").execute(&mut *connection).await?;
     Ok(())
 }
 
-/// Inserts chunks, many in a statement: each statement is a hop to SQLite's thread and back.
-pub(super) async fn insert_chunks(connection: &mut SqliteConnection, chunks: &[Chunk]) -> Result<(), sqlx::Error> {
-    for chunks in chunks.chunks(CHUNKS_PER_STATEMENT) {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO chunk (id, vehicle, first_us, last_us, day, data) ");
-        query.push_values(chunks, |mut row, chunk| {
-            row.push_bind(chunk.id)
-                .push_bind(chunk.vehicle)
-                .push_bind(chunk.first_us)
-                .push_bind(chunk.last_us)
-                .push_bind(chunk.day)
-                .push_bind(&chunk.data[..]);
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+/// Inserts chunks, many in a statement.
+pub(super) fn push_chunks(script: &mut QueryBuilder<Sqlite>, chunks: &[Chunk]) {
+    script.push("INSERT INTO chunk (id, vehicle, first_us, last_us, day, data) ");
+    script.push_values(chunks, |mut row, chunk| {
+        row.push_bind(chunk.id)
+            .push_bind(chunk.vehicle)
+            .push_bind(chunk.first_us)
+            .push_bind(chunk.last_us)
+            .push_bind(chunk.day)
+            .push_bind(&chunk.data[..]);
+    });
+    script.push("; ");
 }
 
 async fn find_source(

@@ -1,14 +1,17 @@
 //! Flushing vehicles: small batches become chunks, aggregates take in what is new, all of it in one transaction with
 //! the journal row up to which it is so.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use ev_domain::Readings;
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteConnection};
 
 use super::{
     SqliteTelemetryStore,
-    append::{Chunk, insert_chunks},
+    append::{CHUNKS_PER_STATEMENT, Chunk, push_chunks},
     failed,
     open::json,
     state::{Pending, State, Stats, What},
@@ -23,6 +26,11 @@ use crate::{
 /// Vehicles and readings of one transaction: a few milliseconds for which a commit may have to wait.
 const VEHICLES_MAX: usize = 16;
 const READINGS_MAX: usize = 16_384;
+/// In times of what should be in memory or in the journal: from where on commits are slowed down, by up to so much, and
+/// from where on they stop.
+const SLOW_FILL: f64 = 1.5;
+const STOP_FILL: f64 = 2.0;
+const PAUSE_MAX: Duration = Duration::from_millis(10);
 /// Pages that are written by one statement.
 const PAGES_PER_STATEMENT: usize = 32;
 /// Rows of the journal that are deleted by one transaction.
@@ -61,11 +69,17 @@ impl SqliteTelemetryStore {
         }
     }
 
-    /// While there is twice as much in memory or in the journal as should be, makes room.
+    /// From one and a half times as much in memory or in the journal as should be, a commit waits a little, and more the
+    /// more it is: commits come as fast as vehicles are flushed, instead of stopping for each. From twice as much on,
+    /// it makes room itself.
     pub(super) async fn wait_for_room(&self) -> Result<(), TelemetryError> {
-        while self.is_over(2) {
+        let excess = (self.fill() - SLOW_FILL) / (STOP_FILL - SLOW_FILL);
+        if excess > 0.0 {
+            tokio::time::sleep(PAUSE_MAX.mul_f64(excess.min(1.0))).await;
+        }
+        while self.fill() > STOP_FILL {
             let _one_at_a_time = self.background.lock().await;
-            if !self.is_over(2) {
+            if self.fill() <= STOP_FILL {
                 break;
             }
             let flushed = self.flush_slice(|_, _| true).await?;
@@ -77,14 +91,15 @@ impl SqliteTelemetryStore {
         Ok(())
     }
 
-    fn is_over(&self, times: usize) -> bool {
-        let state = self.state();
-        self.is_over_in(&state, times)
+    /// How much is in memory or in the journal, in times of what should be.
+    fn fill(&self) -> f64 {
+        self.fill_of(&self.state())
     }
 
-    fn is_over_in(&self, state: &State, times: usize) -> bool {
-        state.waiting_readings > self.options.waiting_readings_max.saturating_mul(times)
-            || state.journal_bytes > self.options.journal_bytes_max.saturating_mul(times)
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    fn fill_of(&self, state: &State) -> f64 {
+        let readings = state.waiting_readings as f64 / self.options.waiting_readings_max.max(1) as f64;
+        readings.max(state.journal_bytes as f64 / self.options.journal_bytes_max.max(1) as f64)
     }
 
     /// Flushes what is due; whether there was anything.
@@ -92,7 +107,7 @@ impl SqliteTelemetryStore {
         let now = Instant::now();
         let flush_after = self.options.flush_after;
         self.flush_slice(|state, since| {
-            now.saturating_duration_since(since) >= flush_after || self.is_over_in(state, 1)
+            now.saturating_duration_since(since) >= flush_after || self.fill_of(state) > 1.0
         })
         .await
     }
@@ -145,7 +160,6 @@ impl SqliteTelemetryStore {
     /// Reads what is there already, and computes what is to be written on a thread that may be busy.
     async fn build(&self, snapshots: Vec<Snapshot>) -> Result<Flush, TelemetryError> {
         let mut stored = HashMap::new();
-        let mut pages = HashMap::new();
         for snapshot in &snapshots {
             for (id, data) in self.pending_chunks(snapshot).await? {
                 stored.insert(id, data);
@@ -158,13 +172,12 @@ impl SqliteTelemetryStore {
         };
         let (snapshots, spans): (Vec<Snapshot>, Result<Vec<Spans>, TelemetryError>) = busy(work).await?;
         let spans = spans?;
-        for (snapshot, spans) in snapshots.iter().zip(&spans) {
-            for key in keys(spans) {
-                if let Some(data) = self.page(snapshot.number, key).await? {
-                    pages.insert((snapshot.number, key), data);
-                }
-            }
-        }
+        let wanted: Vec<(i64, PageKey)> = snapshots
+            .iter()
+            .zip(&spans)
+            .flat_map(|(snapshot, spans)| paged(spans).into_keys().map(|key| (snapshot.number, key)))
+            .collect();
+        let pages = self.pages(wanted).await?;
         let dictionary = self.dictionary.clone();
         busy(move || finish(snapshots, &spans, &pages, &dictionary)).await?
     }
@@ -196,16 +209,31 @@ impl SqliteTelemetryStore {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>().map_err(failed(doing))
     }
 
-    async fn page(&self, vehicle: i64, key: PageKey) -> Result<Option<Vec<u8>>, TelemetryError> {
+    /// The pages of these that are there, read at once.
+    async fn pages(&self, wanted: Vec<(i64, PageKey)>) -> Result<HashMap<(i64, PageKey), Vec<u8>>, TelemetryError> {
         let doing = "read aggregates";
-        let row = sqlx::query("SELECT data FROM rollup WHERE vehicle = ?1 AND resolution = ?2 AND start_us = ?3")
-            .bind(vehicle)
-            .bind(key.resolution.number())
-            .bind(key.start_us)
-            .fetch_optional(&self.reads)
-            .await
-            .map_err(failed(doing))?;
-        row.map(|row| row.try_get(0)).transpose().map_err(failed(doing))
+        let place = |index: usize, (vehicle, key): &(i64, PageKey)| {
+            format!("[{index},{vehicle},{},{}]", key.resolution.number(), key.start_us)
+        };
+        let places: Vec<String> = wanted.iter().enumerate().map(|(index, one)| place(index, one)).collect();
+        let rows = sqlx::query(
+            "SELECT place.value ->> 0, rollup.data FROM json_each(?1) AS place CROSS JOIN rollup \
+             ON rollup.vehicle = place.value ->> 1 AND rollup.resolution = place.value ->> 2 \
+             AND rollup.start_us = place.value ->> 3",
+        )
+        .bind(format!("[{}]", places.join(",")))
+        .fetch_all(&self.reads)
+        .await
+        .map_err(failed(doing))?;
+        let mut pages = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let (index, data): (i64, Vec<u8>) =
+                (row.try_get(0).map_err(failed(doing))?, row.try_get(1).map_err(failed(doing))?);
+            if let Some(one) = usize::try_from(index).ok().and_then(|index| wanted.get(index)) {
+                pages.insert(*one, data);
+            }
+        }
+        Ok(pages)
     }
 
     /// Deletes rows of the journal that all vehicles are past; whether there were any.
@@ -275,10 +303,6 @@ fn spans_of(
     Ok(spans)
 }
 
-fn keys(minutes: &Spans) -> Vec<PageKey> {
-    paged(minutes).into_keys().collect()
-}
-
 fn finish(
     snapshots: Vec<Snapshot>,
     spans: &[Spans],
@@ -307,7 +331,11 @@ fn finish(
 
 async fn write(connection: &mut SqliteConnection, flush: &Flush) -> Result<(), sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    insert_chunks(connection, &flush.chunks).await?;
+    for chunks in flush.chunks.chunks(CHUNKS_PER_STATEMENT) {
+        let mut query = QueryBuilder::<Sqlite>::new("");
+        push_chunks(&mut query, chunks);
+        query.build().execute(&mut *connection).await?;
+    }
     for pages in flush.pages.chunks(PAGES_PER_STATEMENT) {
         let mut query =
             QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO rollup (vehicle, resolution, start_us, data) ");

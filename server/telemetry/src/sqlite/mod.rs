@@ -104,13 +104,9 @@ impl Writer {
         Ok(())
     }
 
-    /// What is committed from now on survives a crash of the machine, and with it what was committed before.
-    async fn sync(&mut self) -> Result<(), sqlx::Error> {
-        if self.relaxed {
-            sqlx::query("PRAGMA synchronous = FULL").execute(&mut self.connection).await?;
-            self.relaxed = false;
-        }
-        Ok(())
+    /// Begins a transaction that survives a crash of the machine, and with it what was committed before.
+    fn begin_synced(&self) -> &'static str {
+        if self.relaxed { "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; " } else { "BEGIN IMMEDIATE; " }
     }
 }
 
@@ -224,6 +220,37 @@ fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> TelemetryError {
             } else {
                 TelemetryError::storage(doing, error)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ev_domain::{Catalogue, Column, ReadingBatch, Readings, signals::SPEED};
+
+    use super::*;
+
+    /// What is acknowledged must be on the disk, and what the journal can make again need not.
+    #[tokio::test]
+    async fn commits_are_synced_after_what_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = SqliteOptions::new(directory.path().join("telemetry.db"));
+        let store = SqliteTelemetryStore::open(options, &Catalogue::standard()).await.expect("a store");
+        let synchronous = async || -> i64 {
+            let mut writer = store.writer.lock().await;
+            let asked = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut writer.connection).await;
+            asked.expect("an answer")
+        };
+        for sequence in 1..4 {
+            let name = |name: &str| VehicleId::new(name).expect("a name");
+            let speed = Column { signal: SPEED, values: vec![1.0].into() };
+            let readings = Readings { times_us: vec![1], columns: vec![speed] };
+            let batch = ReadingBatch { vehicle: name("car"), sequence, readings };
+            let source = Source { gateway: name("gateway"), boot: name("boot") };
+            store.append(&[Append { source, batch, received_us: 1 }]).await.expect("stored");
+            assert_eq!(synchronous().await, 2, "FULL");
+            store.flush().await.expect("flushed");
+            assert_eq!(synchronous().await, 1, "NORMAL");
         }
     }
 }
