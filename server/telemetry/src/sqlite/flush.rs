@@ -25,7 +25,7 @@ use crate::{
 
 /// Vehicles and readings of one transaction: a few milliseconds for which a commit may have to wait.
 const VEHICLES_MAX: usize = 16;
-const READINGS_MAX: usize = 16_384;
+const READINGS_MAX: usize = 8_192;
 /// In times of what should be in memory or in the journal: from where on commits are slowed down, by up to so much, and
 /// from where on they stop.
 const SLOW_FILL: f64 = 1.5;
@@ -330,15 +330,16 @@ fn finish(
 }
 
 async fn write(connection: &mut SqliteConnection, flush: &Flush) -> Result<(), sqlx::Error> {
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    // Begun with the first statement and committed with the last: each way to SQLite's thread costs a wait.
+    let mut begin = "BEGIN IMMEDIATE; ";
     for chunks in flush.chunks.chunks(CHUNKS_PER_STATEMENT) {
-        let mut query = QueryBuilder::<Sqlite>::new("");
+        let mut query = QueryBuilder::<Sqlite>::new(std::mem::take(&mut begin));
         push_chunks(&mut query, chunks);
         query.build().execute(&mut *connection).await?;
     }
     for pages in flush.pages.chunks(PAGES_PER_STATEMENT) {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO rollup (vehicle, resolution, start_us, data) ");
+        let mut query = QueryBuilder::<Sqlite>::new(std::mem::take(&mut begin));
+        query.push("INSERT OR REPLACE INTO rollup (vehicle, resolution, start_us, data) ");
         query.push_values(pages, |mut row, (vehicle, key, data)| {
             row.push_bind(vehicle).push_bind(key.resolution.number()).push_bind(key.start_us).push_bind(&data[..]);
         });
@@ -350,23 +351,15 @@ async fn write(connection: &mut SqliteConnection, flush: &Flush) -> Result<(), s
         .flat_map(|snapshot| snapshot.sequences.iter().map(|(source, data)| (snapshot.number, *source, data)))
         .collect();
     for sequences in sequences.chunks(PAGES_PER_STATEMENT) {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO sequence (vehicle, source, data) ");
+        let mut query = QueryBuilder::<Sqlite>::new(std::mem::take(&mut begin));
+        query.push("INSERT OR REPLACE INTO sequence (vehicle, source, data) ");
         query.push_values(sequences, |mut row, (vehicle, source, data)| {
             row.push_bind(vehicle).push_bind(source).push_bind(&data[..]);
         });
         query.build().execute(&mut *connection).await?;
     }
-    for snapshots in flush.snapshots.chunks(PAGES_PER_STATEMENT) {
-        let mut query = QueryBuilder::<Sqlite>::new("WITH new (id, readings, first_us, last_us, journal) AS (");
-        query.push_values(snapshots, |mut row, Snapshot { number, stats, through, .. }| {
-            let (first_us, last_us) = stats.span_us.unwrap_or_default();
-            row.push_bind(number).push_bind(stats.readings).push_bind(first_us).push_bind(last_us).push_bind(through);
-        });
-        query.push(
-            ") UPDATE vehicle SET readings = new.readings, first_us = new.first_us, last_us = new.last_us, \
-             journal = new.journal FROM new WHERE vehicle.id = new.id",
-        );
-        query.build().execute(&mut *connection).await?;
+    if !flush.seen.is_empty() {
+        sqlx::raw_sql(std::mem::take(&mut begin)).execute(&mut *connection).await?;
     }
     for (source, seen_us) in &flush.seen {
         sqlx::query("UPDATE source SET seen_us = ?2 WHERE id = ?1 AND seen_us < ?2")
@@ -375,6 +368,15 @@ async fn write(connection: &mut SqliteConnection, flush: &Flush) -> Result<(), s
             .execute(&mut *connection)
             .await?;
     }
-    sqlx::query("COMMIT").execute(&mut *connection).await?;
-    Ok(())
+    let mut query = QueryBuilder::<Sqlite>::new(begin);
+    query.push("WITH new (id, readings, first_us, last_us, journal) AS (");
+    query.push_values(&flush.snapshots, |mut row, Snapshot { number, stats, through, .. }| {
+        let (first_us, last_us) = stats.span_us.unwrap_or_default();
+        row.push_bind(number).push_bind(stats.readings).push_bind(first_us).push_bind(last_us).push_bind(through);
+    });
+    query.push(
+        ") UPDATE vehicle SET readings = new.readings, first_us = new.first_us, last_us = new.last_us, \
+         journal = new.journal FROM new WHERE vehicle.id = new.id; COMMIT",
+    );
+    query.build().execute(connection).await.map(drop)
 }
