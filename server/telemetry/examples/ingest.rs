@@ -3,8 +3,12 @@
 //!
 //! Readings are of eight signals, of a thousand vehicles. The floor writes as many bytes as a commit of the same run
 //! added to the file to another file in the same directory, and syncs it.
+//!
+//! Gateways with poor connections send every twentieth batch twice, every twentieth later than those after it, and lose
+//! one in a thousand; at the end the gap ledger must hold exactly what did not come. Only what was new is counted.
 
 use std::{
+    collections::{HashMap, HashSet, VecDeque},
     error::Error,
     io::Write as _,
     path::{Path, PathBuf},
@@ -17,8 +21,8 @@ use std::{
 
 use ev_domain::{Catalogue, Column, ReadingBatch, Readings, Source, VehicleId};
 use ev_telemetry::{
-    Append, Event, IngestConfig, IngestLimits, Ingestor, PostgresOptions, PostgresTelemetryStore, SqliteOptions,
-    SqliteTelemetryStore, TelemetryStore,
+    Admission, Append, Event, IngestConfig, IngestLimits, Ingestor, PostgresOptions, PostgresTelemetryStore,
+    SequenceRange, SqliteOptions, SqliteTelemetryStore, TelemetryStore,
 };
 
 /// As the server has it.
@@ -29,8 +33,17 @@ const VEHICLES: usize = 1000;
 const SIGNALS: usize = 8;
 const NOW_US: i64 = 1_767_225_600_000_000;
 const GATEWAYS: usize = 8;
+/// Batches that overtake one that is held up: five of each vehicle.
+const HELD_FOR: usize = 5 * VEHICLES / GATEWAYS;
 
 type Failure = Box<dyn Error + Send + Sync>;
+
+/// How gateways deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Good,
+    Poor,
+}
 
 /// Vehicles that drive on, a batch at a time.
 struct Fleet {
@@ -39,15 +52,58 @@ struct Fleet {
     sequences: Vec<u64>,
     next: usize,
     prefix: usize,
+    connection: Connection,
+    random: fastrand::Rng,
+    /// Batches that others overtake, with when they come.
+    held: VecDeque<(usize, ReadingBatch)>,
+    /// The batch before, where it comes again.
+    again: Option<ReadingBatch>,
 }
 
 impl Fleet {
     fn new(rows: usize, prefix: usize) -> Fleet {
         let patterns = (0..64).map(|seed| pattern(rows, seed)).collect();
-        Fleet { rows, patterns, sequences: vec![0; VEHICLES / GATEWAYS], next: 0, prefix }
+        Fleet {
+            rows,
+            patterns,
+            sequences: vec![0; VEHICLES / GATEWAYS],
+            next: 0,
+            prefix,
+            connection: Connection::Good,
+            random: fastrand::Rng::with_seed(7),
+            held: VecDeque::new(),
+            again: None,
+        }
     }
 
+    /// What is sent next.
     fn batch(&mut self) -> Result<ReadingBatch, Failure> {
+        if self.connection == Connection::Good {
+            return self.measured();
+        }
+        if let Some(batch) = self.again.take() {
+            return Ok(batch);
+        }
+        if self.held.front().is_some_and(|(due, _)| *due <= self.next)
+            && let Some((_, batch)) = self.held.pop_front()
+        {
+            return Ok(batch);
+        }
+        loop {
+            let batch = self.measured()?;
+            match self.random.u32(..1_000) {
+                0 => {}
+                1..51 => self.held.push_back((self.next + HELD_FOR, batch)),
+                51..101 => {
+                    self.again = Some(batch.clone());
+                    return Ok(batch);
+                }
+                _ => return Ok(batch),
+            }
+        }
+    }
+
+    fn measured(&mut self) -> Result<ReadingBatch, Failure> {
         let place = self.next % self.sequences.len();
         self.sequences[place] += 1;
         let sequence = self.sequences[place];
@@ -104,9 +160,15 @@ async fn open(directory: &Path) -> Result<Arc<SqliteTelemetryStore>, Failure> {
 }
 
 /// Groups straight into the store, with what is due in the background beside them.
-async fn commits(directory: &Path, rows: usize, group: usize, length: Duration) -> Result<(), Failure> {
+async fn commits(
+    directory: &Path,
+    rows: usize,
+    group: usize,
+    connection: Connection,
+    length: Duration,
+) -> Result<(), Failure> {
     let store = open(directory).await?;
-    let count = commits_to(store, "sqlite", rows, group, length).await?;
+    let count = commits_to(store, "sqlite", rows, group, connection, length).await?;
     let bytes = fs_err::metadata(directory.join("ingest.db"))?.len();
     floor(directory, usize::try_from(bytes)? / count.max(1), count.min(500), rows * group)
 }
@@ -117,6 +179,7 @@ async fn commits_to(
     name: &str,
     rows: usize,
     group: usize,
+    connection: Connection,
     length: Duration,
 ) -> Result<usize, Failure> {
     let ended = Arc::new(AtomicBool::new(false));
@@ -131,27 +194,71 @@ async fn commits_to(
             Ok::<(), Failure>(())
         }
     });
-    let mut fleet = Fleet::new(rows, 0);
-    let source = Source { gateway: VehicleId::new(&format!("gateway-of-{rows}"))?, boot: VehicleId::new("boot")? };
+    // Vehicles of their own, so that the ledger is that of this run.
+    let prefix = rows * 2 + usize::from(connection == Connection::Poor);
+    let mut fleet = Fleet { connection, ..Fleet::new(rows, prefix) };
+    let source = Source { gateway: VehicleId::new(&format!("gateway-{prefix}"))?, boot: VehicleId::new("boot")? };
     let (mut times, mut readings) = (Vec::new(), 0);
+    let mut came = Ledger::new();
     let started = Instant::now();
     let mut busy = Duration::ZERO;
     while started.elapsed() < length {
         let append = |batch| Append { source: source.clone(), batch, received_us: NOW_US };
         let appends = (0..group).map(|_| fleet.batch().map(append)).collect::<Result<Vec<_>, _>>()?;
         let begun = Instant::now();
-        store.append(&appends).await?;
+        let outcomes = store.append(&appends).await?;
         let time = begun.elapsed();
         times.push(time);
         busy += time;
-        readings += rows * group;
+        for (append, outcome) in appends.iter().zip(outcomes) {
+            let is_new = came.add(&append.batch);
+            if is_new == matches!(outcome?, Admission::Duplicate) {
+                return Err(format!("{append:?} was taken for what it is not").into());
+            }
+            readings += if is_new { rows } else { 0 };
+        }
     }
     ended.store(true, Relaxed);
     background.await??;
     store.flush().await?;
+    came.check(&*store, &source).await?;
     let count = times.len();
-    println!("{name:8}  {rows:4} rows x {group:3}  {}  {}  {count} commits", rate(readings, busy), percentiles(times));
+    let untidy = if connection == Connection::Poor { "  late, twice, lost" } else { "" };
+    let (rate, percentiles) = (rate(readings, busy), percentiles(times));
+    println!("{name:8}  {rows:4} rows x {group:3}  {rate}  {percentiles}  {count} commits{untidy}");
     Ok(count)
+}
+
+/// What came of each vehicle.
+struct Ledger(HashMap<VehicleId, HashSet<u64>>);
+
+impl Ledger {
+    fn new() -> Ledger {
+        Ledger(HashMap::new())
+    }
+
+    /// Whether it had not come.
+    fn add(&mut self, batch: &ReadingBatch) -> bool {
+        match self.0.get_mut(&batch.vehicle) {
+            Some(numbers) => numbers.insert(batch.sequence),
+            None => self.0.entry(batch.vehicle.clone()).or_default().insert(batch.sequence),
+        }
+    }
+
+    /// The store's ledger must be this one.
+    async fn check(&self, store: &dyn TelemetryStore, source: &Source) -> Result<(), Failure> {
+        for (vehicle, numbers) in &self.0 {
+            let found = store.sequences(source, std::slice::from_ref(vehicle)).await?.remove(0);
+            let highest = numbers.iter().copied().max().unwrap_or_default();
+            let missing: u64 = found.gaps().iter().map(|range| range.last - range.first + 1).sum();
+            let is_hole = |range: &SequenceRange| (range.first..=range.last).all(|number| !numbers.contains(&number));
+            let came = u64::try_from(numbers.len())?;
+            if (found.highest(), missing) != (highest, highest - came) || !found.gaps().iter().all(is_hole) {
+                return Err(format!("the ledger of {vehicle} is {found:?}, expected {came} of {highest}").into());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Plain writes of the same bytes.
@@ -205,7 +312,7 @@ async fn gateway(ingestor: &Ingestor, number: usize, rows: usize, length: Durati
     let mut session = ingestor.open(source, &[]).await?;
     let mut fleet = Fleet::new(rows, number);
     let started = Instant::now();
-    let mut waiting = std::collections::VecDeque::new();
+    let mut waiting = VecDeque::new();
     let mut times = Vec::new();
     loop {
         let more = started.elapsed() < length;
@@ -223,11 +330,7 @@ async fn gateway(ingestor: &Ingestor, number: usize, rows: usize, length: Durati
 }
 
 /// Commits are in order, so that the first that waits is the first that is durable.
-fn note(
-    event: &Event,
-    waiting: &mut std::collections::VecDeque<Instant>,
-    times: &mut Vec<Duration>,
-) -> Result<(), Failure> {
+fn note(event: &Event, waiting: &mut VecDeque<Instant>, times: &mut Vec<Duration>) -> Result<(), Failure> {
     match event {
         Event::Durable { is_duplicate: false, .. } => times.extend(waiting.pop_front().map(|sent| sent.elapsed())),
         Event::Applied { .. } => {}
@@ -243,8 +346,11 @@ fn main() -> Result<(), Failure> {
     let length = Duration::from_secs(arguments.next().map_or(Ok(5), |seconds| seconds.parse())?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        commits(&directory, 256, 32, length).await?;
-        commits(&directory, 10, 400, length).await?;
+        for (rows, group) in [(256, 32), (10, 400)] {
+            for connection in [Connection::Good, Connection::Poor] {
+                commits(&directory, rows, group, connection, length).await?;
+            }
+        }
         gateways(&directory, 256, length).await?;
         gateways(&directory, 10, length).await?;
         let Ok(url) = std::env::var("EVSERVE_TEST_POSTGRES") else {
@@ -254,7 +360,9 @@ fn main() -> Result<(), Failure> {
         let store = PostgresTelemetryStore::open(PostgresOptions::new(url), &Catalogue::standard()).await?;
         let store: Arc<dyn TelemetryStore> = Arc::new(store);
         for (rows, group) in [(256, 32), (10, 400)] {
-            commits_to(Arc::clone(&store), "postgres", rows, group, length).await?;
+            for connection in [Connection::Good, Connection::Poor] {
+                commits_to(Arc::clone(&store), "postgres", rows, group, connection, length).await?;
+            }
         }
         Ok(())
     })
