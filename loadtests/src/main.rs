@@ -157,11 +157,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// The signal that asks this program to end.
+async fn stopped() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+    }
+}
+
 fn run(mut cli: Cli) -> anyhow::Result<ExitCode> {
     // One thread: what it can send is known, and its lateness is in the report.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     if let Some(Command::Swap(args)) = cli.command.take() {
-        return runtime.block_on(swap_command::run(*args));
+        return runtime.block_on(async {
+            // What is dropped here ends the server that was started for it.
+            tokio::select! {
+                ended = swap_command::run(*args) => ended,
+                signal = stopped() => anyhow::bail!("stopped by {}", signal?),
+            }
+        });
     }
     let broken = match cli.scenario()? {
         _ if matches!(cli.scenario, Kind::Hostile) => {
