@@ -36,7 +36,7 @@ mod thresholds;
 pub use alerts::{AlertsLoad, AlertsReport, run_alerts};
 pub use cars::cars;
 pub use driver::{LoadError, run, run_beside};
-pub use ingest::{IngestLoad, IngestPace, IngestReport, IngestThresholds, Vice, run_hostile, run_ingest};
+pub use ingest::{Connection, IngestLoad, IngestPace, IngestReport, IngestThresholds, Vice, run_hostile, run_ingest};
 pub use load::{Load, Pace, Picture, Scenario};
 pub use report::{Percentiles, Report};
 pub use swap::{

@@ -7,7 +7,8 @@ use std::{fmt::Display, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ev_loadtests::{
-    AlertsLoad, IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Report, Scenario, Thresholds, Vice,
+    AlertsLoad, Connection, IngestLoad, IngestPace, IngestThresholds, Load, Pace, Picture, Report, Scenario,
+    Thresholds, Vice,
 };
 use serde::Serialize;
 
@@ -28,6 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   ev-loadtests --scenario tensor --model vehicle-classifier --in-flight 4 --connections 1
   ev-loadtests --scenario ingest --gateways 4 --vehicles 25 --batch-readings 32    as fast as credit allows
   ev-loadtests --scenario ingest --rate 50000 --p99-max 50ms                        50,000 readings/s
+  ev-loadtests --scenario ingest --poor           some batches come twice, late or never; gap ledgers are checked
   ev-loadtests --scenario alerts --rate 20 --p99-max 50ms      from a reading to the alert it raises
   ev-loadtests --scenario hostile --duration 60s               gateways that keep to nothing
   ev-loadtests swap --swaps 10                                 another version every second, and who notices"
@@ -72,6 +74,10 @@ struct Cli {
     /// Readings of a batch, of eight signals each.
     #[arg(long, default_value_t = 32)]
     batch_readings: usize,
+    /// Gateways of the ingest scenario send some batches twice, some late and some never; at the end the server's gap
+    /// ledgers are compared with what did not come.
+    #[arg(long)]
+    poor: bool,
     /// Requests a second, evenly spaced, answered or not [default: 10000]; of the ingest scenario readings a second
     /// [default: as many as there is credit for].
     #[arg(long)]
@@ -271,6 +277,7 @@ impl Cli {
             vehicles: self.vehicles,
             batch_readings: self.batch_readings,
             pace: self.rate.map_or(IngestPace::Credit, IngestPace::Rate),
+            connection: if self.poor { Connection::Poor } else { Connection::Good },
             warm_up: self.warm_up,
             duration: self.duration,
         }

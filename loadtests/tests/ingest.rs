@@ -1,14 +1,19 @@
 //! Gateways keep to their credit, and a server is charged for what it keeps waiting.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use ev_client::proto::ev::telemetry::v1::{
-    Ack, Credit, Durability, Opened, PublishRequest, PublishResponse, Reject, RejectReason, StreamRequest,
-    StreamResponse, stream_request,
+    Ack, Credit, Durability, Gaps, Opened, PublishRequest, PublishResponse, Reject, RejectReason, SequenceRange,
+    StreamRequest, StreamResponse, stream_request,
     stream_response::Message,
     telemetry_ingest_server::{TelemetryIngest, TelemetryIngestServer},
 };
-use ev_loadtests::{IngestLoad, IngestPace, IngestReport, IngestThresholds, LoadError};
+use ev_loadtests::{Connection, IngestLoad, IngestPace, IngestReport, IngestThresholds, LoadError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
@@ -23,10 +28,26 @@ struct Taking {
     stalls_at: u64,
     /// From this batch on it refuses a reading of each.
     refuses_from: u64,
+    /// It tells no gaps of this vehicle.
+    forgets: Option<&'static str>,
+}
+
+/// The numbers that came of each vehicle.
+type Came = Arc<Mutex<HashMap<String, BTreeSet<u64>>>>;
+
+#[derive(Clone)]
+struct Server {
+    taking: Taking,
+    came: Came,
 }
 
 impl Taking {
-    async fn serve(self, mut requests: Streaming<StreamRequest>, sender: mpsc::Sender<Result<StreamResponse, Status>>) {
+    async fn serve(
+        self,
+        came: Came,
+        mut requests: Streaming<StreamRequest>,
+        sender: mpsc::Sender<Result<StreamResponse, Status>>,
+    ) {
         let tell = async |message| drop(sender.send(Ok(StreamResponse { message: Some(message) })).await);
         let ack = |vehicle_id: &str, sequence, durability: Durability| {
             let (vehicle_id, durability) = (vehicle_id.to_owned(), durability.into());
@@ -52,6 +73,7 @@ impl Taking {
                         let message = "a value".to_owned();
                         tell(Message::Reject(Reject { reason, message, readings: 1, ..Reject::default() })).await;
                     }
+                    add(&came, &batch.vehicle_id, batch.sequence);
                     held.push(batch);
                     if held.len() > usize::try_from(CREDIT).expect("small") {
                         let _ = sender.send(Err(Status::resource_exhausted("beyond credit"))).await;
@@ -74,24 +96,43 @@ impl Taking {
 }
 
 #[tonic::async_trait]
-impl TelemetryIngest for Taking {
+impl TelemetryIngest for Server {
     type StreamStream = ReceiverStream<Result<StreamResponse, Status>>;
 
     async fn stream(&self, request: Request<Streaming<StreamRequest>>) -> Result<Response<Self::StreamStream>, Status> {
         let (sender, receiver) = mpsc::channel(64);
-        let (server, requests) = (*self, request.into_inner());
-        tokio::spawn(server.serve(requests, sender));
+        let (came, requests) = (Arc::clone(&self.came), request.into_inner());
+        tokio::spawn(self.taking.serve(came, requests, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    async fn publish(&self, _: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        Err(Status::unimplemented("not asked for"))
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let mut response = PublishResponse::default();
+        for batch in request.into_inner().batches {
+            let missing = add(&self.came, &batch.vehicle_id, batch.sequence);
+            let ranges: Vec<_> =
+                missing.into_iter().map(|number| SequenceRange { first: number, last: number }).collect();
+            if !ranges.is_empty() && self.taking.forgets.is_none_or(|end| !batch.vehicle_id.ends_with(end)) {
+                response.gaps.push(Gaps { vehicle_id: batch.vehicle_id, ranges });
+            }
+        }
+        Ok(Response::new(response))
     }
 }
 
-async fn start(server: Taking) -> SocketAddr {
+/// What is missing then.
+fn add(came: &Came, vehicle: &str, number: u64) -> Vec<u64> {
+    let mut came = came.lock().expect("nothing panics");
+    let came = came.entry(vehicle.to_owned()).or_default();
+    came.insert(number);
+    let highest = came.last().copied().unwrap_or_default();
+    (1..highest).filter(|number| !came.contains(number)).collect()
+}
+
+async fn start(taking: Taking) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
+    let server = Server { taking, came: Came::default() };
     let server = tonic::transport::Server::builder().add_service(TelemetryIngestServer::new(server));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))));
     address
@@ -104,13 +145,14 @@ async fn run(server: Taking, pace: IngestPace) -> IngestReport {
         vehicles: 3,
         batch_readings: 10,
         pace,
+        connection: Connection::Good,
         warm_up: Duration::from_millis(100),
         duration: Duration::from_secs(1),
     };
     ev_loadtests::run_ingest(&load).await.expect("it runs")
 }
 
-const WELL: Taking = Taking { stalls_at: u64::MAX, refuses_from: u64::MAX };
+const WELL: Taking = Taking { stalls_at: u64::MAX, refuses_from: u64::MAX, forgets: None };
 
 #[tokio::test]
 async fn in_a_closed_loop_credit_is_used_and_kept() {
@@ -138,6 +180,28 @@ async fn refusals_fail_the_test_and_are_told() {
     assert!(report.rejected_readings >= 100, "{report}");
     assert!(report.error.as_deref().is_some_and(|error| error.contains("a value")), "{report}");
     assert_eq!(IngestThresholds::default().broken(&report).len(), 2, "{report}");
+}
+
+#[tokio::test]
+async fn over_poor_connections_gap_ledgers_are_checked() {
+    for (forgets, wrong) in [(None, 0), (Some("-1"), 2)] {
+        let load = IngestLoad {
+            endpoint: start(Taking { forgets, ..WELL }).await.to_string(),
+            gateways: 2,
+            vehicles: 3,
+            batch_readings: 10,
+            connection: Connection::Poor,
+            duration: Duration::from_secs(1),
+            ..IngestLoad::default()
+        };
+        let report = ev_loadtests::run_ingest(&load).await.expect("it runs");
+        assert_eq!(report.wrong_ledgers, wrong, "{report}");
+        assert_eq!(IngestThresholds::default().broken(&report).len(), usize::from(wrong > 0), "{report}");
+        assert!(report.batches_sent > 100 && report.batches_durable == report.batches_sent, "{report}");
+        // What was sent twice counts once.
+        let sent = report.sent_per_second;
+        assert!((0.90 * sent..0.99 * sent).contains(&report.durable_per_second), "{report}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@ use ev_benches::{
     grpc::{Placement, Process, machine},
     median,
 };
-use ev_loadtests::{AlertsLoad, AlertsReport, IngestLoad, IngestPace, IngestReport, run_alerts, run_ingest};
+use ev_loadtests::{
+    AlertsLoad, AlertsReport, Connection, IngestLoad, IngestPace, IngestReport, run_alerts, run_ingest,
+};
 
 /// From reading to alert at the 99th percentile, idle and at ten times what fills the server.
 const IDLE_BUDGET_MS: f64 = 50.0;
@@ -26,8 +28,15 @@ const FILLING: usize = 4;
 /// Readings a second of those beside hostile ones.
 const NEIGHBOURS_PER_SECOND: f64 = 5_000.0;
 
-/// Readings a batch, and how many of them a core is to receive in a second.
-const RECEIVED_BUDGETS: [(usize, f64); 3] = [(256, 10e6), (10, 3e6), (1, 1e6)];
+/// Readings a batch, how they come, and how many of them a core is to receive in a second.
+const RECEIVED_BUDGETS: [(usize, Connection, f64); 6] = [
+    (256, Connection::Good, 10e6),
+    (256, Connection::Poor, 10e6),
+    (10, Connection::Good, 3e6),
+    (10, Connection::Poor, 3e6),
+    (1, Connection::Good, 1e6),
+    (1, Connection::Poor, 1e6),
+];
 const RECEIVED_ROUNDS: usize = 3;
 const RECEIVED_TIME: Duration = Duration::from_secs(2);
 /// Hostile gateways, and what they do.
@@ -71,12 +80,17 @@ fn main() -> anyhow::Result<()> {
     println!("\n{:<58} {:>9} {:>9}  budget", "from a reading to its alert", "found", "allowed");
     let idle = alerts(&server, seconds)?;
     print_alerts("idle", &idle, IDLE_BUDGET_MS);
-    let overloading = thread::spawn(move || gateways(ingest, 10 * FILLING, IngestPace::Credit, 32, seconds + RAMP));
-    thread::sleep(RAMP / 2);
-    let overloaded = alerts(&server, seconds)?;
-    print_alerts("overloaded by gateways", &overloaded, OVERLOAD_BUDGET_MS);
-    let load = joined(overloading)?;
-    println!("{:<58} {:>9.0}", "  readings/s durable meanwhile", load.durable_per_second);
+    for (name, connection) in
+        [("overloaded by gateways", Connection::Good), ("the same, late, twice, lost", Connection::Poor)]
+    {
+        let load = IngestLoad { gateways: 10 * FILLING, connection, duration: seconds + RAMP, ..load(ingest) };
+        let overloading = thread::spawn(move || stored(&load));
+        thread::sleep(RAMP / 2);
+        let overloaded = alerts(&server, seconds)?;
+        print_alerts(name, &overloaded, OVERLOAD_BUDGET_MS);
+        let load = joined(overloading)?;
+        println!("{:<58} {:>9.0}", "    readings/s durable meanwhile", load.durable_per_second);
+    }
 
     received(&cli, &server, &place)?;
     neighbours(&cli, ingest)
@@ -92,33 +106,50 @@ fn received(cli: &Cli, server: &Process, place: &Placement) -> anyhow::Result<()
         "\n{:<36} {:>11} {:>11} {:>11} {:>11} {:>9}  budget",
         "readings/s, as fast as credit allows", "durable", "beside it*", "received*", "floor*", "expected"
     );
-    for (readings, budget) in RECEIVED_BUDGETS {
+    for (readings, connection, budget) in RECEIVED_BUDGETS {
+        let load = |process: &Process| IngestLoad {
+            gateways: FILLING,
+            batch_readings: readings,
+            connection,
+            duration: RECEIVED_TIME,
+            ..load(process.telemetry())
+        };
         let [mut durable, mut beside, mut received, mut floors] = [const { Vec::new() }; 4];
         for _ in 0..cli.rounds.clamp(1, RECEIVED_ROUNDS) {
-            let (report, thread) = busy(server, readings, "ingest-0")?;
+            let (report, thread) = busy(server, "ingest-0", || stored(&load(server)))?;
             durable.push(report.durable_per_second);
             beside.push(thread);
-            received.push(busy(&receiving, readings, "ingest-0")?.1);
-            floors.push(busy(&floor, readings, "serve-0")?.1);
+            received.push(busy(&receiving, "ingest-0", || sent(&load(&receiving)))?.1);
+            floors.push(busy(&floor, "serve-0", || sent(&load(&floor)))?.1);
         }
         let [durable, beside, received, floor] = [durable, beside, received, floors].map(median);
-        let name = format!("  {readings} a batch");
+        let how = if connection == Connection::Poor { ", late, twice, lost" } else { "" };
+        let name = format!("  {readings} a batch{how}");
         let verdict = verdict(received >= budget);
         println!("{name:<36} {durable:>11.0} {beside:>11.0} {received:>11.0} {floor:>11.0} {budget:>9.0}  {verdict}");
     }
     println!("  * a core of the thread that receives: while readings are stored; while they are forgotten; of a floor");
-    println!("    that acknowledges and drops what it is sent");
+    println!(
+        "    that acknowledges and drops what it is sent. Late, twice, lost: some batches come out of order, again or"
+    );
+    println!(
+        "    never; what comes again counts once, and the server's gap ledgers are compared with what did not come."
+    );
     Ok(())
 }
 
 /// Received readings by the processor time of the thread with this name.
-fn busy(server: &Process, readings: usize, thread: &str) -> anyhow::Result<(IngestReport, f64)> {
+fn busy(
+    server: &Process,
+    thread: &str,
+    send: impl Fn() -> anyhow::Result<IngestReport>,
+) -> anyhow::Result<(IngestReport, f64)> {
     let used = || -> anyhow::Result<Duration> {
         let threads = server.used_by_thread()?;
         Ok(threads.iter().filter(|(name, _)| name == thread).map(|(_, used)| *used).sum())
     };
     let before = used()?;
-    let report = gateways(server.telemetry(), FILLING, IngestPace::Credit, readings, RECEIVED_TIME)?;
+    let report = send()?;
     let after = used()?;
     // Warm-up included, in time and in readings.
     let count = report.received_per_second * (RECEIVED_TIME + IngestLoad::default().warm_up).as_secs_f64();
@@ -132,7 +163,8 @@ fn neighbours(cli: &Cli, ingest: SocketAddr) -> anyhow::Result<()> {
         if cli.vice.as_ref().is_some_and(|asked| asked != vice) {
             continue;
         }
-        let calm = || gateways(ingest, 2, IngestPace::Rate(NEIGHBOURS_PER_SECOND), 32, Duration::from_secs(1));
+        let pace = IngestPace::Rate(NEIGHBOURS_PER_SECOND);
+        let calm = || sent(&IngestLoad { gateways: 2, pace, duration: Duration::from_secs(1), ..load(ingest) });
         let mut ratios: [Vec<f64>; 4] = Default::default();
         let mut without_ms: [Vec<f64>; 2] = Default::default();
         for _ in 0..cli.rounds {
@@ -203,17 +235,21 @@ fn print_alerts(name: &str, report: &AlertsReport, budget_ms: f64) {
     println!("{name:<58} {p99:>9.2} {budget_ms:>9.2}  {}", verdict(p99 <= budget_ms));
 }
 
-fn gateways(
-    ingest: SocketAddr,
-    gateways: usize,
-    pace: IngestPace,
-    batch_readings: usize,
-    duration: Duration,
-) -> anyhow::Result<IngestReport> {
-    let load =
-        IngestLoad { endpoint: ingest.to_string(), gateways, batch_readings, pace, duration, ..IngestLoad::default() };
-    let report = runtime()?.block_on(run_ingest(&load))?;
+fn load(ingest: SocketAddr) -> IngestLoad {
+    IngestLoad { endpoint: ingest.to_string(), ..IngestLoad::default() }
+}
+
+fn sent(load: &IngestLoad) -> anyhow::Result<IngestReport> {
+    let report = runtime()?.block_on(run_ingest(load))?;
     anyhow::ensure!(report.error.is_none(), "{:?}", report.error);
+    Ok(report)
+}
+
+/// To a server that keeps what it is sent.
+fn stored(load: &IngestLoad) -> anyhow::Result<IngestReport> {
+    let report = sent(load)?;
+    let wrong = report.wrong_ledgers;
+    anyhow::ensure!(wrong == 0, "the gap ledgers of {wrong} vehicles are not what was left out");
     Ok(report)
 }
 

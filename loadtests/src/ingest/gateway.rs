@@ -1,4 +1,4 @@
-//! One gateway: sends within its credit, and times the acknowledgements.
+//! One gateway: sends within its credit, times the acknowledgements, and asks for the gap ledgers at the end.
 
 use std::{
     collections::VecDeque,
@@ -9,15 +9,17 @@ use std::{
 use ev_client::{
     Client, Replies,
     proto::ev::telemetry::v1::{
-        Ack, Durability, Open, SignalNaming, StreamRequest, StreamResponse, stream_request, stream_response::Message,
+        Ack, Durability, Gaps, Open, PublishRequest, SignalNaming, StreamRequest, StreamResponse, stream_request,
+        stream_response::Message,
     },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
-    IngestLoad, IngestPace,
+    Connection, IngestLoad, IngestPace,
     batches::{self, Batches},
+    delivery::Delivery,
     report::Counts,
 };
 use crate::{LoadError, driver::wait_until, report::Share};
@@ -26,6 +28,8 @@ use crate::{LoadError, driver::wait_until, report::Share};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages that wait for the connection; credit is a bound as well.
 const WAITING_MAX: usize = 256;
+/// Vehicles whose gap ledgers are asked for at once, each with a batch.
+const ASKED_MAX: usize = 16;
 
 /// When batches are due, and which count.
 pub(super) struct Schedule {
@@ -34,13 +38,16 @@ pub(super) struct Schedule {
     end: Instant,
     /// Of each gateway; none in a closed loop.
     batches_per_second: Option<f64>,
+    connection: Connection,
 }
 
 /// A gateway whose stream is open.
 pub(super) struct Gateway {
+    client: Client,
+    id: String,
     requests: mpsc::Sender<StreamRequest>,
     replies: Replies<StreamResponse>,
-    batches: Batches,
+    delivery: Delivery,
     /// Of each vehicle, what is not received and what is not durable yet.
     waiting: Vec<Waiting>,
     in_flight: usize,
@@ -48,10 +55,18 @@ pub(super) struct Gateway {
     counts: Counts,
 }
 
+/// What was sent of a vehicle, in that order.
 #[derive(Default)]
 struct Waiting {
-    received: VecDeque<(u64, Instant)>,
-    durable: VecDeque<(u64, Instant)>,
+    received: VecDeque<Waits>,
+    durable: VecDeque<Waits>,
+}
+
+#[derive(Clone, Copy)]
+struct Waits {
+    sequence: u64,
+    due: Instant,
+    is_repeated: bool,
 }
 
 // === impl Schedule ===
@@ -64,7 +79,13 @@ impl Schedule {
             IngestPace::Rate(rate) => Some(rate / per_batch),
             IngestPace::Credit => None,
         };
-        Schedule { begin, counted_from, end: counted_from + load.duration, batches_per_second }
+        Schedule {
+            begin,
+            counted_from,
+            end: counted_from + load.duration,
+            batches_per_second,
+            connection: load.connection,
+        }
     }
 
     /// When a batch is due; in a closed loop that is when it can be sent.
@@ -103,10 +124,13 @@ impl Gateway {
         if usize::try_from(opened.batch_readings_max).is_ok_and(|max| load.batch_readings > max) {
             return Err(LoadError::Invalid("a batch has more readings than the server takes"));
         }
+        let batches = Batches::new(index, load.vehicles, load.batch_readings);
         Ok(Gateway {
+            client: client.clone(),
+            id: id.to_owned(),
             requests,
             replies,
-            batches: Batches::new(index, load.vehicles, load.batch_readings),
+            delivery: Delivery::new(batches, load.vehicles, load.connection),
             waiting: (0..load.vehicles).map(|_| Waiting::default()).collect(),
             in_flight: 0,
             credit: u64::from(opened.credit),
@@ -116,10 +140,38 @@ impl Gateway {
 
     /// Sends until the time is up, and waits for what was sent.
     pub(super) async fn run(mut self, schedule: Arc<Schedule>) -> Counts {
-        if let Err(error) = self.send_and_time(&schedule).await {
+        let ended = match self.send_and_time(&schedule).await {
+            Ok(()) if schedule.connection == Connection::Poor => self.check_ledgers().await,
+            ended => ended,
+        };
+        if let Err(error) = ended {
             self.counts.error = Some(error);
         }
         self.counts
+    }
+
+    /// Asks with a batch of each vehicle which of those before it have not come.
+    async fn check_ledgers(&mut self) -> Result<(), String> {
+        let mut left = self.waiting.len();
+        while left > 0 {
+            let asked: Vec<_> = (0..left.min(ASKED_MAX)).map(|_| self.delivery.next_of_all()).collect();
+            left -= asked.len();
+            let request = PublishRequest {
+                gateway_id: self.id.clone(),
+                boot_id: self.id.clone(),
+                signals: batches::signals(),
+                signal_naming: SignalNaming::Vss.into(),
+                batches: asked.iter().map(|sending| sending.batch.clone()).collect(),
+                row_batches: Vec::new(),
+            };
+            let told = self.client.ingest().publish(request).await.map_err(|error| error.to_string())?;
+            for sending in asked {
+                let is_of = |gaps: &&Gaps| gaps.vehicle_id == sending.batch.vehicle_id;
+                let gaps: Vec<&Gaps> = told.gaps.iter().filter(is_of).collect();
+                self.counts.wrong_ledgers += u64::from(!self.delivery.is_ledger(sending.place, &gaps));
+            }
+        }
+        Ok(())
     }
 
     async fn send_and_time(&mut self, schedule: &Schedule) -> Result<(), String> {
@@ -166,10 +218,11 @@ impl Gateway {
     }
 
     fn batch(&mut self, due: Instant, schedule: &Schedule) -> StreamRequest {
-        let (place, batch) = self.batches.next();
-        let waiting = &mut self.waiting[place];
-        waiting.received.push_back((batch.sequence, due));
-        waiting.durable.push_back((batch.sequence, due));
+        let sending = self.delivery.next();
+        let waits = Waits { sequence: sending.batch.sequence, due, is_repeated: sending.is_repeated };
+        let waiting = &mut self.waiting[sending.place];
+        waiting.received.push_back(waits);
+        waiting.durable.push_back(waits);
         self.in_flight += 1;
         self.credit -= 1;
         if schedule.counts(due) {
@@ -177,7 +230,7 @@ impl Gateway {
             self.counts.sent_in_time += u64::from(Instant::now() < schedule.end);
             self.counts.lag.saturating_record(ns(due.elapsed()));
         }
-        StreamRequest { message: Some(stream_request::Message::Batch(batch)) }
+        StreamRequest { message: Some(stream_request::Message::Batch(sending.batch)) }
     }
 
     fn take(&mut self, reply: StreamResponse, schedule: &Schedule) {
@@ -194,30 +247,38 @@ impl Gateway {
     }
 
     fn acknowledged(&mut self, ack: &Ack, schedule: &Schedule) {
-        let Some(waiting) = self.batches.place_of(&ack.vehicle_id).and_then(|place| self.waiting.get_mut(place)) else {
+        let Some(waiting) = self.delivery.place_of(&ack.vehicle_id).and_then(|place| self.waiting.get_mut(place))
+        else {
             return;
         };
         let now = Instant::now();
-        let came = u64::from(schedule.counts(now));
-        while let Some((_, due)) = waiting.received.pop_front_if(|(sequence, _)| *sequence <= ack.sequence) {
-            self.counts.came_received += came;
-            if schedule.counts(due) {
+        let came = |waits: &Waits| u64::from(schedule.counts(now) && !waits.is_repeated);
+        for waits in acknowledged(&mut waiting.received, ack.sequence) {
+            self.counts.came_received += came(&waits);
+            if schedule.counts(waits.due) {
                 self.counts.received += 1;
-                self.counts.received_latency.saturating_record(ns(now - due));
+                self.counts.received_latency.saturating_record(ns(now - waits.due));
             }
         }
         if !matches!(ack.durability(), Durability::Durable | Durability::Applied) {
             return;
         }
-        while let Some((_, due)) = waiting.durable.pop_front_if(|(sequence, _)| *sequence <= ack.sequence) {
+        for waits in acknowledged(&mut waiting.durable, ack.sequence) {
             self.in_flight -= 1;
-            self.counts.came_durable += came;
-            if schedule.counts(due) {
+            self.counts.came_durable += came(&waits);
+            if schedule.counts(waits.due) {
                 self.counts.durable += 1;
-                self.counts.durable_latency.saturating_record(ns(now - due));
+                self.counts.durable_latency.saturating_record(ns(now - waits.due));
             }
         }
     }
+}
+
+/// What an acknowledgement covers: the batch with its number and what was sent before it. A late one's covers no more than
+/// that, and a higher one from before it was sent does not cover it.
+fn acknowledged(waiting: &mut VecDeque<Waits>, sequence: u64) -> impl Iterator<Item = Waits> {
+    let covered = waiting.iter().position(|waits| waits.sequence == sequence).map_or(0, |place| place + 1);
+    waiting.drain(..covered)
 }
 
 fn ns(duration: Duration) -> u64 {

@@ -15,6 +15,17 @@ pub enum IngestPace {
     Credit,
 }
 
+/// How batches get to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connection {
+    /// All of them, in order.
+    Good,
+    /// Each twentieth of a vehicle's twice, each twentieth after five that follow it, and one of a thousand never, of which
+    /// there are at most 32. At the end the server's gap ledgers are compared with what did not come.
+    Poor,
+}
+
 /// One load test of ingest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IngestLoad {
@@ -28,6 +39,8 @@ pub struct IngestLoad {
     pub batch_readings: usize,
     /// When batches are sent.
     pub pace: IngestPace,
+    /// How they get there.
+    pub connection: Connection,
     /// Time before anything is counted.
     pub warm_up: Duration,
     /// Time that is counted.
@@ -44,6 +57,7 @@ impl Default for IngestLoad {
             vehicles: 25,
             batch_readings: 32,
             pace: IngestPace::Credit,
+            connection: Connection::Good,
             warm_up: Duration::from_secs(1),
             duration: Duration::from_secs(10),
         }

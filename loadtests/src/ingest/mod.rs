@@ -1,6 +1,7 @@
 //! Gateways that stream readings.
 
 mod batches;
+mod delivery;
 mod gateway;
 mod hostile;
 mod load;
@@ -20,7 +21,7 @@ use gateway::{Gateway, Schedule};
 use report::Counts;
 
 pub use hostile::{Vice, run_hostile};
-pub use load::{IngestLoad, IngestPace};
+pub use load::{Connection, IngestLoad, IngestPace};
 pub use report::IngestReport;
 pub use thresholds::IngestThresholds;
 

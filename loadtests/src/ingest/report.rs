@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::{IngestLoad, IngestPace};
+use super::{Connection, IngestLoad, IngestPace};
 use crate::{Percentiles, report::Share};
 
 /// Longest time that is told apart.
@@ -19,10 +19,11 @@ pub(super) struct Counts {
     pub(super) sent_in_time: u64,
     pub(super) received: u64,
     pub(super) durable: u64,
-    /// Acknowledged while time counted, whenever they were due.
+    /// Acknowledged while time counted, whenever they were due, for the first time they were sent.
     pub(super) came_received: u64,
     pub(super) came_durable: u64,
     pub(super) rejected_readings: u64,
+    pub(super) wrong_ledgers: u64,
     pub(super) lag: Histogram<u64>,
     pub(super) received_latency: Histogram<u64>,
     pub(super) durable_latency: Histogram<u64>,
@@ -34,6 +35,8 @@ pub(super) struct Counts {
 pub struct IngestReport {
     /// When batches were sent.
     pub pace: IngestPace,
+    /// How they got there.
+    pub connection: Connection,
     /// Gateways.
     pub gateways: usize,
     /// Vehicles of a gateway.
@@ -52,12 +55,15 @@ pub struct IngestReport {
     pub batches_unacknowledged: u64,
     /// Readings sent a second in that time: below the rate where client or credit do not keep up.
     pub sent_per_second: f64,
-    /// Readings acknowledged as received a second in that time, whenever they were sent.
+    /// Readings acknowledged as received a second in that time, whenever they were sent. What was sent twice counts once.
     pub received_per_second: f64,
     /// Readings acknowledged as durable a second, counted in the same way.
     pub durable_per_second: f64,
     /// Readings that the server refused.
     pub rejected_readings: u64,
+    /// Vehicles whose gap ledger, as the server tells it at the end, is not what was left out; of good connections it is not
+    /// asked.
+    pub wrong_ledgers: u64,
     /// From when a batch was due to when it was sent: the client's own lateness and the wait for credit.
     pub lag_us: Percentiles,
     /// From when a batch was due to when it was acknowledged as received.
@@ -82,6 +88,7 @@ impl Counts {
             came_received: 0,
             came_durable: 0,
             rejected_readings: 0,
+            wrong_ledgers: 0,
             lag: histogram(),
             received_latency: histogram(),
             durable_latency: histogram(),
@@ -97,6 +104,7 @@ impl Counts {
         self.came_received += other.came_received;
         self.came_durable += other.came_durable;
         self.rejected_readings += other.rejected_readings;
+        self.wrong_ledgers += other.wrong_ledgers;
         for (all, one) in [
             (&mut self.lag, &other.lag),
             (&mut self.received_latency, &other.received_latency),
@@ -112,6 +120,7 @@ impl Counts {
         let readings = |batches: u64| Share(batches.saturating_mul(load.batch_readings as u64)).of(seconds);
         IngestReport {
             pace: load.pace,
+            connection: load.connection,
             gateways: load.gateways,
             vehicles: load.vehicles,
             batch_readings: load.batch_readings,
@@ -124,6 +133,7 @@ impl Counts {
             received_per_second: readings(self.came_received),
             durable_per_second: readings(self.came_durable),
             rejected_readings: self.rejected_readings,
+            wrong_ledgers: self.wrong_ledgers,
             lag_us: Percentiles::of(&self.lag),
             received_us: Percentiles::of(&self.received_latency),
             durable_us: Percentiles::of(&self.durable_latency),
@@ -142,6 +152,9 @@ impl fmt::Display for IngestReport {
             "ingest, {:?}, {gateways} gateways, {vehicles} vehicles each, {batch_readings} readings a batch, {:.1} s",
             self.pace, self.seconds
         )?;
+        if self.connection == Connection::Poor {
+            writeln!(f, "some batches twice, late or never; vehicles with a wrong gap ledger: {}", self.wrong_ledgers)?;
+        }
         writeln!(
             f,
             "batches: sent {batches_sent}, received {}, durable {batches_durable}, unacknowledged {}; readings refused {}",

@@ -63,6 +63,10 @@ impl IngestThresholds {
             let sent = report.sent_per_second;
             broken.push(format!("only {sent:.0} of {rate:.0} readings/s were sent: client or credit do not keep up"));
         }
+        if report.wrong_ledgers > 0 {
+            let vehicles = report.wrong_ledgers;
+            broken.push(format!("the gap ledgers of {vehicles} vehicles are not what was left out"));
+        }
         if let Some(error) = &report.error {
             broken.push(format!("a gateway failed: {error}"));
         }
@@ -73,11 +77,13 @@ impl IngestThresholds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::Connection;
 
     fn report() -> IngestReport {
         let percentiles = Percentiles { p50: 100.0, p90: 200.0, p99: 300.0, p999: 400.0, max: 500.0 };
         IngestReport {
             pace: IngestPace::Rate(1_000.0),
+            connection: Connection::Good,
             gateways: 1,
             vehicles: 1,
             batch_readings: 10,
@@ -90,6 +96,7 @@ mod tests {
             received_per_second: 1_000.0,
             durable_per_second: 1_000.0,
             rejected_readings: 0,
+            wrong_ledgers: 0,
             lag_us: percentiles,
             received_us: percentiles,
             durable_us: percentiles,
@@ -116,6 +123,7 @@ mod tests {
         check(&|report| report.rejected_readings = 1, default, &["0.0100 % of 10000 readings were refused or lost"]);
         check(&|report| report.batches_unacknowledged = 1, default, &["0.1000 % of 10000 readings"]);
         check(&|report| report.batches_sent = 0, default, &["0 readings were refused or lost"]);
+        check(&|report| report.wrong_ledgers = 2, default, &["the gap ledgers of 2 vehicles"]);
         check(&|report| report.sent_per_second = 900.0, default, &["only 900 of 1000 readings/s"]);
         check(&|report| report.error = Some("gone".to_owned()), default, &["a gateway failed: gone"]);
     }
