@@ -38,6 +38,12 @@ impl VehicleId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether both are the same piece of memory, and so equal. Two that are not may be equal all the same.
+    #[must_use]
+    pub fn is_same(&self, other: &VehicleId) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Borrow<str> for VehicleId {

@@ -11,7 +11,9 @@ use super::answers::Answers;
 /// What is to be acknowledged. It is as large as the batches of a burst.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
-    vehicles: HashMap<VehicleId, [Runs; 3], RandomState>,
+    /// By where in memory the vehicle's id is. It is the same of all batches of a session; where it is not, a vehicle has
+    /// more acknowledgements than it needs.
+    vehicles: HashMap<usize, (VehicleId, [Runs; 3]), RandomState>,
     /// Batches that were there before, each on its own: a gateway that resends waits for each.
     duplicates: Vec<(VehicleId, u64)>,
 }
@@ -34,10 +36,8 @@ const DURABILITIES: [Durability; 3] = [Durability::Received, Durability::Durable
 
 impl Acks {
     pub(super) fn add(&mut self, vehicle: &VehicleId, sequence: u64, durability: Durability) {
-        let runs = match self.vehicles.get_mut(vehicle) {
-            Some(runs) => runs,
-            None => self.vehicles.entry(vehicle.clone()).or_default(),
-        };
+        let address = vehicle.as_str().as_ptr().addr();
+        let (_, runs) = self.vehicles.entry(address).or_insert_with(|| (vehicle.clone(), Default::default()));
         let place = match durability {
             Durability::Unspecified | Durability::Received => 0,
             Durability::Durable => 1,
@@ -55,7 +55,7 @@ impl Acks {
         for (vehicle, sequence) in self.duplicates.drain(..) {
             answers.acknowledge(vehicle.as_str(), sequence, Durability::Durable, true);
         }
-        for (vehicle, runs) in self.vehicles.drain() {
+        for (_, (vehicle, runs)) in self.vehicles.drain() {
             for (runs, durability) in runs.into_iter().zip(DURABILITIES) {
                 runs.all().for_each(|last| answers.acknowledge(vehicle.as_str(), last, durability, false));
             }

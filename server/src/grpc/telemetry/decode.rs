@@ -1,15 +1,14 @@
 //! From what a gateway sends to readings of the catalogue.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, convert::Infallible};
 
-use ev_domain::{Binding, Catalogue, Column, Naming, Readings, SignalId, Values, VehicleId};
+use ev_domain::{Binding, Catalogue, Column, Naming, Readings, Signal, Values, VehicleId};
 use ev_proto::ev::telemetry::v1::{Batch, RowBatch, SignalDeclaration, SignalNaming};
 use ev_telemetry::{Reject, RejectReason};
-use foldhash::fast::RandomState;
 use prost_types::Timestamp;
 use tonic::Status;
 
-use super::wire::BatchView;
+use super::wire::{BatchView, Unusual};
 use crate::grpc::status;
 
 /// Most signals of a stream, and of a batch.
@@ -24,7 +23,8 @@ const EXCERPT_CHARS: usize = 64;
 /// The signals a stream has declared.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
-    by_id: HashMap<u32, Result<Binding, UnknownSignal>, RandomState>,
+    /// By id, rising.
+    signals: Vec<(u32, Result<Binding, UnknownSignal>)>,
 }
 
 /// A signal that cannot be taken.
@@ -88,7 +88,8 @@ impl Declared {
             let description = format!("has {} signals, expected at most {SIGNALS_MAX}", signals.len());
             return Err(status::invalid("signals", "TOO_MANY_SIGNALS", description));
         }
-        let mut by_id = HashMap::with_capacity_and_hasher(signals.len(), RandomState::default());
+        let mut declared = Declared { signals: Vec::with_capacity(signals.len()) };
+        let mut fields = HashMap::with_capacity(signals.len());
         for (index, SignalDeclaration { id, name, unit }) in signals.iter().enumerate() {
             let field = || format!("signals[{index}].id");
             if *id > SIGNAL_ID_MAX {
@@ -97,43 +98,61 @@ impl Declared {
             }
             let binding = catalogue.bind(naming, name, unit);
             let binding = binding.map_err(|error| UnknownSignal { name: excerpt(name), message: error.to_string() });
-            if by_id.insert(*id, binding).is_some() {
+            if fields.insert(*id, index).is_some() {
                 return Err(status::invalid(&field(), "DUPLICATE", format!("is {id}, which is declared before")));
             }
+            declared.signals.push((*id, binding));
         }
-        Ok(Declared { by_id })
+        declared.signals.sort_unstable_by_key(|(id, _)| *id);
+        Ok(declared)
     }
 
     /// What was declared and cannot be taken, to be told at once.
     pub(super) fn refused(&self) -> impl Iterator<Item = Reject> {
-        let refused = self.by_id.values().filter_map(|binding| binding.as_ref().err());
+        let refused = self.signals.iter().filter_map(|(_, binding)| binding.as_ref().err());
         refused.map(|unknown| unknown.reject(None, 0))
     }
 
     /// Readings of a columnar batch.
     pub(super) fn decode(&self, catalogue: &Catalogue, batch: Batch) -> Decoded {
         let Batch { first_time, time_deltas_us, columns, .. } = batch;
-        let columns = columns.into_iter().map(|column| (column.signal_id, Values::from(column.values)));
-        self.readings(catalogue, first_time, time_deltas_us.into_iter(), columns)
+        let columns = columns.into_iter().map(|column| Ok((column.signal_id, Values::from(column.values))));
+        let Ok(decoded) = self.readings::<Infallible>(catalogue, first_time, time_deltas_us.into_iter(), columns);
+        decoded
     }
 
     /// The same of one that was not taken apart.
-    pub(super) fn decode_view(&self, catalogue: &Catalogue, batch: &BatchView<'_>) -> Decoded {
-        let column = |(id, values): (u32, &[[u8; 4]])| (id, numbers(values));
-        self.readings(catalogue, batch.first_time, batch.time_deltas_us, batch.columns.map(column))
+    ///
+    /// # Errors
+    ///
+    /// When it is to be taken apart after all.
+    pub(super) fn decode_view(&self, catalogue: &Catalogue, batch: &BatchView<'_>) -> Result<Decoded, Unusual> {
+        let columns = batch.columns.map(|column| column.map(|(id, values)| (id, numbers(values))));
+        self.readings(catalogue, batch.first_time, batch.time_deltas_us, columns)
     }
 
-    fn readings(
+    /// What was declared with an id. Batches have their columns in the order of their declaration, as a rule: `next` is the
+    /// place after the one that was found before.
+    fn get(&self, id: u32, next: &mut usize) -> Option<&Result<Binding, UnknownSignal>> {
+        let is_next = self.signals.get(*next).is_some_and(|(declared, _)| *declared == id);
+        if !is_next {
+            *next = self.signals.binary_search_by_key(&id, |(declared, _)| *declared).ok()?;
+        }
+        let (_, binding) = self.signals.get(*next)?;
+        *next += 1;
+        Some(binding)
+    }
+
+    fn readings<E>(
         &self,
         catalogue: &Catalogue,
         first_time: Option<Timestamp>,
         time_deltas_us: impl ExactSizeIterator<Item = i64>,
-        columns: impl ExactSizeIterator<Item = (u32, Values)>,
-    ) -> Decoded {
+        columns: impl ExactSizeIterator<Item = Result<(u32, Values), E>>,
+    ) -> Result<Decoded, E> {
         let count = time_deltas_us.len();
-        let refuse = |reason: RejectReason, message: String| Decoded {
-            readings: Readings::default(),
-            rejects: vec![whole(reason, count, message)],
+        let refuse = |reason: RejectReason, message: String| {
+            Ok(Decoded { readings: Readings::default(), rejects: vec![whole(reason, count, message)] })
         };
         if columns.len() > SIGNALS_MAX {
             return refuse(
@@ -159,8 +178,10 @@ impl Declared {
         }
         let readings = Readings { times_us, columns: Vec::with_capacity(columns.len()) };
         let mut decoded = Decoded { readings, rejects: Vec::new() };
-        for (signal_id, values) in columns {
-            match self.by_id.get(&signal_id) {
+        let mut next = 0;
+        for column in columns {
+            let (signal_id, values) = column?;
+            match self.get(signal_id, &mut next) {
                 Some(Ok(binding)) => decoded.column(catalogue, *binding, values),
                 Some(Err(unknown)) => decoded.unknown(unknown, &values),
                 None => {
@@ -169,15 +190,22 @@ impl Declared {
                 }
             }
         }
-        decoded
+        Ok(decoded)
     }
 }
 
 /// Little-endian numbers.
 fn numbers(bytes: &[[u8; 4]]) -> Values {
-    let numbers = bytes.iter().copied().map(f32::from_le_bytes);
-    // A vector is filled many at a time.
-    if bytes.len() <= Values::new().inline_size() { numbers.collect() } else { numbers.collect::<Vec<f32>>().into() }
+    let number = f32::from_le_bytes;
+    match *bytes {
+        // What is stored piece by piece and then moved as a whole is waited for; this is the usual case of small batches.
+        [only] => Values::from_buf_and_len([number(only), 0.0, 0.0, 0.0], 1),
+        // A vector is filled many at a time.
+        _ if bytes.len() > Values::new().inline_size() => {
+            bytes.iter().copied().map(number).collect::<Vec<f32>>().into()
+        }
+        _ => bytes.iter().copied().map(number).collect(),
+    }
 }
 
 /// Readings of a batch in rows.
@@ -239,34 +267,38 @@ impl UnknownSignal {
     }
 }
 
+/// Takes out what is implausible, of which there is something, and says so.
+#[cold]
+fn leave_out(signal: &Signal, values: &mut Values) -> Reject {
+    let is_bad = |value: &f32| *value < signal.min || *value > signal.max;
+    let first = values.iter().position(is_bad);
+    let found = first.map_or(f32::NAN, |first| values[first]);
+    let readings = values.iter().filter(|value| is_bad(value)).count();
+    let unit: Cow<'_, str> = if signal.unit == "1" { "".into() } else { format!(" {}", signal.unit).into() };
+    let message = format!("{} is {found}, expected {} to {}{unit}", signal.name, signal.min, signal.max);
+    values.iter_mut().filter(|value| is_bad(value)).for_each(|value| *value = f32::NAN);
+    let reject = Reject::new(RejectReason::ImplausibleValue, readings, message);
+    Reject { signal: Some(signal.name.to_string()), value: Some(found), reading: first, ..reject }
+}
+
 // === impl Decoded ===
 
 impl Decoded {
-    /// Takes in a column, without what is implausible.
-    fn column(&mut self, catalogue: &Catalogue, binding: Binding, mut values: Values) {
+    /// Takes in a column, without what is implausible. Of another length or there twice, it is found by telemetry, which
+    /// refuses the batch.
+    fn column(&mut self, catalogue: &Catalogue, binding: Binding, values: Values) {
+        let Some(signal) = catalogue.signal(binding.signal) else { return };
+        // Where it stays: a column is not moved once more.
+        self.readings.columns.push(Column { signal: binding.signal, values });
+        let Some(Column { values, .. }) = self.readings.columns.last_mut() else { return };
         if !binding.is_identity() {
             values.iter_mut().for_each(|value| *value = binding.apply(*value));
         }
-        let Some(signal) = catalogue.signal(binding.signal) else { return };
         // Not a number is what a reading without a value has. Without an early end, it is many values at a time.
         let is_bad = |value: &f32| *value < signal.min || *value > signal.max;
         if values.iter().fold(false, |any, value| any | is_bad(value)) {
-            let first = values.iter().position(is_bad);
-            let found = first.map_or(f32::NAN, |first| values[first]);
-            let readings = values.iter().filter(|value| is_bad(value)).count();
-            let unit: Cow<'_, str> = if signal.unit == "1" { "".into() } else { format!(" {}", signal.unit).into() };
-            let message = format!("{} is {found}, expected {} to {}{unit}", signal.name, signal.min, signal.max);
-            let reject = Reject::new(RejectReason::ImplausibleValue, readings, message);
-            let signal = Some(signal.name.to_string());
-            self.rejects.push(Reject { signal, value: Some(found), reading: first, ..reject });
-            values.iter_mut().filter(|value| is_bad(value)).for_each(|value| *value = f32::NAN);
+            self.rejects.push(leave_out(signal, values));
         }
-        self.push(binding.signal, values);
-    }
-
-    fn push(&mut self, signal: SignalId, values: Values) {
-        // Of another length or there twice, it is found by telemetry, which refuses the batch.
-        self.readings.columns.push(Column { signal, values });
     }
 
     fn unknown(&mut self, unknown: &UnknownSignal, values: &[f32]) {

@@ -213,8 +213,9 @@ impl<'a> GatewayStream<'a> {
     }
 
     async fn take(&mut self, message: Bytes) -> Ended {
-        if let Some(batch) = BatchView::of(&message) {
-            let decoded = self.declared.decode_view(&self.inner.catalogue, &batch);
+        if let Some(batch) = BatchView::of(&message)
+            && let Ok(decoded) = self.declared.decode_view(&self.inner.catalogue, &batch)
+        {
             return self.submit(batch.vehicle_id, batch.sequence, decoded).await;
         }
         match wire::decoded(message).map_err(|error| self.unreadable(error))?.message {

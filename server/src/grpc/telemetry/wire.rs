@@ -10,7 +10,7 @@ use tonic::Status;
 
 /// A `StreamRequest` with a `Batch`, each field of which is there once at most, in the order of its number.
 ///
-/// What is in it was looked through: it is what prost finds in the same bytes.
+/// What is in it was looked through, but for what is in its columns: it is what prost finds in the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BatchView<'a> {
     pub(super) vehicle_id: &'a str,
@@ -27,12 +27,16 @@ pub(super) struct Deltas<'a> {
     count: usize,
 }
 
-/// Columns, all of them to the end.
+/// Columns, all of them to the end. What is in each is looked through when it is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Columns<'a> {
     left: &'a [u8],
     count: usize,
 }
+
+/// A column that is to be read by prost, and with it all of its message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Unusual;
 
 /// Length-delimited and varint fields by their keys.
 mod key {
@@ -113,18 +117,18 @@ impl ExactSizeIterator for Deltas<'_> {}
 
 impl<'a> Columns<'a> {
     fn of(batch: &'a [u8]) -> Option<Columns<'a>> {
-        Some(Columns { left: batch, count: count(batch, column)? })
+        Some(Columns { left: batch, count: count(batch, |left| field(left, key::COLUMNS).flatten())? })
     }
 }
 
 impl<'a> Iterator for Columns<'a> {
     /// The signal's id, and its values in four bytes each.
-    type Item = (u32, &'a [[u8; 4]]);
+    type Item = Result<(u32, &'a [[u8; 4]]), Unusual>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = column(&mut self.left)?;
+        let next = field(&mut self.left, key::COLUMNS).flatten()?;
         self.count -= 1;
-        Some(next)
+        Some(column(next).ok_or(Unusual))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -146,8 +150,7 @@ fn count<'a, T>(mut left: &'a [u8], part: impl Fn(&mut &'a [u8]) -> Option<T>) -
     Some(count)
 }
 
-fn column<'a>(left: &mut &'a [u8]) -> Option<(u32, &'a [[u8; 4]])> {
-    let mut column = field(left, key::COLUMNS).flatten()?;
+fn column(mut column: &[u8]) -> Option<(u32, &[[u8; 4]])> {
     let signal_id = u32::try_from(number(&mut column, key::SIGNAL_ID)?.unwrap_or_default()).ok()?;
     let (values, rest) = field(&mut column, key::VALUES)?.unwrap_or_default().as_chunks::<4>();
     (column.is_empty() && rest.is_empty()).then_some((signal_id, values))
@@ -238,7 +241,8 @@ mod tests {
         prop_assert_eq!(view.time_deltas_us.len(), batch.time_deltas_us.len());
         prop_assert_eq!(view.time_deltas_us.collect::<Vec<_>>(), batch.time_deltas_us);
         prop_assert_eq!(view.columns.len(), batch.columns.len());
-        for ((id, values), column) in view.columns.zip(batch.columns) {
+        for (found, column) in view.columns.zip(batch.columns) {
+            let Ok((id, values)) = found else { return Ok(false) };
             // Bits, since a NaN equals nothing.
             let expected: Vec<_> = column.values.into_iter().map(f32::to_le_bytes).collect();
             prop_assert_eq!((id, values), (column.signal_id, &*expected));

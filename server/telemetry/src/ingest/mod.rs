@@ -8,6 +8,7 @@ mod limits;
 mod queue;
 mod session;
 mod stats;
+mod vehicles;
 mod writer;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};

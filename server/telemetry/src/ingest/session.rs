@@ -1,15 +1,15 @@
 //! A gateway's side.
 
-use std::{collections::HashMap, sync::Arc, vec};
+use std::{sync::Arc, vec};
 
 use ev_domain::{ReadingBatch, Source, VehicleId};
-use foldhash::fast::RandomState;
 use tokio::sync::mpsc;
 
 use super::{
     Shared,
     queue::{Closed, Seat},
     stats::Counters,
+    vehicles::Vehicles,
     writer::{EventSender, Work},
 };
 use crate::{Admission, Append, Quarantined, Reject, RejectReason, Sequence, SequenceLimits, TelemetryError};
@@ -29,7 +29,7 @@ pub struct Session {
     source: Source,
     seat: Seat<Work>,
     /// What is stored, and what is on its way.
-    sequences: HashMap<VehicleId, Sequence, RandomState>,
+    vehicles: Vehicles,
     /// Batches that may be on their way: grows to the configured credit.
     window: u32,
     /// Batches on their way.
@@ -127,7 +127,10 @@ impl Session {
             return Err(TelemetryError::Overloaded { what: "the list of a gateway's vehicles" });
         }
         let sequences = shared.store.sequences(&source, vehicles).await?;
-        let sequences = vehicles.iter().cloned().zip(sequences).collect();
+        let mut met = Vehicles::default();
+        for (vehicle, sequence) in vehicles.iter().zip(sequences) {
+            met.meet(vehicle.clone(), sequence);
+        }
         let credit_max = shared.config.credit.get();
         let events_max = usize::try_from(credit_max).unwrap_or(usize::MAX).saturating_mul(EVENTS_PER_BATCH);
         let (sender, events) = mpsc::channel(events_max);
@@ -137,7 +140,7 @@ impl Session {
             shared,
             source,
             seat,
-            sequences,
+            vehicles: met,
             window,
             in_flight: 0,
             unannounced: false,
@@ -157,13 +160,13 @@ impl Session {
     /// What has come of a vehicle, as far as this session knows it: next expected, gaps.
     #[must_use]
     pub fn sequence(&self, vehicle: &VehicleId) -> Option<&Sequence> {
-        self.sequences.get(vehicle)
+        self.vehicles.sequence(vehicle)
     }
 
     /// The id of a vehicle that this session has met: no need to check it again, nor to make it.
     #[must_use]
-    pub fn known(&self, vehicle: &str) -> Option<VehicleId> {
-        self.sequences.get_key_value(vehicle).map(|(vehicle, _)| vehicle.clone())
+    pub fn known(&mut self, vehicle: &str) -> Option<VehicleId> {
+        self.vehicles.known(vehicle)
     }
 
     /// Batches that may be on their way: few at first, more with each that ends well, at most what is configured.
@@ -209,7 +212,7 @@ impl Session {
         if self.credit() == 0 {
             return Err(SubmitError::OutOfCredit { credit: self.window });
         }
-        self.meet(&batch, now_us).await?;
+        let place = self.meet(&batch, now_us).await?;
         let rejects = self.shared.config.limits.apply(&mut batch.readings, now_us);
         let readings = batch.readings.len();
         let room = match self.seat.room_now(readings) {
@@ -223,7 +226,7 @@ impl Session {
         };
         let room = room.map_err(|Closed| shutting_down())?;
         // No waiting from here on: it is taken in as a whole.
-        let (admission, skipped) = self.admit(&batch, now_us)?;
+        let (admission, skipped) = self.admit(place, &batch, now_us)?;
         rejects.iter().for_each(|reject| self.count(&batch, now_us, reject));
         Counters::add(&self.shared.counters.batches_received, 1);
         let append = Append { source: self.source.clone(), batch, received_us: now_us };
@@ -281,13 +284,13 @@ impl Session {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Reads what has come of a vehicle that the gateway did not name when it opened.
-    async fn meet(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<(), SubmitError> {
-        if self.sequences.contains_key(&batch.vehicle) {
-            return Ok(());
+    /// The batch's vehicle's place. Reads what has come of one that the gateway did not name when it opened.
+    async fn meet(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<usize, SubmitError> {
+        if let Some(place) = self.vehicles.place(&batch.vehicle) {
+            return Ok(place);
         }
         let max = self.shared.config.vehicles_per_gateway_max;
-        if self.sequences.len() >= max {
+        if self.vehicles.len() >= max {
             let message = format!("the gateway has sent of {max} vehicles already, and may not of more");
             return Err(self.refuse(batch, now_us, RejectReason::VehicleNotAllowed, message));
         }
@@ -295,17 +298,14 @@ impl Session {
         self.announce();
         let vehicle = std::slice::from_ref(&batch.vehicle);
         let sequences = self.shared.store.sequences(&self.source, vehicle).await.map_err(SubmitError::Closed)?;
-        self.sequences.insert(batch.vehicle.clone(), sequences.into_iter().next().unwrap_or_default());
-        Ok(())
+        let sequence = sequences.into_iter().next().unwrap_or_default();
+        Ok(self.vehicles.meet(batch.vehicle.clone(), sequence))
     }
 
     /// What a batch is to those before it, and whether it has left a hole.
-    fn admit(&mut self, batch: &ReadingBatch, now_us: i64) -> Result<(Admission, bool), SubmitError> {
+    fn admit(&mut self, place: usize, batch: &ReadingBatch, now_us: i64) -> Result<(Admission, bool), SubmitError> {
         let limits: SequenceLimits = self.shared.store.sequence_limits();
-        let sequence = match self.sequences.get_mut(&batch.vehicle) {
-            Some(sequence) => sequence,
-            None => self.sequences.entry(batch.vehicle.clone()).or_default(),
-        };
+        let sequence = self.vehicles.sequence_at(place);
         let expected = sequence.next_expected();
         let admitted = sequence.admit(batch.sequence, &limits);
         let skipped = admitted == Ok(Admission::New) && batch.sequence != expected;
