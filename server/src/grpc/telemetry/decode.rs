@@ -307,3 +307,52 @@ impl Decoded {
         self.rejects.push(unknown.reject(first, readings));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ev_proto::ev::telemetry::v1::{Column, StreamRequest, stream_request::Message};
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+
+    /// Declared with 7, 2 and 5, the last of which nobody knows.
+    fn declared(catalogue: &Catalogue) -> Declared {
+        let declaration = |(id, name, unit): (u32, &str, &str)| SignalDeclaration {
+            id,
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+        };
+        let signals = [(7, "Vehicle.Speed", "m/s"), (2, "Vehicle.CurrentLocation.Altitude", "m"), (5, "Oddity", "")];
+        Declared::new(catalogue, Naming::Vss, &signals.map(declaration)).expect("a declaration")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_where_it_lies_is_what_is_read_of_parts(
+            ids in prop::collection::vec(prop::sample::select(vec![2u32, 5, 7, 9]), 0..5),
+            values in prop::collection::vec(-2_000.0f32..9_000.0, 6),
+            count in 0usize..6,
+        ) {
+            let catalogue = Catalogue::standard();
+            let declared = declared(&catalogue);
+            let column = |signal_id: &u32| Column { signal_id: *signal_id, values: values[..count].to_vec() };
+            let batch = Batch {
+                vehicle_id: "car-1".to_owned(),
+                sequence: 1,
+                first_time: Some(Timestamp { seconds: 1_767_225_600, nanos: 0 }),
+                time_deltas_us: vec![1_000; count],
+                columns: ids.iter().map(column).collect(),
+                ..Batch::default()
+            };
+            let message = StreamRequest { message: Some(Message::Batch(batch.clone())) }.encode_to_vec();
+            let view = BatchView::of(&message).expect("the usual encoding");
+            let found = declared.decode_view(&catalogue, &view).expect("usual columns");
+            let expected = declared.decode(&catalogue, batch);
+            // A value that was left out is not a number, and equals nothing.
+            prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+            let known = ids.iter().filter(|id| [2, 7].contains(*id)).count();
+            prop_assert_eq!(found.readings.columns.len(), if count == 0 { 0 } else { known });
+        }
+    }
+}

@@ -286,5 +286,12 @@ mod tests {
         check(&[0x12, 5, 0x10, 1, 0x0a, 1, b'a']);
         check(&[0x12, 2, 0x28, 2]);
         assert!(BatchView::of(&[0x12, 0]).is_some(), "an empty batch");
+        // A column with a field that nobody knows, and one whose values are not packed.
+        for column in [&[0x18, 1][..], &[0x15, 0, 0, 0x80, 0x3f]] {
+            let length = u8::try_from(column.len()).expect("a short column");
+            let message = [&[0x12, length + 2, 0x32, length], column].concat();
+            let batch = BatchView::of(&message).expect("a batch");
+            assert_eq!(batch.columns.collect::<Vec<_>>(), [Err(Unusual)], "{message:?}");
+        }
     }
 }
