@@ -112,7 +112,7 @@ impl Delivery {
     pub(super) fn is_ledger(&self, place: usize, gaps: &[&Gaps]) -> bool {
         let sent = &self.sent[place];
         let mut missing = sent.missing.range(..sent.highest);
-        let count: usize = sent.missing.range(..sent.highest).count();
+        let count = missing.clone().count();
         let ranges = || gaps.iter().flat_map(|gaps| &gaps.ranges);
         let of_all = |range: &SequenceRange| range.last.saturating_sub(range.first).saturating_add(1);
         let told = ranges().map(of_all).fold(0, u64::saturating_add);

@@ -168,6 +168,7 @@ impl Gateway {
             for sending in asked {
                 let is_of = |gaps: &&Gaps| gaps.vehicle_id == sending.batch.vehicle_id;
                 let gaps: Vec<&Gaps> = told.gaps.iter().filter(is_of).collect();
+                self.counts.ledgers += 1;
                 self.counts.wrong_ledgers += u64::from(!self.delivery.is_ledger(sending.place, &gaps));
             }
         }

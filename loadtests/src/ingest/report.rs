@@ -23,6 +23,7 @@ pub(super) struct Counts {
     pub(super) came_received: u64,
     pub(super) came_durable: u64,
     pub(super) rejected_readings: u64,
+    pub(super) ledgers: u64,
     pub(super) wrong_ledgers: u64,
     pub(super) lag: Histogram<u64>,
     pub(super) received_latency: Histogram<u64>,
@@ -61,8 +62,9 @@ pub struct IngestReport {
     pub durable_per_second: f64,
     /// Readings that the server refused.
     pub rejected_readings: u64,
-    /// Vehicles whose gap ledger, as the server tells it at the end, is not what was left out; of good connections it is not
-    /// asked.
+    /// Vehicles whose gap ledger was asked for at the end: those of poor connections that lasted so long.
+    pub ledgers: u64,
+    /// Of those, the ones of which the server told something else than what was left out.
     pub wrong_ledgers: u64,
     /// From when a batch was due to when it was sent: the client's own lateness and the wait for credit.
     pub lag_us: Percentiles,
@@ -88,6 +90,7 @@ impl Counts {
             came_received: 0,
             came_durable: 0,
             rejected_readings: 0,
+            ledgers: 0,
             wrong_ledgers: 0,
             lag: histogram(),
             received_latency: histogram(),
@@ -104,6 +107,7 @@ impl Counts {
         self.came_received += other.came_received;
         self.came_durable += other.came_durable;
         self.rejected_readings += other.rejected_readings;
+        self.ledgers += other.ledgers;
         self.wrong_ledgers += other.wrong_ledgers;
         for (all, one) in [
             (&mut self.lag, &other.lag),
@@ -133,6 +137,7 @@ impl Counts {
             received_per_second: readings(self.came_received),
             durable_per_second: readings(self.came_durable),
             rejected_readings: self.rejected_readings,
+            ledgers: self.ledgers,
             wrong_ledgers: self.wrong_ledgers,
             lag_us: Percentiles::of(&self.lag),
             received_us: Percentiles::of(&self.received_latency),
@@ -153,7 +158,8 @@ impl fmt::Display for IngestReport {
             self.pace, self.seconds
         )?;
         if self.connection == Connection::Poor {
-            writeln!(f, "some batches twice, late or never; vehicles with a wrong gap ledger: {}", self.wrong_ledgers)?;
+            let (asked, wrong) = (self.ledgers, self.wrong_ledgers);
+            writeln!(f, "some batches twice, late or never; gap ledgers: {asked} asked for, {wrong} wrong")?;
         }
         writeln!(
             f,

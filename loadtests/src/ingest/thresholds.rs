@@ -96,6 +96,7 @@ mod tests {
             received_per_second: 1_000.0,
             durable_per_second: 1_000.0,
             rejected_readings: 0,
+            ledgers: 0,
             wrong_ledgers: 0,
             lag_us: percentiles,
             received_us: percentiles,
