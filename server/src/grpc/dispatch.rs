@@ -36,7 +36,7 @@ use super::{
     health::HealthService,
     held::{MessageMemory, Until},
     let_go::until_drain,
-    oip::OipService,
+    oip::{self, OipService},
     outcomes::OutcomesService,
     predictor::Predictor,
     range::{self, RangeService},
@@ -45,7 +45,7 @@ use super::{
     telemetry::QueryService,
     thermal::{self, ThermalService},
     unary::{self, Replayed},
-    vision::VisionService,
+    vision::{self, VisionService},
 };
 
 /// Bounds of the services' messages.
@@ -79,8 +79,7 @@ struct Services {
     /// Reflection, and the answer to paths that nobody serves.
     rest: tonic::service::Routes,
     predictor: Arc<Predictor>,
-    /// Largest request of the predictor's services, in bytes.
-    size_max: usize,
+    limits: ServiceLimits,
     /// What requests with pictures hold.
     memory: Arc<MessageMemory>,
 }
@@ -162,7 +161,7 @@ impl Dispatch {
                 .add_service(builder().build_v1alpha()?.max_decoding_message_size(64 * 1024))
                 .prepare(),
             predictor: Arc::clone(predictor),
-            size_max: limits.message,
+            limits,
             memory: Arc::clone(memory),
         })))
     }
@@ -184,18 +183,33 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> AnswerFuture {
         macro_rules! call {
-            ($($service:ident / $method:literal),+) => {
+            (
+                $($service:ident / $method:literal),+;
+                counted: $($counted:ident / $counted_method:literal),+
+            ) => {
                 match named(request.uri().path()) {
                     $(Some((name, $method)) if name == name_of(&self.0.$service) => {
                         let (services, predictor) = (Arc::clone(&self.0), Arc::clone(&self.0.predictor));
+                        let one = |predictor: &_, request: &mut _, call| $service::one(predictor, request, call);
                         let tonic = move |request| services.call(request);
-                        unary::answer(predictor, self.0.size_max, request, $service::one, tonic)
+                        unary::answer(predictor, self.0.limits.message, request, one, tonic)
+                    })+
+                    $(Some((name, $counted_method)) if name == name_of(&self.0.$counted) => {
+                        let (services, predictor) = (Arc::clone(&self.0), Arc::clone(&self.0.predictor));
+                        let one = |predictor: &_, request: &mut _, call| $counted::one(predictor, request, call);
+                        let tonic = move |request| services.$counted.clone().call(request);
+                        self.0.memory.count(request, Until::Answered, |request| {
+                            unary::answer(predictor, self.0.limits.image_message, request, one, tonic)
+                        })
                     })+
                     _ => self.0.call(request.map(Replayed::untouched)),
                 }
             };
         }
-        call!(range / "Predict", charging / "Predict", battery / "Predict", thermal / "Assess")
+        call!(
+            range / "Predict", charging / "Predict", battery / "Predict", thermal / "Assess";
+            counted: oip / "ModelInfer", vision / "Classify"
+        )
     }
 }
 

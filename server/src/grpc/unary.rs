@@ -1,9 +1,10 @@
-//! Unary predictions whose request came as nearly all do: one message, in one frame, and nothing after it.
+//! Unary predictions whose request came as nearly all do: one message, and nothing after it.
 //!
 //! tonic reads every request as a stream of messages: buffers to gather them in, a boxed decoder and a boxed body, and a
-//! future of two kilobytes that is moved around them. A message that is there as a whole needs none of it. Whatever came
-//! otherwise (in pieces, compressed, too large, not to be decoded, with trailers) goes to tonic from its first byte, so
-//! that there is one place where such a request is understood or refused.
+//! future of two kilobytes that is moved around them. One message needs none of it: what came in one frame is read where
+//! it lies, and what came in several is gathered once. Whatever came otherwise (compressed, too large, not to be decoded,
+//! with trailers) goes to tonic from its first byte, so that there is one place where such a request is understood or
+//! refused.
 
 use std::{
     convert::Infallible,
@@ -36,9 +37,12 @@ const ANSWER_CAPACITY: usize = 256;
 /// A request's body, with what was read of it put back.
 pub(super) struct Replayed<B: http_body::Body> {
     /// What comes first, in this order. In a box, for hardly any body has it.
-    read: Option<Box<[Received<B>; 2]>>,
+    read: Option<Read<B>>,
     body: B,
 }
+
+/// What was read of a body.
+type Read<B> = Box<[Received<B>; 2]>;
 
 /// What a body gives when it is asked.
 type Received<B> = Option<Result<Frame<Bytes>, <B as http_body::Body>::Error>>;
@@ -57,7 +61,7 @@ pub(super) fn answer<B, Q, A>(
     predictor: Arc<Predictor>,
     size_max: usize,
     mut request: Request<B>,
-    one: impl FnOnce(&Arc<Predictor>, &Q, Call) -> Reply<A> + Send + 'static,
+    one: impl FnOnce(&Arc<Predictor>, &mut Q, Call) -> Reply<A> + Send + 'static,
     tonic: impl FnOnce(Request<Replayed<B>>) -> AnswerFuture + Send + 'static,
 ) -> AnswerFuture
 where
@@ -66,19 +70,23 @@ where
     A: Message + 'static,
 {
     Box::pin(async move {
-        let first = received(request.body_mut()).await;
-        let message = first.as_ref().and_then(|first| whole(first.as_ref().ok()?, size_max));
-        let second = if message.is_some() { received(request.body_mut()).await } else { None };
-        let message =
-            message.filter(|_| second.is_none() && !request.headers().keys().any(|name| name == GRPC_ENCODING));
-        let Some(message) = message.and_then(|message| Q::decode(message).ok()) else {
-            return tonic(request.map(|body| Replayed { read: Some(Box::new([first, second])), body })).await;
+        if request.headers().keys().any(|name| name == GRPC_ENCODING) {
+            return tonic(request.map(Replayed::untouched)).await;
+        }
+        let framed = match framed(request.body_mut(), size_max).await {
+            Ok(framed) => framed,
+            Err(read) => return tonic(request.map(|body| Replayed { read: Some(read), body })).await,
         };
+        let Ok(mut message) = Q::decode(framed.slice(HEAD..)) else {
+            let read = Some(Box::new([Some(Ok(Frame::data(framed))), None]));
+            return tonic(request.map(|body| Replayed { read, body })).await;
+        };
+        drop(framed);
         let call = match predictor.call_with(request.extensions(), request.headers()) {
             Ok(call) => call,
             Err(status) => return Ok(status.into_http()),
         };
-        let reply = one(&predictor, &message, call);
+        let reply = one(&predictor, &mut message, call);
         drop(message);
         Ok(match reply {
             Reply::Answered(answer) => response(&answer),
@@ -91,22 +99,68 @@ where
     })
 }
 
-/// The next frame, or none at the end.
-async fn received<B: http_body::Body<Data = Bytes> + Unpin>(body: &mut B) -> Received<B> {
-    if body.is_end_stream() {
-        return None;
+/// The only message of a request with its head, or what was read until it was seen not to be one.
+#[inline]
+async fn framed<B>(body: &mut B, size_max: usize) -> Result<Bytes, Read<B>>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let begun = match received(body).await.map(|first| first.map(Frame::into_data)) {
+        Some(Ok(Ok(data))) => data,
+        Some(Ok(Err(trailers))) => return Err(Box::new([Some(Ok(trailers)), None])),
+        Some(Err(error)) => return Err(Box::new([Some(Err(error)), None])),
+        None => return Err(Box::new([None, None])),
+    };
+    let Some(length) = announced(&begun, size_max) else {
+        return Err(Box::new([Some(Ok(Frame::data(begun))), None]));
+    };
+    // Boxed: every call has room for this future, and hardly any needs it.
+    let framed = if begun.len() < length { Box::pin(gathered(body, &begun, length)).await? } else { begun };
+    let after = if framed.len() == length { received(body).await } else { None };
+    if framed.len() == length && after.is_none() {
+        return Ok(framed);
     }
-    poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+    Err(Box::new([Some(Ok(Frame::data(framed))), after]))
 }
 
-/// The message of a frame that has it from its first to its last byte, and nothing else.
+/// A message that comes in pieces, the first of which is there.
+async fn gathered<B>(body: &mut B, begun: &[u8], length: usize) -> Result<Bytes, Read<B>>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut bytes = BytesMut::with_capacity(length);
+    bytes.extend_from_slice(begun);
+    while bytes.len() < length {
+        let next = received(body).await;
+        match next.as_ref().and_then(|next| next.as_ref().ok()?.data_ref()) {
+            Some(piece) if piece.len() <= length - bytes.len() => bytes.extend_from_slice(piece),
+            _ => return Err(Box::new([Some(Ok(Frame::data(bytes.freeze()))), next])),
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// The next frame that says something, or none at the end. tonic's clients end a request with a frame of nothing.
 #[inline]
-fn whole(frame: &Frame<Bytes>, size_max: usize) -> Option<Bytes> {
-    let data = frame.data_ref()?;
-    let (head, message) = data.split_first_chunk::<HEAD>()?;
-    let [compressed, length @ ..] = *head;
-    let is_whole = u32::from_be_bytes(length) as usize == message.len();
-    (compressed == 0 && is_whole && message.len() <= size_max).then(|| data.slice(HEAD..))
+async fn received<B: http_body::Body<Data = Bytes> + Unpin>(body: &mut B) -> Received<B> {
+    loop {
+        if body.is_end_stream() {
+            return None;
+        }
+        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
+        let is_nothing = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
+        if !matches!(&frame, Some(Ok(frame)) if is_nothing(frame)) {
+            return frame;
+        }
+    }
+}
+
+/// Bytes of a message with its head, of which this is the beginning; none of one that is compressed or too large.
+#[inline]
+fn announced(begun: &[u8], size_max: usize) -> Option<usize> {
+    let [compressed, length @ ..] = *begun.first_chunk::<HEAD>()?;
+    let length = u32::from_be_bytes(length) as usize;
+    (compressed == 0 && length <= size_max).then_some(HEAD + length)
 }
 
 #[inline]

@@ -34,7 +34,7 @@ single_model_service! {
     stream: classify_stream(ClassifyStreamRequest) -> ClassifyStreamResponse / classify_stream_response::Result as ClassifyStreamStream,
 }
 
-fn one(predictor: &Arc<Predictor>, request: &ClassifyRequest, call: Call) -> Reply<ClassifyResponse> {
+pub(super) fn one(predictor: &Arc<Predictor>, request: &ClassifyRequest, call: Call) -> Reply<ClassifyResponse> {
     let picture = match picture(request) {
         Ok(picture) => picture,
         Err(error) => return Reply::Refused(error),

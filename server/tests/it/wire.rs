@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ev_client::Code;
-use ev_proto::ev::range::v1::{PredictRequest, PredictResponse};
+use ev_proto::{
+    ev::range::v1::{PredictRequest, PredictResponse},
+    inference::{ModelInferRequest, ModelInferResponse, model_infer_request::InferInputTensor},
+};
 use http::{HeaderMap, HeaderValue, header::TE};
 use http_body::Frame;
 use prost::Message as _;
@@ -22,6 +25,7 @@ use crate::support::{
 };
 
 const PREDICT: &str = "/ev.range.v1.RangePrediction/Predict";
+const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const PREDICT_STREAM: &str = "/ev.range.v1.RangePrediction/PredictStream";
 
 fn tesla() -> PredictRequest {
@@ -57,33 +61,83 @@ async fn bytes_that_are_no_message_are_refused() {
     call(&channel, PREDICT, unknown.to_vec(), &[]).await.expect("answered");
 }
 
+/// A message with its head.
+fn framed(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).expect("short");
+    [&[0], &length.to_be_bytes()[..], message].concat().into()
+}
+
+fn data(pieces: &[&[u8]]) -> Vec<Frame<Bytes>> {
+    pieces.iter().map(|piece| Frame::data(Bytes::copy_from_slice(piece))).collect()
+}
+
+/// Every way to send a message.
+fn bodies(whole: &Bytes) -> [(&'static str, Vec<Frame<Bytes>>); 8] {
+    let trailers = || Frame::trailers(HeaderMap::from_iter([(TE, HeaderValue::from_static("trailers"))]));
+    let middle = whole.len() / 2;
+    [
+        ("whole", data(&[whole])),
+        ("its head apart", data(&[&whole[..5], &whole[5..]])),
+        ("its head in pieces", data(&[&whole[..2], &whole[2..9], &whole[9..]])),
+        ("in a hundred pieces", data(&whole.chunks(whole.len().div_ceil(100)).collect::<Vec<_>>())),
+        ("after nothing", data(&[b"", whole])),
+        ("before nothing", data(&[whole, b""])),
+        ("around nothing", data(&[&whole[..middle], b"", &whole[middle..], b""])),
+        ("with trailers", vec![Frame::data(whole.slice(..middle)), Frame::data(whole.slice(middle..)), trailers()]),
+    ]
+}
+
+/// Values of a request of the v2 protocol: one row, and as many as come in several frames.
+fn infer(rows: u16) -> ModelInferRequest {
+    let celsius = (0..rows).flat_map(|row| (f32::from(row) / 1000.0).to_le_bytes()).collect();
+    ModelInferRequest {
+        model_name: "thermal-risk".into(),
+        inputs: vec![InferInputTensor {
+            name: "cell_temperature_max_celsius".into(),
+            datatype: "FP32".into(),
+            shape: vec![rows.into(), 1],
+            ..Default::default()
+        }],
+        raw_input_contents: vec![celsius],
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_the_v2_protocol_is_answered_however_its_bytes_come() {
+    let server = shared();
+    let connection = Bare::connect(server.grpc).await;
+    for rows in [1, 4_000] {
+        let message = infer(rows).encode_to_vec();
+        let values = |answer: Bytes| ModelInferResponse::decode(answer).expect("an answer").raw_output_contents;
+        let expected =
+            values(call(&server.channel().await, MODEL_INFER, message.clone(), &[]).await.expect("answered"));
+        assert!(expected.iter().all(|values| values.len() >= usize::from(rows)), "{expected:?}");
+        let whole = framed(&message);
+        for pause in [Duration::ZERO, Duration::from_millis(1)] {
+            for (name, frames) in bodies(&whole) {
+                let answered = connection.frames(MODEL_INFER, frames, pause).await;
+                assert_eq!(values(answered.expect(name)), expected, "{rows} rows, {name}");
+            }
+        }
+        let refused = connection.frames(MODEL_INFER, data(&[&whole[..8], &whole[8..whole.len() - 1]]), Duration::ZERO);
+        let refused = refused.await.map_err(Refusal::from).expect_err("the last byte is missing");
+        refused.says(Code::Internal, "MALFORMED_CALL", &["Unexpected EOF"]);
+    }
+}
+
 #[tokio::test]
 async fn a_request_is_answered_however_its_bytes_come() {
     let connection = Bare::connect(shared().grpc).await;
     let message = tesla().encode_to_vec();
-    let whole: Bytes = [&[0, 0, 0, 0, u8::try_from(message.len()).expect("short")], &message[..]].concat().into();
-    let data = |pieces: &[&[u8]]| -> Vec<Frame<Bytes>> {
-        pieces.iter().map(|piece| Frame::data(Bytes::copy_from_slice(piece))).collect()
-    };
-    let trailers = || Frame::trailers(HeaderMap::from_iter([(TE, HeaderValue::from_static("trailers"))]));
-    let bodies = || {
-        [
-            ("whole", data(&[&whole])),
-            ("its head apart", data(&[&whole[..5], &whole[5..]])),
-            ("its head in pieces", data(&[&whole[..2], &whole[2..9], &whole[9..]])),
-            ("byte by byte", data(&whole.iter().map(std::slice::from_ref).collect::<Vec<_>>())),
-            ("after nothing", data(&[b"", &whole])),
-            ("before nothing", data(&[&whole, b""])),
-            ("with trailers", vec![Frame::data(whole.clone()), trailers()]),
-        ]
-    };
+    let whole = framed(&message);
     let km = |answer: Bytes| {
         let answer = PredictResponse::decode(answer).expect("an answer");
         [answer.range_q10_km, answer.range_q50_km, answer.range_q90_km].map(f32::to_bits)
     };
     let expected = km(call(&shared().channel().await, PREDICT, message, &[]).await.expect("answered"));
     for pause in [Duration::ZERO, Duration::from_millis(2)] {
-        for (name, frames) in bodies() {
+        for (name, frames) in bodies(&whole) {
             let answered = connection.frames(PREDICT, frames, pause).await;
             assert_eq!(km(answered.expect(name)), expected, "{name}");
         }

@@ -13,7 +13,8 @@ use ev_proto::inference::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    predictor::Predictor,
+    call::Call,
+    predictor::{Predictor, Reply},
     registry::RegistryService,
     status,
     stream::{self, Answer},
@@ -121,12 +122,7 @@ impl GrpcInferenceService for OipService {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         let call = self.0.call(&request)?;
-        let request = request.get_ref();
-        let answered = if infer::is_single(request) {
-            infer::row(&self.0, request, call).done().await
-        } else {
-            infer::batch(&self.0, request, call).await
-        };
+        let answered = one(&self.0, &mut request.into_inner(), call).done().await;
         answered.map(Response::new).map_err(status::of_predict)
     }
 
@@ -151,6 +147,19 @@ impl GrpcInferenceService for OipService {
         });
         Ok(Response::new(answers))
     }
+}
+
+/// Answers a request, of which it may take what it needs.
+pub(super) fn one(
+    predictor: &Arc<Predictor>,
+    request: &mut ModelInferRequest,
+    call: Call,
+) -> Reply<ModelInferResponse> {
+    if infer::is_single(request) {
+        return infer::row(predictor, request, call);
+    }
+    let (predictor, request) = (Arc::clone(predictor), std::mem::take(request));
+    Reply::Queued(Box::pin(async move { infer::batch(&predictor, &request, call).await }))
 }
 
 /// What a failed request of a stream is told by, without its tensors.
