@@ -41,7 +41,7 @@ pub use load::{Load, Pace, Picture, Scenario};
 pub use report::{Percentiles, Report};
 pub use swap::{
     Asked, Bench, CyclesReport, MemorySample, Place, RollbackReport, RollbackRound, ServerError, ShadowReport,
-    ShadowRound, Subject, SubjectError, SwapError, SwapReport, SwapRound, SwapsPlan, run_cycles, run_rollbacks,
-    run_shadow, run_swaps,
+    ShadowRound, Subject, SubjectError, SwapError, SwapReport, SwapRound, SwapsPlan, Undisturbed, run_cycles,
+    run_rollbacks, run_shadow, run_swaps,
 };
 pub use thresholds::Thresholds;

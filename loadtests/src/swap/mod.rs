@@ -3,6 +3,7 @@
 //! These tests start a server of their own, since its processor, its memory and its versions are what they look at.
 //! Each question is answered by turns: with the change and without it, in one run, so that the machine's mood is in both.
 
+mod absence;
 mod cycles;
 mod probe;
 mod rollback;
@@ -17,7 +18,7 @@ pub use rollback::{RollbackReport, RollbackRound, run_rollbacks};
 pub use server::{Place, ServerError};
 pub use shadow::{ShadowReport, ShadowRound, run_shadow};
 pub use subject::{Asked, Subject, SubjectError};
-pub use swaps::{SwapReport, SwapRound, SwapsPlan, run_swaps};
+pub use swaps::{SwapReport, SwapRound, SwapsPlan, Undisturbed, run_swaps};
 
 use std::time::Duration;
 

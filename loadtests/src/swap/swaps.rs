@@ -10,7 +10,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
-    Bench, SwapError, median,
+    Bench, SwapError,
+    absence::{Absences, Witness},
+    median,
     probe::{Capacity, Stage, WARM_UP},
 };
 use crate::{
@@ -79,6 +81,25 @@ pub struct SwapRound {
     pub lag_p99_us: f64,
     /// Share of a processor that the server used without swaps, the median of the pairs of blocks.
     pub busy: f64,
+    /// The same without requests that met an absence of the machine, where the system lets those be seen.
+    pub undisturbed: Option<Undisturbed>,
+}
+
+/// Requests during which, and some time before which, no processor was away: virtual machines lose theirs for milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Undisturbed {
+    /// Share of the time that processors were away for a millisecond or longer.
+    pub away: f64,
+    /// Share of all requests that is left out.
+    pub left_out: f64,
+    /// Requests that were under way while a version was swapped, and are not left out.
+    pub overlapping: u64,
+    /// Without swaps.
+    pub calm_us: Percentiles,
+    /// While a version was swapped.
+    pub overlapping_us: Percentiles,
+    /// All of the time with swaps.
+    pub all_us: Percentiles,
 }
 
 /// What was done in a turn, and when.
@@ -123,6 +144,11 @@ pub async fn run_swaps(
     let mut versions = stage.versions.iter().copied().rev().cycle();
     for number in 0..bench.rounds {
         let (mut turn, mut left) = (Turn::default(), plan.swaps);
+        let witness = Witness::start(&bench.place.processors);
+        if let Err(error) = &witness {
+            eprintln!("when the machine is away is not seen, for want of real-time priority (CAP_SYS_NICE): {error}");
+        }
+        let began = Instant::now();
         while left > 0 {
             let swaps = left.min(plan.block.max(1));
             left -= swaps;
@@ -132,7 +158,10 @@ pub async fn run_swaps(
             // Virtual processors change their speed: what is 70 % of one becomes 95 % of a slower one.
             capacity.per_second = f64::midpoint(capacity.per_second, rate / busy);
         }
-        let round = SwapRound::new(&capacity, &turn);
+        let took = began.elapsed();
+        let absences = witness.ok().map(|witness| witness.finish(bench.load));
+        let undisturbed = absences.map(|absences| Undisturbed::new(&turn, &absences, took));
+        let round = SwapRound { undisturbed, ..SwapRound::new(&capacity, &turn) };
         progress(&round);
         report.rounds.push(round);
     }
@@ -256,6 +285,7 @@ impl SwapRound {
             error: error.clone(),
             lag_p99_us: median(lag_p99_us.clone()),
             busy: median(busy.clone()),
+            undisturbed: None,
         }
     }
 
@@ -266,6 +296,54 @@ impl SwapRound {
             moments_p99: self.overlapping_us.p99 / self.calm_moments_us.p99,
             all_p99: self.all_us.p99 / self.calm_us.p99,
         }
+    }
+}
+
+// === impl Undisturbed ===
+
+impl Undisturbed {
+    fn new(turn: &Turn, absences: &Absences, took: Duration) -> Undisturbed {
+        let Turn { samples, swaps, swapping, calm, .. } = turn;
+        let spared = |sample: &&Sample| absences.spare(sample.due, sample.answered());
+        let overlapping = latencies(overlapping(samples, swaps).filter(spared));
+        let left_out = samples.iter().filter(|sample| !spared(sample)).count();
+        Undisturbed {
+            away: absences.away.as_secs_f64() / took.as_secs_f64(),
+            left_out: left_out as f64 / samples.len() as f64,
+            overlapping: overlapping.len(),
+            calm_us: Percentiles::of(&latencies(within(samples, calm).filter(spared))),
+            overlapping_us: Percentiles::of(&overlapping),
+            all_us: Percentiles::of(&latencies(within(samples, swapping).filter(spared))),
+        }
+    }
+
+    fn overlapping_p99(&self) -> f64 {
+        self.overlapping_us.p99 / self.calm_us.p99
+    }
+
+    fn all_p99(&self) -> f64 {
+        self.all_us.p99 / self.calm_us.p99
+    }
+}
+
+impl fmt::Display for Undisturbed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Undisturbed { away, left_out, overlapping, calm_us, overlapping_us, all_us } = self;
+        write!(
+            f,
+            "undisturbed: machine away {:.1} %, {:.0} % left out   without {:>6.0} {:>6.0}   overlapping {:>6.0} {:>6.0} ({overlapping:>6})   \
+             all {:>6.0} {:>6.0}   times {:>5.2} {:>5.2}",
+            away * 100.0,
+            left_out * 100.0,
+            calm_us.p50,
+            calm_us.p99,
+            overlapping_us.p50,
+            overlapping_us.p99,
+            all_us.p50,
+            all_us.p99,
+            self.overlapping_p99(),
+            self.all_p99(),
+        )
     }
 }
 
@@ -292,7 +370,11 @@ impl fmt::Display for SwapRound {
             self.failed,
             self.lag_p99_us,
             self.busy * 100.0
-        )
+        )?;
+        match &self.undisturbed {
+            Some(undisturbed) => write!(f, "\n  {undisturbed}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -309,6 +391,15 @@ impl SwapReport {
             moments_p99: of(|ratios| ratios.moments_p99),
             all_p99: of(|ratios| ratios.all_p99),
         }
+    }
+
+    /// The same of requests that met no absence of the machine: those that overlap a swap, and all of the time with swaps;
+    /// none where a turn could not tell.
+    #[must_use]
+    pub fn undisturbed(&self) -> Option<(f64, f64)> {
+        let rounds: Option<Vec<Undisturbed>> = self.rounds.iter().map(|round| round.undisturbed).collect();
+        let of = |of: fn(&Undisturbed) -> f64| Some(median(rounds.as_ref()?.iter().map(of).collect()));
+        Some((of(Undisturbed::overlapping_p99)?, of(Undisturbed::all_p99)?))
     }
 
     /// One sentence for each promise that was not kept.
@@ -382,6 +473,19 @@ impl fmt::Display for SwapReport {
         writeln!(f, "overlapping a swap / without        {overlapping_p50:>9.2} {overlapping_p99:>10.2}")?;
         writeln!(f, "overlapping a swap / as many moments{:>9} {moments_p99:>10.2}", "")?;
         writeln!(f, "all, with swaps / without           {:>9} {all_p99:>10.2}", "")?;
+        if let Some((overlapping, all)) = self.undisturbed() {
+            let away = |of: fn(&Undisturbed) -> f64| {
+                median(self.rounds.iter().filter_map(|round| round.undisturbed.as_ref()).map(of).collect()) * 100.0
+            };
+            writeln!(
+                f,
+                "of requests that met no absence of the machine (away {:.1} % of the time, {:.0} % of requests left out):",
+                away(|undisturbed| undisturbed.away),
+                away(|undisturbed| undisturbed.left_out),
+            )?;
+            writeln!(f, "overlapping a swap / without        {:>9} {overlapping:>10.2}", "")?;
+            writeln!(f, "all, with swaps / without           {:>9} {all:>10.2}", "")?;
+        }
         let count = Share(failed).of(1.0);
         writeln!(
             f,
