@@ -24,6 +24,7 @@
 //! ```
 
 mod alerts;
+mod awake;
 mod cars;
 mod driver;
 mod ingest;
@@ -34,6 +35,7 @@ mod swap;
 mod thresholds;
 
 pub use alerts::{AlertsLoad, AlertsReport, run_alerts};
+pub use awake::Awake;
 pub use cars::cars;
 pub use driver::{LoadError, run, run_beside};
 pub use ingest::{Connection, IngestLoad, IngestPace, IngestReport, IngestThresholds, Vice, run_hostile, run_ingest};

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, ValueEnum};
-use ev_loadtests::{Asked, Bench, Place, Subject, SwapsPlan, run_cycles, run_rollbacks, run_shadow, run_swaps};
+use ev_loadtests::{Asked, Awake, Bench, Place, Subject, SwapsPlan, run_cycles, run_rollbacks, run_shadow, run_swaps};
 use serde::Serialize;
 
 use crate::Output;
@@ -31,7 +31,7 @@ pub(crate) struct SwapArgs {
     /// Rows of a request of the rows scenario.
     #[arg(long, default_value_t = 256)]
     rows: usize,
-    /// Load, as share of what fills the server's processor.
+    /// Load, as share of what fills the server's processors.
     #[arg(long, default_value_t = 0.7)]
     load: f64,
     /// Requests a second instead of that share.
@@ -70,6 +70,10 @@ pub(crate) struct SwapArgs {
     /// Instead: how soon a bad version's last answer comes after it was rolled back.
     #[arg(long)]
     rollback: bool,
+    /// Let processors sleep that have nothing to do. What it takes to wake one, or to get that of a virtual machine back, is
+    /// part of every latency then.
+    #[arg(long)]
+    let_sleep: bool,
     /// Fail when the 99th percentile with swaps is more than so many times that without, in the median of the turns.
     #[arg(long, default_value_t = 1.5)]
     p99_ratio_max: f64,
@@ -95,6 +99,7 @@ enum Kind {
 pub(crate) async fn run(args: SwapArgs) -> anyhow::Result<ExitCode> {
     let bench = args.bench()?;
     let is_table = matches!(args.output, Output::Table);
+    let _awake = if args.let_sleep { None } else { Awake::hold_or_tell() };
     let (printed, broken) = if let Some(cycles) = args.cycles {
         let report = run_cycles(&bench, cycles, |sample| tell(is_table, sample)).await?;
         (args.text(&report)?, report.broken(args.growth_max))

@@ -83,5 +83,18 @@ fn refused(what: &'static str) -> impl Fn(ev_client::Error) -> SwapError {
 /// The middle of some measurements; NaN of none.
 fn median(mut found: Vec<f64>) -> f64 {
     found.sort_unstable_by(f64::total_cmp);
-    found.get(found.len() / 2).copied().unwrap_or(f64::NAN)
+    let middle = |index: usize| found.get(index).copied().unwrap_or(f64::NAN);
+    f64::midpoint(middle(found.len().saturating_sub(1) / 2), middle(found.len() / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_middle_of_an_even_number_lies_between_two() {
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 8.0]), 3.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0]), 2.0);
+        assert!(median(Vec::new()).is_nan());
+    }
 }

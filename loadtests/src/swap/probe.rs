@@ -36,8 +36,10 @@ pub(super) struct Stage<'b> {
 /// How much a server can do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity {
-    /// Requests a second that would fill the server's processor.
+    /// Requests a second that would fill the server's processors.
     pub(super) per_second: f64,
+    /// As many processors as it fills, whatever it may use: one for each serving thread, or each worker.
+    pub(super) processors: f64,
     /// Requests a second that one client got in a closed loop, and the share of a processor that the server used for them.
     pub(super) closed_loop: (f64, f64),
 }
@@ -66,7 +68,7 @@ impl<'b> Stage<'b> {
         moved.map(|_| ()).map_err(refused("move an alias"))
     }
 
-    /// What fills the server's processor: requests over the share of it that they take. The client may be too slow to fill
+    /// What fills the server's processors: requests over the share of it that they take. The client may be too slow to fill
     /// it; what a request takes is known all the same. Asked twice, since requests that come one by one take more than
     /// those of a closed loop, for each of which the server is awake already.
     pub(super) async fn capacity(&self) -> Result<Capacity, SwapError> {
@@ -80,9 +82,11 @@ impl<'b> Stage<'b> {
         let (before, began) = (self.server.used()?, Instant::now());
         let report = run(&load).await?;
         let share = (self.server.used()? - before).as_secs_f64() / began.elapsed().as_secs_f64();
-        let closed = Capacity { per_second: report.per_second / share, closed_loop: (report.per_second, share) };
-        let (report, _, busy) = self.load(self.rate(&closed), PROBE).await?;
-        Ok(Capacity { per_second: report.per_second / busy, ..closed })
+        let (asked, processors) = (report.per_second, share.round().max(1.0));
+        let mut capacity = Capacity { per_second: asked * processors / share, processors, closed_loop: (asked, share) };
+        let (report, _, busy) = self.load(self.rate(&capacity), PROBE).await?;
+        capacity.per_second = report.per_second * processors / busy;
+        Ok(capacity)
     }
 
     /// Requests a second of the load: what was asked for, as far as the client can send it on time.

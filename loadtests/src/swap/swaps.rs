@@ -49,7 +49,7 @@ pub struct SwapReport {
 /// One turn: the same load without swaps and with them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SwapRound {
-    /// Requests a second that would fill the server's processor, at the end of the turn. Found anew for each pair of blocks.
+    /// Requests a second that would fill the server's processors, at the end of the turn. Found anew for each pair of blocks.
     pub capacity_per_second: f64,
     /// Requests a second that the client got in a closed loop before, and the share of a processor the server took for them.
     pub closed_loop: (f64, f64),
@@ -154,9 +154,10 @@ pub async fn run_swaps(
             left -= swaps;
             let rate = stage.rate(&capacity);
             let plan = SwapsPlan { swaps, ..plan };
-            let busy = turn.go_on(&stage, rate, plan, &mut versions, number % 2 == 0).await?;
             // Virtual processors change their speed: what is 70 % of one becomes 95 % of a slower one.
-            capacity.per_second = f64::midpoint(capacity.per_second, rate / busy);
+            if let Some(busy) = turn.go_on(&stage, rate, plan, &mut versions, number % 2 == 0).await? {
+                capacity.per_second = f64::midpoint(capacity.per_second, rate * capacity.processors / busy);
+            }
         }
         let took = began.elapsed();
         let absences = witness.ok().map(|witness| witness.finish(bench.load));
@@ -172,7 +173,7 @@ pub async fn run_swaps(
 
 impl Turn {
     /// Loads the server while versions are swapped, and for as long while they are not; gives the share of a processor that
-    /// it used without swaps.
+    /// it used without swaps, where these left it time to be seen.
     async fn go_on(
         &mut self,
         stage: &Stage<'_>,
@@ -180,7 +181,7 @@ impl Turn {
         plan: SwapsPlan,
         versions: &mut impl Iterator<Item = u32>,
         is_calm_first: bool,
-    ) -> Result<f64, SwapError> {
+    ) -> Result<Option<f64>, SwapError> {
         // The client's load begins a moment after the clock of the swaps, and must not end before it.
         let time = plan.every * (2 * plan.swaps + 1);
         let (loaded, busy) = tokio::join!(stage.load(rate, time), self.alternate(stage, plan, versions, is_calm_first));
@@ -189,7 +190,7 @@ impl Turn {
         self.failed += report.failed + report.dropped + report.unanswered;
         self.error = self.error.take().or(report.error);
         self.rates.push(rate);
-        self.busy.push(busy);
+        self.busy.extend(busy);
         self.lag_p99_us.push(report.lag_us.p99);
         Ok(busy)
     }
@@ -200,18 +201,24 @@ impl Turn {
         plan: SwapsPlan,
         versions: &mut impl Iterator<Item = u32>,
         is_calm_first: bool,
-    ) -> Result<f64, SwapError> {
-        let (mut now, length, mut busy) = (Instant::now() + WARM_UP, plan.every * plan.swaps, f64::NAN);
+    ) -> Result<Option<f64>, SwapError> {
+        let (mut now, length, mut busy) = (Instant::now() + WARM_UP, plan.every * plan.swaps, None);
         let mut swaps = Vec::new();
         for is_calm in [is_calm_first, !is_calm_first] {
             let (began, ended) = (now, now + length);
             now = ended;
             tokio::time::sleep_until(began.into()).await;
             if is_calm {
+                // Swaps that took too long have had some of its time.
+                let began = began.max(Instant::now());
                 let before = stage.server.used()?;
                 tokio::time::sleep_until(ended.into()).await;
-                busy = stage.server.used()?.saturating_sub(before).as_secs_f64() / length.as_secs_f64();
-                self.calm.push(began..ended);
+                let used = stage.server.used()?.saturating_sub(before);
+                let lasted = ended.saturating_duration_since(began);
+                if lasted >= length / 2 {
+                    busy = Some(used.as_secs_f64() / lasted.as_secs_f64());
+                }
+                self.calm.push(began..ended.max(began));
                 continue;
             }
             for (number, to) in (0..plan.swaps).zip(&mut *versions) {

@@ -16,6 +16,11 @@ pub trait Backend: Send + Sync {
     /// [`LoadError`] when the file is missing, not of a format this backend reads, of a version it does not support,
     /// or inconsistent; the error names the place.
     fn load(&self, artifact: &ArtifactDir, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
+
+    /// Says that versions are being loaded and freed one after the other, so that memory one of them leaves is kept for the
+    /// next; with false, that this is over, and memory that nobody uses goes back to the system. Where the engine has
+    /// memory of its own.
+    fn keep_memory(&self, _is_kept: bool) {}
 }
 
 /// What to load and how.

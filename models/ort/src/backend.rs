@@ -51,11 +51,17 @@ impl Backend for OrtBackend {
         let unreadable = |reason: String| LoadError::Unreadable { file: options.file.clone(), reason };
         let source =
             fs_err::File::open(artifact.path(&options.file)?).map_err(|error| unreadable(error.to_string()))?;
-        let mut bytes = Vec::new();
+        let size = source.metadata().map_err(|error| unreadable(error.to_string()))?.len();
+        // A byte more, so that its end is seen before there is no room.
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(FILE_BYTES_MAX)).unwrap_or(0) + 1);
         source.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(unreadable(format!("longer than {} MiB", FILE_BYTES_MAX >> 20)));
         }
         self.load_bytes(bytes, options)
+    }
+
+    fn keep_memory(&self, is_kept: bool) {
+        library::keep_memory(is_kept);
     }
 }

@@ -39,26 +39,53 @@ fn load(path: &Path) -> Result<Environment, LoadError> {
     let environment = environment.map_err(|error| failed(error.to_string()))?;
     // It writes to the standard error what it returns as an error, too.
     environment.set_log_level(LogLevel::Fatal);
-    keep_large_allocations_apart();
+    allocate(LARGE_APART);
     Ok(environment)
 }
 
-/// Has the C library give large blocks back as soon as they are freed.
-///
-/// Building a session copies every weight a few times for a moment. glibc moves the size from which it maps blocks one
-/// by one up with the first large one that is freed; the next copies then leave holes in its heap that nothing fits
-/// into again: 64 MiB for each instance of a model with 32 MiB of weights, instead of some KiB. Rust's allocations do
-/// not go through it.
-fn keep_large_allocations_apart() {
+/// How the C library deals with large blocks. Rust's allocations do not go through it.
+struct Allocation {
+    /// Blocks from this size on are mapped one by one, and go back to the system as soon as they are freed.
+    mapped_from: i32,
+    /// So much may be free at the end of a heap before that goes back.
+    kept: i32,
+}
+
+/// Building a session copies every weight a few times for a moment. glibc moves the size from which it maps blocks up with
+/// the first large one that is freed; the next copies then leave holes in its heap that nothing fits into again: 64 MiB for
+/// each instance of a model with 32 MiB of weights, instead of some KiB. These are where glibc begins; setting them is what
+/// keeps them there.
+const LARGE_APART: Allocation = Allocation { mapped_from: 128 << 10, kept: 128 << 10 };
+
+/// Memory that comes from the system is filled with zeros page by page, which is a third of what it takes to load a version
+/// of 9 MB. Of what one version leaves, the next one has most.
+const ALL_KEPT: Allocation = Allocation { mapped_from: 32 << 20, kept: 512 << 20 };
+
+/// Keeps what the library frees for what it allocates next, or gives it back, holes too.
+pub(crate) fn keep_memory(is_kept: bool) {
+    if ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        return;
+    }
+    allocate(if is_kept { ALL_KEPT } else { LARGE_APART });
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        // Where glibc begins; setting it is what keeps it there.
-        const MAPPED_FROM_BYTES: libc::c_int = 128 * 1024;
-        #[expect(unsafe_code, reason = "the C library's own switch")]
-        // SAFETY: takes two numbers and a lock of its own; a refusal leaves things as they were.
-        let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES) };
+    if !is_kept {
+        #[expect(unsafe_code, reason = "the C library's own function")]
+        // SAFETY: takes a number and the allocator's own locks, and gives back what nobody has.
+        let _ = unsafe { libc::malloc_trim(0) };
     }
 }
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn allocate(Allocation { mapped_from, kept }: Allocation) {
+    for (what, bytes) in [(libc::M_MMAP_THRESHOLD, mapped_from), (libc::M_TRIM_THRESHOLD, kept)] {
+        #[expect(unsafe_code, reason = "the C library's own switch")]
+        // SAFETY: takes two numbers and a lock of its own; a refusal leaves things as they were.
+        let _ = unsafe { libc::mallopt(what, bytes) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn allocate(_: Allocation) {}
 
 const ADVICE: &str = "run scripts/onnxruntime.sh, which fetches the right one, \
                       or set `backends.onnxruntime` to the path of ONNX Runtime 1.24 or newer";

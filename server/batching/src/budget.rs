@@ -35,7 +35,8 @@ struct Places {
 
 #[derive(Debug)]
 struct State {
-    free: usize,
+    /// Whether somebody has it, of each place.
+    taken: Box<[bool]>,
     /// Batches that threads of idle priority run.
     idle_runs: usize,
     /// Who waits, in the order they came.
@@ -47,8 +48,8 @@ struct State {
 #[must_use = "dropping it gives the place back"]
 pub(crate) struct Turn<'a> {
     places: &'a Places,
-    /// Of those that there are; false of one that goes on without.
-    has_place: bool,
+    /// Which of those that there are; none of one that goes on without.
+    place: Option<usize>,
     is_idle: bool,
 }
 
@@ -63,7 +64,8 @@ impl Budget {
     /// So many places, at least one.
     #[must_use]
     pub fn new(places: usize) -> Budget {
-        let state = State { free: places.max(1), idle_runs: 0, waiting: VecDeque::new(), next: 0 };
+        let taken = vec![false; places.max(1)].into();
+        let state = State { taken, idle_runs: 0, waiting: VecDeque::new(), next: 0 };
         Budget(Arc::new(Places {
             state: Mutex::new(state),
             freed: Condvar::new(),
@@ -98,26 +100,25 @@ impl Budget {
         self.0.background.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits for a place.
-    pub(crate) fn take(&self, shift: Shift) -> Turn<'_> {
-        self.take_within(WAIT_MAX, shift == Shift::Idle)
+    /// Waits for a place: `usual`, counted from the first again after the last, where that is free.
+    pub(crate) fn take(&self, shift: Shift, usual: usize) -> Turn<'_> {
+        self.take_within(WAIT_MAX, shift == Shift::Idle, usual)
     }
 
-    fn take_within(&self, most: Duration, is_idle: bool) -> Turn<'_> {
+    fn take_within(&self, most: Duration, is_idle: bool, usual: usize) -> Turn<'_> {
         let places = &*self.0;
         let mut state = lock(&places.state);
         let ticket = state.next;
         state.next += 1;
         state.waiting.push_back(ticket);
-        let is_not_next = |state: &mut State| state.free == 0 || state.waiting.front() != Some(&ticket);
+        let is_not_next = |state: &mut State| !state.has_free() || state.waiting.front() != Some(&ticket);
         let waited = places.freed.wait_timeout_while(state, most, is_not_next);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         state.waiting.retain(|waiting| *waiting != ticket);
-        let more = state.free > usize::from(!waited.timed_out()) && !state.waiting.is_empty();
-        let has_place = !waited.timed_out();
-        state.free -= usize::from(has_place);
+        let place = if waited.timed_out() { None } else { state.take(usual) };
+        let more = state.has_free() && !state.waiting.is_empty();
         state.idle_runs += usize::from(is_idle);
-        let turn = Turn { places, has_place, is_idle };
+        let turn = Turn { places, place, is_idle };
         drop(state);
         // Whoever came after may be next now.
         if more {
@@ -136,12 +137,37 @@ impl Places {
     }
 }
 
+// === impl State ===
+
+impl State {
+    fn has_free(&self) -> bool {
+        self.taken.contains(&false)
+    }
+
+    /// Takes a free place, the usual one if it can be.
+    fn take(&mut self, usual: usize) -> Option<usize> {
+        let usual = usual % self.taken.len();
+        let place = if self.taken[usual] { self.taken.iter().position(|taken| !taken)? } else { usual };
+        self.taken[place] = true;
+        Some(place)
+    }
+}
+
 // === impl Turn ===
+
+impl Turn<'_> {
+    /// Which place it is, of how many; none of one that goes on without.
+    pub(crate) fn place(&self) -> Option<(usize, usize)> {
+        self.place.map(|place| (place, lock(&self.places.state).taken.len()))
+    }
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = lock(&self.places.state);
-        state.free += usize::from(self.has_place);
+        if let Some(place) = self.place {
+            state.taken[place] = false;
+        }
         state.idle_runs -= usize::from(self.is_idle);
         drop(state);
         self.places.freed.notify_all();
@@ -168,7 +194,8 @@ mod tests {
     #[test]
     fn background_work_waits_for_batches_of_its_priority() {
         let budget = Budget::new(2);
-        let (usual, idle) = (budget.take(USUAL), budget.take(Shift::Idle));
+        let (usual, idle) = (budget.take(USUAL, 0), budget.take(Shift::Idle, 0));
+        assert_eq!((usual.place(), idle.place()), (Some((0, 2)), Some((1, 2))));
         let begun = std::thread::scope(|scope| {
             let background = scope.spawn(|| (budget.background(), std::time::Instant::now()));
             while !budget.has_background() {
@@ -184,34 +211,35 @@ mod tests {
         assert!(begun && Shift::StandIn.is_over(&budget) && !Shift::Idle.is_over(&budget));
         drop(usual);
         // One that hangs does not keep it for ever.
-        let _hangs = budget.take(Shift::Idle);
+        let hangs = budget.take(Shift::Idle, 3);
+        assert_eq!(hangs.place(), Some((1, 2)));
         drop(budget.background());
     }
 
     #[test]
     fn places_are_given_back_and_nobody_waits_for_ever() {
         let budget = Budget::new(0);
-        let first = budget.take(USUAL);
-        assert!(first.has_place);
-        let second = budget.take_within(Duration::ZERO, false);
-        assert!(!second.has_place, "it goes on without a place");
+        let first = budget.take(USUAL, 0);
+        assert!(first.place.is_some());
+        let second = budget.take_within(Duration::ZERO, false, 0);
+        assert!(second.place().is_none(), "it goes on without a place");
         drop(second);
-        assert_eq!(lock(&budget.0.state).free, 0);
+        assert!(!lock(&budget.0.state).has_free());
         drop(first);
-        assert!(budget.take_within(Duration::ZERO, false).has_place);
+        assert!(budget.take_within(Duration::ZERO, false, 0).place.is_some());
         assert!(lock(&budget.0.state).waiting.is_empty());
     }
 
     #[test]
     fn who_waits_longest_is_next() {
         let budget = Budget::new(1);
-        let first = budget.take(USUAL);
+        let first = budget.take(USUAL, 0);
         let order = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for index in 0..4 {
                 let (budget, order) = (&budget, &order);
                 scope.spawn(move || {
-                    let _turn = budget.take_within(Duration::from_secs(60), false);
+                    let _turn = budget.take_within(Duration::from_secs(60), false, 0);
                     lock(order).push(index);
                 });
                 while lock(&budget.0.state).waiting.len() <= index {

@@ -34,6 +34,17 @@ pub(crate) enum Shift {
     StandIn,
 }
 
+/// The processor that this thread keeps to, where it keeps to one.
+///
+/// While background work goes on, a processor that has nothing else to do has that, and Linux takes no thread there from
+/// a processor on which two are waiting: that is done where a processor has nothing to do at all (seen with 6.18). Two
+/// workers shared one processor for as long as a model took to load, which had the other one. So where there are as many
+/// places as processors, each place has its own meanwhile.
+#[derive(Default)]
+pub(crate) struct Spot {
+    place: Option<usize>,
+}
+
 // === impl Post ===
 
 impl Post {
@@ -74,6 +85,20 @@ impl Post {
     }
 }
 
+// === impl Spot ===
+
+impl Spot {
+    /// Keeps this thread to the processor of a place, of so many, as far as the system allows. Who has no place stays.
+    pub(crate) fn keep_to(&mut self, place: Option<(usize, usize)>) {
+        if let Some((place, places)) = place
+            && self.place != Some(place)
+        {
+            self.place = Some(place);
+            keep_to_processor(place, places);
+        }
+    }
+}
+
 // === impl Shift ===
 
 impl Shift {
@@ -110,6 +135,59 @@ pub fn take_place(priority: WorkerPriority) {
     }
 }
 
+/// Keeps this thread to one of the processors that the process may use, if it may use `count` and not one: where it may use
+/// more, there is room for everyone, and which of them are anybody's is not known.
+#[cfg(target_os = "linux")]
+fn keep_to_processor(index: usize, count: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    // The process's own are its first thread's, which keeps to none.
+    let Ok(all) = sched_getaffinity(Some(rustix::process::getpid())) else { return };
+    let mut processors = (0..CpuSet::MAX_CPU).filter(|processor| all.is_set(*processor));
+    let found = processors.clone().count();
+    if let Some(processor) = processors.nth(index).filter(|_| found == count && count > 1) {
+        let mut own = CpuSet::new();
+        own.set(processor);
+        let _ = sched_setaffinity(None, &own);
+    }
+}
+
+/// Elsewhere the system decides.
+#[cfg(not(target_os = "linux"))]
+fn keep_to_processor(_: usize, _: usize) {}
+
 /// Takes the place of this thread among all others, where the system has places.
 #[cfg(not(target_os = "linux"))]
 pub fn take_place(_: WorkerPriority) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+
+    use super::*;
+
+    fn own() -> Vec<usize> {
+        let own = sched_getaffinity(None).expect("the system says");
+        (0..CpuSet::MAX_CPU).filter(|processor| own.is_set(*processor)).collect()
+    }
+
+    #[test]
+    fn a_place_has_a_processor_of_its_own_where_there_is_one_for_each() {
+        let all = own();
+        let kept = |place, places| {
+            let keep = move || {
+                Spot::default().keep_to(Some((place, places)));
+                own()
+            };
+            std::thread::spawn(keep).join().expect("no panic")
+        };
+        if all.len() > 1 {
+            for (place, processor) in all.iter().enumerate() {
+                assert_eq!(kept(place, all.len()), [*processor]);
+            }
+        }
+        assert_eq!(kept(0, all.len() + 1), all, "too few processors");
+        assert_eq!(kept(all.len(), all.len()), all, "no such place");
+        assert_eq!(kept(0, 1), all, "one place");
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
     answer::Slot,
     former::Batch,
     inputs::RowInputs,
-    place::Shift,
+    place::{Shift, Spot},
     row::{Prepare, Scratch},
     seat::{self, Failure, Seat},
     shared::{BatchCounts, Next, Shared},
@@ -56,14 +56,17 @@ impl Worker {
 
     /// Works until the scheduler ends, or until the worker's other thread is to go on.
     pub(crate) fn work(mut self, shift: Shift) -> Option<Worker> {
-        let budget = self.budget.clone();
+        let (budget, mut spot) = (self.budget.clone(), Spot::default());
         while self.sit() {
             let (batch, cut) = match self.shared.next(self.index, || shift.is_over(&budget)) {
                 Next::Batch(batch, cut) => (batch, cut),
                 Next::Relieved => return Some(self),
                 Next::End => break,
             };
-            let turn = budget.take(shift);
+            let turn = budget.take(shift, self.index);
+            if shift == Shift::StandIn {
+                spot.keep_to(turn.place());
+            }
             // Waiting for a turn is waiting, and rows whose time it took are not run.
             let taken = Instant::now();
             let rows = u32::try_from(batch.rows.len()).unwrap_or(u32::MAX);

@@ -121,7 +121,7 @@ impl Deployer {
         routes: Arc<Routes>,
         config: DeployerConfig,
     ) -> std::io::Result<Deployer> {
-        let loader = |name| Loader::start(name, config.budget.clone());
+        let loader = |name| Loader::start(name, config.budget.clone(), config.backends.clone());
         let (loader, rehearsals) = (loader("load")?, loader("rehearse")?);
         Ok(Deployer {
             registry,

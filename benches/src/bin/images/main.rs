@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use ev_benches::grpc::machine;
+use ev_loadtests::Awake;
 use question::{Kind, Setting};
 
 #[global_allocator]
@@ -29,6 +30,10 @@ struct Cli {
     /// A JPEG to send; without it, one of 1280 by 960 pixels is made.
     #[arg(long)]
     photo: Option<PathBuf>,
+    /// Let processors sleep that have nothing to do. What it takes to wake one, or to get that of a virtual machine back, is
+    /// part of every latency then.
+    #[arg(long)]
+    let_sleep: bool,
     #[command(subcommand)]
     question: Option<Question>,
 }
@@ -49,7 +54,7 @@ enum Question {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Cli { rounds, model, photo, question } = Cli::parse();
+    let Cli { rounds, model, photo, let_sleep, question } = Cli::parse();
     if let Some(Question::Peer(arguments)) = &question {
         return peer::run(arguments);
     }
@@ -63,7 +68,9 @@ fn main() -> anyhow::Result<()> {
         None => atto::write(&folder.path().join("atto"))?,
     };
     let setting = Setting { rounds, model, photo, folder };
-    println!("{}; {}; medians of {rounds} rounds", machine(), setting.described()?);
+    let awake = if let_sleep { None } else { Awake::hold_or_tell() };
+    let sleep = if awake.is_some() { "processors kept awake" } else { "processors sleep when idle" };
+    println!("{}, {sleep}; {}; medians of {rounds} rounds", machine(), setting.described()?);
     let all = question.is_none();
     match &question {
         Some(Question::Budgets(rows)) => setting.budgets(rows)?,
