@@ -55,6 +55,10 @@ pub(crate) struct SwapArgs {
     /// Both versions stay loaded; otherwise each swap loads the one and frees the other.
     #[arg(long)]
     warm: bool,
+    /// Also tell the percentiles without requests that met an absence of the machine. What notes absences makes a swap's own
+    /// work come before requests more often.
+    #[arg(long)]
+    witness: bool,
     /// Instead: so many loads and unloads, and what they leave in memory.
     #[arg(long, conflicts_with_all = ["shadow", "rollback"])]
     cycles: Option<u32>,
@@ -110,7 +114,8 @@ pub(crate) async fn run(args: SwapArgs) -> anyhow::Result<ExitCode> {
         let report = run_rollbacks(&bench, |round| tell(is_table, round)).await?;
         (args.text(&report)?, report.broken(args.last_max))
     } else {
-        let plan = SwapsPlan { swaps: args.swaps, every: args.every, block: args.block, warm: args.warm };
+        let SwapArgs { swaps, every, block, warm, witness, .. } = args;
+        let plan = SwapsPlan { swaps, every, block, warm, witness };
         let report = run_swaps(&bench, plan, |round| tell(is_table, round)).await?;
         (args.text(&report)?, report.broken(args.p99_ratio_max))
     };

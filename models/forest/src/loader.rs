@@ -81,10 +81,11 @@ fn parse<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<T, Problem
     }
 }
 
-/// Reads the document and, on failure, tells the place.
-fn document<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, Problem> {
-    let mut track = serde_path_to_error::Track::new();
-    T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track)).map_err(|error| {
+/// Reads a document and, on failure, once more `again`, to tell the place: keeping track of it takes longer than reading.
+fn document<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D, again: D) -> Result<T, Problem> {
+    T::deserialize(deserializer).map_err(|error| {
+        let mut track = serde_path_to_error::Track::new();
+        let _ = T::deserialize(serde_path_to_error::Deserializer::new(again, &mut track));
         let place = track.path().to_string();
         Problem::malformed(if place == "." { "the top".to_owned() } else { place }, error.to_string())
     })

@@ -78,8 +78,9 @@ pub(crate) struct Deployer {
     state: std::sync::Mutex<State>,
     /// Held while versions are loaded, which takes its time.
     loading: Mutex<()>,
-    /// Held while a snapshot is made of what the registry says, so that none is overtaken by an older one.
-    publishing: Mutex<()>,
+    /// Held while a snapshot is made of what the registry says, so that none is overtaken by an older one. What it said is
+    /// kept while something of it is being loaded.
+    publishing: Mutex<Option<Registered>>,
     published: watch::Sender<u64>,
     /// The row of the audit log that the published snapshot knows of.
     revision: AtomicU64,
@@ -91,6 +92,14 @@ pub(crate) struct Deployer {
     rehearsals: Loader,
     /// Set once everything has been loaded that a start waits for.
     serves: AtomicBool,
+}
+
+/// What the registry said.
+struct Registered {
+    /// The row of its audit log that is surely in it.
+    revision: u64,
+    policies: BTreeMap<String, VersionPolicy>,
+    versions: Vec<VersionRecord>,
 }
 
 /// What the deployer remembers.
@@ -183,7 +192,14 @@ impl Deployer {
     ///
     /// [`RegistryError`] when the registry cannot be read; then nothing changes.
     pub(crate) async fn announce(&self) -> Result<(), RegistryError> {
-        self.publish_registry().await.map(|_| ())
+        let mut registered = self.publishing.lock().await;
+        let asked = self.ask().await?;
+        self.publish_registry(&asked);
+        // Somebody may be loading, and go on from here.
+        if registered.is_some() {
+            *registered = Some(asked);
+        }
+        Ok(())
     }
 
     /// Loads what aliases and rollouts point at and is not loaded yet, drops what nothing points at, and publishes the
@@ -217,8 +233,19 @@ impl Deployer {
         if self.reconciled.load(Ordering::Relaxed) >= row {
             return Ok(());
         }
+        *self.publishing.lock().await = None;
         loop {
-            let (revision, loading) = self.publish_registry().await?;
+            let mut registered = self.publishing.lock().await;
+            let asked = match registered.take() {
+                Some(asked) if asked.revision == *self.registry.changes().borrow() => asked,
+                _ => self.ask().await?,
+            };
+            let loading = self.publish_registry(&asked);
+            let revision = asked.revision;
+            if !loading.is_empty() {
+                *registered = Some(asked);
+            }
+            drop(registered);
             if loading.is_empty() {
                 self.reconciled.store(revision, Ordering::Relaxed);
                 // What was loaded and is wanted no more.
@@ -250,15 +277,19 @@ impl Deployer {
         }
     }
 
-    /// Makes a snapshot of what the registry says now; gives the last row of the audit log that is surely in it, and what is
-    /// to be loaded.
-    async fn publish_registry(&self) -> Result<(u64, Vec<VersionRecord>), RegistryError> {
-        let _publishing = self.publishing.lock().await;
+    /// Reads what the registry holds, and what of it somebody wants served.
+    async fn ask(&self) -> Result<Registered, RegistryError> {
         let revision = *self.registry.changes().borrow();
-        let models = self.survey().await?;
-        self.revision.store(revision, Ordering::Relaxed);
+        let (policies, versions) = (self.set_policies().await?, self.registry.all_versions().await?);
+        Ok(Registered { revision, policies, versions })
+    }
+
+    /// Makes a snapshot of what the registry says; gives what is to be loaded.
+    fn publish_registry(&self, registered: &Registered) -> Vec<VersionRecord> {
+        let models = self.survey(registered);
+        self.revision.store(registered.revision, Ordering::Relaxed);
         self.publish(&models);
-        Ok((revision, models.into_iter().flat_map(|model| model.loading).collect()))
+        models.into_iter().flat_map(|model| model.loading).collect()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -280,22 +311,21 @@ impl Deployer {
         }
     }
 
-    /// What the registry holds, with what is loaded of it.
-    async fn survey(&self) -> Result<Vec<ModelState>, RegistryError> {
+    /// What the registry said, with what is loaded of it.
+    fn survey(&self, registered: &Registered) -> Vec<ModelState> {
         let current = self.routes.load().models.clone();
-        let mut models = Vec::new();
         let (configured, limits) = &self.config.serve;
-        let (set, mut allowance) = (self.set_policies().await?, Allowance::new(*limits));
-        let mut versions: BTreeMap<String, Vec<VersionRecord>> = BTreeMap::new();
-        for version in self.registry.all_versions().await? {
-            versions.entry(version.model.clone()).or_default().push(version);
+        let (set, mut allowance) = (&registered.policies, Allowance::new(*limits));
+        let mut versions: BTreeMap<&str, Vec<VersionRecord>> = BTreeMap::new();
+        for version in &registered.versions {
+            versions.entry(&version.model).or_default().push(version.clone());
         }
-        for (name, versions) in versions {
-            let policy = set.get(&name).or_else(|| configured.get(&name)).unwrap_or(&VersionPolicy::Aliases);
-            let policy = (policy, &mut allowance);
-            models.push(ModelState::new(&name, versions, current.get(&name), &self.state(), policy));
-        }
-        Ok(models)
+        let state = self.state();
+        let model = |(name, versions): (&str, Vec<VersionRecord>)| {
+            let policy = set.get(name).or_else(|| configured.get(name)).unwrap_or(&VersionPolicy::Aliases);
+            ModelState::new(name, versions, current.get(name), &state, (policy, &mut allowance))
+        };
+        versions.into_iter().map(model).collect()
     }
 
     fn publish(&self, models: &[ModelState]) {

@@ -23,8 +23,10 @@ use crate::{
 const GOLDEN_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Largest picture of a golden request that is read; `images` of the configuration bounds it further.
 const PICTURE_MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// Rows run to measure the cost of one.
+/// Most rows run to measure the cost of one.
 const MEASURED_ROWS: usize = 256;
+/// Rows in a row of which none was cheaper than one before, after which nothing more is learnt.
+const SETTLED_ROWS: usize = 24;
 /// Most CPU time spent on measuring. Time that passes would be over after the first rows where others keep the processors
 /// busy, and what is cheap would be taken for dear.
 const MEASURED_TIME: Duration = Duration::from_millis(20);
@@ -270,11 +272,14 @@ fn measure(deployment: &Deployment, took: &[Duration], row: impl FnMut() -> Opti
 fn cheapest(took: &[Duration], mut row: impl FnMut() -> Option<Duration>) -> Option<Duration> {
     let (begun, before) = (cpu_time(), took.iter().sum::<Duration>());
     let mut cheapest = took.iter().min().copied();
+    let mut no_cheaper = 0;
     for _ in took.len()..MEASURED_ROWS {
-        if before + cpu_time().saturating_sub(begun) > MEASURED_TIME {
+        if no_cheaper == SETTLED_ROWS || before + cpu_time().saturating_sub(begun) > MEASURED_TIME {
             break;
         }
-        cheapest = cheapest.into_iter().chain(row()).min();
+        let last = cheapest;
+        cheapest = last.into_iter().chain(row()).min();
+        no_cheaper = if cheapest == last { no_cheaper + 1 } else { 0 };
     }
     cheapest
 }
@@ -295,7 +300,7 @@ mod tests {
             }
             Some(if rows <= 8 { long } else { short })
         });
-        assert_eq!((found, rows), (Some(short), MEASURED_ROWS));
+        assert_eq!((found, rows), (Some(short), 9 + SETTLED_ROWS));
         assert_eq!(cheapest(&[long; 5], || Some(short)), Some(long), "it had its time");
         assert_eq!(cheapest(&[], || None), None);
     }

@@ -20,7 +20,8 @@ use crate::{
     grpc::now_ms,
 };
 
-/// Shortest time between two reports: a start publishes model after model.
+/// How long it waits for more to change before it tells, and shortest time between two reports: a start publishes model
+/// after model, and a version is announced before it is loaded.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Reports that a server may miss before it is called stale.
 const MISSED_MAX: u32 = 3;
@@ -81,10 +82,6 @@ impl Fleet {
                 }
             }
             let next = Instant::now() + self.config.report_interval;
-            tokio::select! {
-                () = draining.cancelled() => break,
-                () = tokio::time::sleep(PAUSE) => {}
-            }
             if is_failing {
                 // Sooner than the interval, which may be long.
                 tokio::select! {
@@ -98,6 +95,10 @@ impl Fleet {
                 () = sleep_until(next) => {}
                 // What is served is another, or the revision is that it is of.
                 changed = published.changed() => if changed.is_err() { break },
+            }
+            tokio::select! {
+                () = draining.cancelled() => break,
+                () = tokio::time::sleep(PAUSE) => {}
             }
         }
         // Whoever asks finds out later, if this fails.

@@ -58,7 +58,7 @@ async fn follow_from(
             changed = changes.changed() => if changed.is_err() { return },
         }
         let newest = *changes.borrow_and_update();
-        while let Err(error) = take_in(&registry, &deployer, &mut seen, &mut is_forgiven).await {
+        while let Err(error) = take_in(&registry, &deployer, (&mut seen, newest), &mut is_forgiven).await {
             tracing::warn!(error = &error as &dyn std::error::Error, newest, "cannot follow the registry's changes");
             tokio::select! {
                 () = draining.cancelled() => return,
@@ -68,14 +68,15 @@ async fn follow_from(
     }
 }
 
-/// `is_forgiven` is true while a version is to be tried again.
+/// From the last row that was seen to the newest that is known of; `is_forgiven` is true while a version is to be tried
+/// again.
 async fn take_in(
     registry: &Registry,
     deployer: &Deployer,
-    seen: &mut u64,
+    (seen, newest): (&mut u64, u64),
     is_forgiven: &mut bool,
 ) -> Result<(), RegistryError> {
-    loop {
+    while *seen < newest {
         let rows = registry.audit(&AuditQuery::after(*seen)).await?;
         let Some(last) = rows.last() else { break };
         *seen = last.sequence;

@@ -72,6 +72,8 @@ pub(crate) struct Rollouts {
 struct Published {
     /// The registry's mark.
     mark: Option<u64>,
+    /// Rollouts under way when it had that mark, or after.
+    active: Vec<Stored>,
     /// Whether that came to nothing, since the registry went away meanwhile.
     is_stale: bool,
 }
@@ -340,8 +342,12 @@ impl Rollouts {
     async fn refresh(&self) -> Result<Vec<Stored>, RegistryError> {
         let mut published = self.published.lock().await;
         let mark = self.registry.rollouts().rollouts_mark().await?;
-        let active = self.registry.rollouts().active_rollouts().await?;
-        let active: Vec<Stored> = active.iter().filter_map(readable).collect();
+        // Most looks are at what another alias or version changed.
+        if published.mark != Some(mark) {
+            let active = self.registry.rollouts().active_rollouts().await?;
+            published.active = active.iter().filter_map(readable).collect();
+        }
+        let active = published.active.clone();
         let is_other = self.deployer.want(active.iter().map(|stored| wanted(&stored.rollout)).collect());
         let known = published.mark.replace(mark);
         published.is_stale |= is_other || known.is_some_and(|known| known != mark);

@@ -78,9 +78,9 @@ fn trees(model: schema::GbtreeModel, columns: usize, groups: usize) -> Result<Ve
     let info = model.tree_info.ok_or_else(|| missing("tree_info"))?.0;
     let parsed = model.trees.ok_or_else(|| missing("trees"))?.0;
     debug_assert!(parsed.len() <= TREES_MAX);
-    same_length(&format!("{MODEL}.tree_info"), info.len(), parsed.len())?;
+    same_length(format_args!("{MODEL}.tree_info"), info.len(), parsed.len())?;
     if let Some(parameters) = model.gbtree_model_param {
-        same_length(&format!("{MODEL}.gbtree_model_param.num_trees"), parameters.num_trees.0, parsed.len())?;
+        same_length(format_args!("{MODEL}.gbtree_model_param.num_trees"), parameters.num_trees.0, parsed.len())?;
     }
 
     let mut nodes = 0;
@@ -153,14 +153,14 @@ fn check_lengths(parsed: &schema::Tree, length: usize, place: &str) -> Result<()
         ("split_type", parsed.split_type.as_ref().map_or(length, |types| types.0.len())),
         ("tree_param.num_nodes", parsed.tree_param.num_nodes.0),
     ];
-    lengths.iter().try_for_each(|(field, found)| same_length(&format!("{place}.{field}"), *found, length))
+    lengths.iter().try_for_each(|(field, found)| same_length(format_args!("{place}.{field}"), *found, length))
 }
 
-fn same_length(place: &str, found: usize, expected: usize) -> Result<(), Problem> {
+fn same_length(place: impl std::fmt::Display, found: usize, expected: usize) -> Result<(), Problem> {
     if found == expected {
         return Ok(());
     }
-    Err(Problem::malformed(place, format!("found {found} values, expected {expected}")))
+    Err(Problem::malformed(place.to_string(), format!("found {found} values, expected {expected}")))
 }
 
 /// Children of a split, none for a leaf. Each node has one parent at most, so no walk goes in circles.

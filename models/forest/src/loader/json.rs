@@ -10,7 +10,7 @@ use super::{Problem, document};
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = without_nan(bytes);
     let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
-    let document = document(&mut deserializer)?;
+    let document = document(&mut deserializer, &mut serde_json::Deserializer::from_slice(&bytes))?;
     deserializer.end().map_err(|error| Problem::malformed("the end", error.to_string()))?;
     Ok(document)
 }

@@ -9,6 +9,9 @@ use serde::{
 
 use crate::limits::{TREE_NODES_MAX, TREES_MAX};
 
+/// Most values that a list reserves room for before they arrive: those of a usual tree.
+const RESERVED_MAX: usize = 256;
+
 /// The whole file.
 #[derive(Debug, Deserialize)]
 pub(super) struct Document {
@@ -195,8 +198,8 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T,
                 write!(f, "a list of at most {MAX} values")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Bounded<T, MAX>, A::Error> {
-                // Grows as values arrive: the length a file claims reserves nothing.
-                let mut values = Vec::new();
+                // Grows as values arrive: the length a file claims reserves little.
+                let mut values = Vec::with_capacity(list.size_hint().unwrap_or_default().min(RESERVED_MAX));
                 while let Some(value) = list.next_element()? {
                     if values.len() == MAX {
                         return Err(A::Error::invalid_length(MAX + 1, &self));

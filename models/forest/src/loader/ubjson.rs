@@ -16,8 +16,8 @@ use crate::limits::NESTING_MAX;
 
 /// Reads a document, or the part of one that `T` asks for.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut reader = Reader { bytes, offset: 0, nesting: 0 };
-    let document = document(&mut reader)?;
+    let mut reader = Reader::new(bytes);
+    let document = document(&mut reader, &mut Reader::new(bytes))?;
     if reader.offset != bytes.len() {
         let problem = "bytes after the end of the document";
         return Err(Problem::malformed(format!("byte {}", reader.offset), problem));
@@ -72,6 +72,10 @@ impl de::Error for Error {
 // === impl Reader ===
 
 impl<'de> Reader<'de> {
+    fn new(bytes: &'de [u8]) -> Reader<'de> {
+        Reader { bytes, offset: 0, nesting: 0 }
+    }
+
     fn error(&self, problem: impl fmt::Display) -> Error {
         Error(format!("{problem} at byte {}", self.offset))
     }
@@ -283,6 +287,10 @@ impl<'de> SeqAccess<'de> for &mut Items<'_, 'de> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
         if self.more()? { self.next(seed).map(Some) } else { Ok(None) }
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.count
     }
 }
 
