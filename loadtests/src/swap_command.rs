@@ -49,8 +49,9 @@ pub(crate) struct SwapArgs {
     /// From one swap to the next.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     every: Duration,
-    /// After so many swaps follows as much time without, under the same load.
-    #[arg(long, default_value_t = 10)]
+    /// After so many swaps follows as much time without, under the same load. Longer blocks compare seconds in which the
+    /// machine is not the same.
+    #[arg(long, default_value_t = 3)]
     block: u32,
     /// Both versions stay loaded; otherwise each swap loads the one and frees the other.
     #[arg(long)]

@@ -1,17 +1,15 @@
 //! How soon a serving thread runs when something has come for it and another thread has its processor.
 
-/// The shortest slice there is.
-#[cfg(target_os = "linux")]
-const SLICE_NS: u64 = 100_000;
-
-/// Asks for short slices for this thread: it runs for less at a time, and as soon as it is woken.
+/// Asks for slices a little shorter than the usual ones for this thread, so that it runs as soon as it is woken.
 ///
 /// A thread of lower priority gives way to one that wakes only when its slice is over, some milliseconds (EEVDF,
-/// `RUN_TO_PARITY`), unless the other's slices are shorter (Linux 6.12, `PREEMPT_SHORT`). What each has of the processor is
-/// the same. Older systems take no notice; one that refuses leaves the thread as it is.
+/// `RUN_TO_PARITY`), unless the other's slices are shorter (Linux 6.12, `PREEMPT_SHORT`). They are no shorter than that takes:
+/// a slice also is how long this thread runs before one of lower priority gets a turn, which then lasts until the timer's
+/// next tick, and requests should fit into it. What each has of the processor is the same. Older systems take no notice; one
+/// that refuses leaves the thread as it is.
 #[cfg(target_os = "linux")]
 pub(super) fn shorten_slice() {
-    if let Err(error) = ask(SLICE_NS) {
+    if let Err(error) = attributes().and_then(|usual| ask(shorter(usual.sched_runtime))) {
         tracing::debug!(error = &error as &dyn std::error::Error, "a serving thread keeps the usual slice");
     }
 }
@@ -19,6 +17,12 @@ pub(super) fn shorten_slice() {
 /// Elsewhere there is nothing to ask.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn shorten_slice() {}
+
+/// Nine tenths; 0, which asks for nothing, where the system does not tell.
+#[cfg(target_os = "linux")]
+fn shorter(usual_ns: u64) -> u64 {
+    usual_ns / 10 * 9
+}
 
 #[cfg(target_os = "linux")]
 fn ask(slice_ns: u64) -> std::io::Result<()> {
@@ -51,9 +55,10 @@ mod tests {
     #[test]
     fn a_slice_is_shorter_where_the_system_knows_of_it() {
         let before = attributes().expect("a thread is scheduled somehow");
-        ask(SLICE_NS).expect("no slice is refused");
+        let asked = shorter(before.sched_runtime);
+        ask(asked).expect("no slice is refused");
         let after = attributes().expect("a thread is scheduled somehow");
-        assert!([SLICE_NS, before.sched_runtime].contains(&after.sched_runtime), "{}", after.sched_runtime);
+        assert!([asked, before.sched_runtime].contains(&after.sched_runtime), "{}", after.sched_runtime);
         assert_eq!((after.sched_policy, after.sched_nice), (before.sched_policy, before.sched_nice));
     }
 }
